@@ -5,11 +5,12 @@ use std::fmt::Write;
 use clap::Command;
 
 /// The headings of `ocikit --help` with their commands. Every command is under one heading.
-const HEADINGS: [(&str, &[&str]); 8] = [
-    ("Copy", &["copy", "push", "pull", "sync"]),
+const HEADINGS: [(&str, &[&str]); 9] = [
+    ("Copy", &["copy", "push", "pull", "sync", "unpack"]),
     ("Inspect", &["inspect", "tags", "repos", "kind", "digest", "tree", "referrers", "ls", "cat", "diff", "validate"]),
     ("Change", &["annotate", "index", "tag", "delete", "gc"]),
-    ("Trust", &["keygen", "sign", "verify", "attest", "attach", "signify"]),
+    ("Artifacts", &["artifact", "attach"]),
+    ("Trust", &["keygen", "sign", "verify", "attest", "signify"]),
     ("Build and publish", &["build", "publish"]),
     ("Low level", &["manifest", "blob", "config"]),
     ("Registries", &["login", "logout", "probe", "serve"]),

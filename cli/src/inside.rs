@@ -64,7 +64,7 @@ impl ImageSelection {
 }
 
 /// Returns the image of a root: the root itself, or the image of an index for a platform.
-async fn image(root: Root, platform: Option<&Platform>) -> Result<Image> {
+pub(crate) async fn image(root: Root, platform: Option<&Platform>) -> Result<Image> {
     let here = Platform::of_this_machine();
     let platform = platform.or_else(|| matches!(root, Root::Index(_)).then_some(&here));
     let root = match platform {

@@ -7,6 +7,7 @@
 //! * Secrets are never printed.
 
 mod archive;
+mod change;
 mod commands;
 mod context;
 mod coverage;

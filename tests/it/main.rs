@@ -5,6 +5,7 @@
 mod access;
 mod annotate;
 mod archives;
+mod artifacts;
 mod copy;
 mod examples;
 mod failures;
@@ -15,6 +16,7 @@ mod fuzz;
 mod hostile;
 mod hosts;
 mod house;
+mod index;
 mod inspect;
 mod keyless;
 mod layouts;
@@ -26,6 +28,7 @@ mod plugins;
 mod policy;
 #[cfg(unix)]
 mod processes;
+mod publish;
 mod pull;
 mod push;
 mod recovery;

@@ -54,6 +54,15 @@ checked! {
         read_file = any::<image::Image>().read_file(&any::<[u8; 1]>(), any::<Vec<u8>>());
         read_file = any::<image::Layer>().read_file(&any::<[u8; 1]>(), any::<Vec<u8>>());
         annotate = image::annotate(&any(), &any());
+        annotate_images = image::annotate_images(&any(), &any());
+        map_images = image::map_images(&any(), &any(), any::<fn(image::Image) -> Ready<ocikit::Result<image::Image>>>());
+        finish = any::<image::ImageEdit<'static>>().finish();
+        create_index = image::create_index(&any::<[image::Member; 1]>(), &any());
+        add_to_index = image::add_to_index(&any(), &any::<[image::Member; 1]>(), &any());
+        pull_files = image::pull_files(&any(), any::<PathBuf>().as_path(), &any());
+        layer = any::<image::ArtifactFile>().layer(any());
+        files = any::<image::ArtifactBuilder>().files(&any::<[image::ArtifactFile; 1]>(), any());
+        config_file = any::<image::ArtifactBuilder>().config_file(&any());
         open = Root::open(any(), &any());
         at = Root::at(any(), any());
         for_platform = any::<Root>().for_platform(&any());
@@ -69,6 +78,10 @@ checked! {
         length_within = any::<image::Layer>().length_within(&any());
         tree = any::<image::Layer>().tree();
         tree_within = any::<image::Layer>().tree_within(&any());
+        of_tree = image::NewLayer::of_tree(any::<PathBuf>(), any::<image::files::Owner>(), any::<image::LayerOptions>());
+        of_file = image::NewLayer::of_file(any::<PathBuf>(), any::<image::files::Owner>(), any::<image::LayerOptions>());
+        of_tar = image::NewLayer::of_tar(any::<Empty>(), any::<image::LayerOptions>());
+        write = image::NewLayer::write(any::<image::LayerOptions>(), |_| Ok(()));
         select_platforms = image::select_platforms(&any(), &any::<[ocikit::Platform; 1]>());
         copy_to_each = image::copy_to_each(&any(), &any::<[image::Target; 1]>(), &any());
         blocking = image::bridge::blocking(|| Ok(()));
@@ -169,6 +182,14 @@ checked! {
         build = ocikit_build::build(&any(), "address", any(), &any());
     }
     "ocikit" {
+        attach = any::<ocikit::Session>().attach(&any(), any(), &any());
+        pull_files = any::<ocikit::Session>().pull_files(&any(), any(), any::<PathBuf>().as_path(), &any());
+        compose_index = any::<ocikit::Session>().compose_index(&any::<[ocikit::IndexSource; 1]>(), &any());
+        extend_index = any::<ocikit::Session>().extend_index(&any(), &any::<[ocikit::IndexSource; 1]>(), &any());
+        store_index = any::<ocikit::Session>().store_index(&any(), &any());
+        add_to_index = any::<ocikit::Session>().add_to_index(&any(), &any::<[ocikit::IndexSource; 1]>(), &any());
+        remove_from_index = any::<ocikit::Session>().remove_from_index(&any(), &any::<[ocikit::Digest; 1]>(), &any::<[ocikit::Platform; 1]>());
+        planned = ocikit::IndexChange::planned(&any(), any());
         edit = any::<ocikit::Session>().edit(&any());
         tag = any::<ocikit::Session>().tag(&any(), &any::<[Tag; 1]>());
         put_manifest = any::<ocikit::Session>().put_manifest(any::<Vec<u8>>(), any(), &any());
@@ -202,6 +223,8 @@ checked! {
         copy_to = any::<ocikit::Session>().copy_to(&any(), &any(), any());
         receive = any::<ocikit::Session>().receive(any::<Empty>(), &any());
         annotate = any::<ocikit::Session>().annotate(&any(), &any());
+        change = any::<ocikit::Session>().change(&any(), any::<fn(Root) -> Ready<ocikit::Result<Root>>>());
+        planned = ocikit::Changed::planned(&any(), any::<Root>());
         drop_referrers = any::<ocikit::Session>().drop_referrers(&any(), &any::<[image::Orphan; 1]>());
         remove = any::<ocikit::Session>().remove(&any());
         diff = ocikit::diff(&any(), &any());

@@ -2,34 +2,47 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jiff::Timestamp;
-use ocikit::{Digest, Location, Root};
+use ocikit::{Digest, Location, MediaType, Platform, Root};
 use ocikit_sign::{ExternalSignature, NotationTrust, Trust};
+use serde::Serialize;
 
+use super::artifact::files::FileArguments;
 use super::sign::SignOutput;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::keys;
+use crate::remote;
 use crate::sigstore::CertificateArguments;
 
 const EXAMPLES: &str = "\
 Examples:
+  ocikit attach ghcr.io/acme/app:1 sbom.json:application/spdx+json --artifact-type application/spdx+json
   ocikit attach --key cosign.pub --bundle app.sigstore.json ghcr.io/acme/app:1
   ocikit attach --key cosign.pub --payload payload.json --signature payload.sig app.tar
-  ocikit attach --trust-policy trustpolicy.json --envelope app.jws ghcr.io/acme/app:1
-  ocikit attach --unverified --bundle app.sigstore.json app.tar";
+  ocikit attach --trust-policy trustpolicy.json --envelope app.jws ghcr.io/acme/app:1";
 
-/// Store an existing signature or attestation with its image
+/// Store files, or an existing signature, as a referrer of an image
 ///
-/// Verifies the signature first: against the key, the trust policy or the identity in the certificate, and against the
-/// digest of the image. Prints the digest of the image and of the stored manifest.
+/// Files and directories become an artifact in the format of oras, with the image as its subject; prints its digest.
+///
+/// A signature or attestation is verified first: against the key, the trust policy or the identity in the certificate, and
+/// against the digest of the image. Prints the digest of the image and of the stored manifest.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Attach {
-    /// Image that was signed
+    /// Image to attach to
     location: Location,
+    #[command(flatten)]
+    files: FileArguments,
+    /// Attach the files to the image for this platform instead of the index
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", requires = "artifact_type")]
+    platform: Option<Platform>,
+    /// Print the digest of the artifact without storing it
+    #[arg(long, requires = "artifact_type")]
+    dry_run: bool,
     /// Verify with this public key of the signer (PEM)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["envelope", "certificate_identity", "certificate_identity_regexp"])]
-    #[arg(required_unless_present_any = ["trust_policy", "certificate_identity", "certificate_identity_regexp", "unverified"])]
+    #[arg(required_unless_present_any = ["trust_policy", "certificate_identity", "certificate_identity_regexp", "unverified", "artifact_type", "file"])]
     key: Option<PathBuf>,
     /// Require a signer that this Notary Project trust policy trusts
     #[arg(long, value_name = "FILE", requires = "envelope")]
@@ -46,7 +59,7 @@ pub(crate) struct Attach {
     #[arg(long, conflicts_with_all = ["key", "trust_policy", "certificate_identity", "certificate_identity_regexp"])]
     unverified: bool,
     /// Store this sigstore bundle
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["payload", "envelope"])]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["payload", "envelope", "artifact_type", "file"])]
     bundle: Option<PathBuf>,
     /// Store this envelope of the Notary Project, JWS or COSE
     #[arg(long, value_name = "FILE", conflicts_with_all = ["bundle", "payload"])]
@@ -62,9 +75,24 @@ pub(crate) struct Attach {
     expect: Option<Digest>,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AttachedFiles {
+    location: String,
+    subject: Digest,
+    digest: Digest,
+    media_type: MediaType,
+    artifact_type: Option<String>,
+    size: u64,
+    dry_run: bool,
+}
+
 impl Attach {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
+        if !self.files.file.is_empty() || self.files.artifact_type.is_some() {
+            return self.attach_files(context, &location).await;
+        }
         let session = context.session(&[&location])?;
         let (trusted, foreign) = (self.trusted(&location)?, self.read()?);
         // An archive or layout is locked before the image is read, so that no other process changes it in between.
@@ -79,6 +107,44 @@ impl Attach {
         }
         let checked = if self.unverified { "subject" } else { "signer" };
         SignOutput::of(&location, &root, &adopted).checked(checked).state(context)
+    }
+
+    async fn attach_files(&self, context: &Context, location: &Location) -> Result {
+        if self.files.artifact_type.is_none() {
+            return Err(
+                Failure::usage("cannot attach files without an artifact type").hint("add `--artifact-type TYPE`")
+            );
+        }
+        if self.bundle.is_some() || self.envelope.is_some() || self.payload.is_some() {
+            return Err(Failure::usage("cannot attach files and a signature at once").hint("run the command twice"));
+        }
+        let session = context.session(&[location])?;
+        if let Some(expected) = self.expect {
+            let subject = session.open(location).await?;
+            ocikit_sign::expect_digest(&subject, Some(expected))?;
+        }
+        let artifact = self.files.artifact(context).await?;
+        let (root, subject) = match self.dry_run {
+            true => {
+                let mut subject = session.open(location).await?;
+                if let Some(platform) = &self.platform {
+                    subject = subject.for_platform(platform).await?;
+                }
+                (artifact.clone().subject(subject.descriptor()).finish(subject.source())?, subject)
+            }
+            false => session.attach(location, self.platform.as_ref(), &artifact).await?,
+        };
+        let descriptor = root.descriptor();
+        let result = AttachedFiles {
+            location: location.to_string(),
+            subject: subject.digest(),
+            digest: descriptor.digest,
+            media_type: descriptor.media_type.clone(),
+            artifact_type: self.files.artifact_type.clone(),
+            size: descriptor.size,
+            dry_run: self.dry_run,
+        };
+        context.output.result(&result, || format!("{}@{}", remote::place(location), descriptor.digest))
     }
 
     fn trusted(&self, location: &Location) -> Result<Option<Trust>> {

@@ -1,6 +1,7 @@
 //! One file per command: its arguments (their doc comments are the help text), its `run` and its output.
 
 mod annotate;
+mod artifact;
 mod attach;
 mod attest;
 mod blob;
@@ -38,6 +39,8 @@ mod tag;
 mod tags;
 mod tour;
 mod tree;
+#[cfg(unix)]
+mod unpack;
 mod validate;
 mod verify;
 mod version;
@@ -52,6 +55,7 @@ use crate::program::Program;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Annotate(annotate::Annotate),
+    Artifact(artifact::Artifact),
     Attach(attach::Attach),
     Attest(attest::Attest),
     Blob(blob::Blob),
@@ -89,6 +93,8 @@ pub(crate) enum Command {
     Tags(tags::Tags),
     Tour(tour::Tour),
     Tree(tree::Tree),
+    #[cfg(unix)]
+    Unpack(unpack::Unpack),
     Validate(validate::Validate),
     Verify(verify::Verify),
     Version(version::Version),
@@ -107,6 +113,7 @@ impl Command {
     pub(crate) async fn run(&self, context: &Context, program: &Program) -> Result {
         match self {
             Command::Annotate(command) => command.run(context).await,
+            Command::Artifact(command) => command.run(context).await,
             Command::Attach(command) => command.run(context).await,
             Command::Attest(command) => command.run(context).await,
             Command::Blob(command) => command.run(context).await,
@@ -141,6 +148,8 @@ impl Command {
             Command::Tags(command) => command.run(context).await,
             Command::Tour(command) => command.run(context, program).await,
             Command::Tree(command) => command.run(context).await,
+            #[cfg(unix)]
+            Command::Unpack(command) => command.run(context).await,
             Command::Validate(command) => command.run(context).await,
             Command::Verify(command) => command.run(context).await,
             Command::Version(command) => command.run(context),

@@ -145,8 +145,11 @@ impl<W: Write> Write for BlockGzip<W> {
 struct Workers {
     threads: usize,
     started: usize,
-    jobs: Option<(Sender<Job>, Arc<Mutex<Receiver<Job>>>)>,
+    jobs: Option<(Sender<Job>, Queue)>,
 }
+
+/// The blocks that wait for a thread.
+type Queue = Arc<Mutex<Receiver<Job>>>;
 
 type Job = (Block, SyncSender<io::Result<Compressed>>);
 
@@ -220,7 +223,7 @@ mod tests {
     #[test]
     fn the_output_is_a_single_member() {
         for length in [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES] {
-            let bytes: Vec<u8> = (0..length).map(|at| (at * at >> 7) as u8).collect();
+            let bytes: Vec<u8> = (0..length).map(|at| ((at * at) >> 7) as u8).collect();
             let gzip = encoded(&bytes);
             let mut rest = &gzip[..];
             let mut back = Vec::new();

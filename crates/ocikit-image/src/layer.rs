@@ -63,7 +63,7 @@ impl Layer {
                 .map_err(ocikit_archive::Error::from)
                 .and_then(|decoder| {
                     let hasher = (diff_id == DiffId::Compute).then(|| Hasher::new(Algorithm::Sha256));
-                    let mut tar = LayerTar { decoder, hasher, budget };
+                    let mut tar = LayerTar { decoder, hasher, budget, failed: false };
                     let value = work(&mut tar)?;
                     Ok((value, tar.digest()?))
                 });
@@ -135,12 +135,18 @@ pub struct LayerTar<'a> {
     decoder: Decoder<ChunkReader<'a>>,
     hasher: Option<Hasher>,
     budget: Budget,
+    failed: bool,
 }
 
 impl LayerTar<'_> {
     /// Returns the compression of the layer.
     pub fn compression(&self) -> Compression {
         self.decoder.compression()
+    }
+
+    /// Returns whether reading failed, so that an error is not that of a writer.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed
     }
 
     /// Returns the digest of the whole tar, if it was requested.
@@ -154,8 +160,8 @@ impl LayerTar<'_> {
 
 impl Read for LayerTar<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.decoder.read(buffer)?;
-        self.budget.inflated(read as u64)?;
+        let read = self.decoder.read(buffer).inspect_err(|_| self.failed = true)?;
+        self.budget.inflated(read as u64).inspect_err(|_| self.failed = true)?;
         if let Some(hasher) = &mut self.hasher {
             hasher.update(&buffer[..read]);
         }

@@ -46,6 +46,7 @@ mod event;
 mod graph;
 mod kind;
 mod layer;
+mod map_images;
 mod memory;
 mod merge;
 mod new_layer;
@@ -53,6 +54,7 @@ pub mod platform;
 pub mod process;
 mod referrer_tag;
 mod related;
+mod rewrite;
 mod root;
 mod save;
 mod select_platforms;
@@ -65,7 +67,7 @@ mod unpack_image;
 mod validate;
 pub mod walk;
 
-pub use annotate::{AnnotateOn, AnnotateOptions, annotate};
+pub use annotate::{AnnotateOn, AnnotateOptions, annotate, annotate_images};
 pub use artifact::{
     ArtifactBuilder, ArtifactFile, PullOptions, Pulled, PulledFile, UNKNOWN_ARTIFACT, UNKNOWN_CONFIG, pull_files,
 };
@@ -83,6 +85,7 @@ pub use error::{Error, Mismatch, NoAnswer, Result};
 pub use event::{Event, Observer};
 pub use kind::Kind;
 pub use layer::{DiffId, LayerTar};
+pub use map_images::{Mapped, Selection, map_images};
 pub use memory::Memory;
 pub use merge::KeptTag;
 pub use new_layer::{LayerOptions, NewLayer};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ocikit_archive::layer::{BlobWriter, FileOptions, Writer, Written};
 use ocikit_archive::{Compression, Decoder, EncoderOptions};
-use ocikit_spec::{Descriptor, Digest, MediaType};
+use ocikit_spec::{Descriptor, Digest, History, MediaType};
 
 use crate::blob_file::BlobFile;
 use crate::bridge::blocking;
@@ -35,6 +35,7 @@ use crate::root::Layer;
 pub struct NewLayer {
     layer: Layer,
     diff_id: Digest,
+    history: Option<History>,
 }
 
 /// How a new layer is compressed, and where its temporary file is.
@@ -68,7 +69,18 @@ impl From<&LayerOptions> for LayerOptions {
 impl NewLayer {
     /// Combines a layer with the digest of its uncompressed tar. The digest is not checked.
     pub fn new(layer: Layer, diff_id: Digest) -> NewLayer {
-        NewLayer { layer, diff_id }
+        NewLayer { layer, diff_id, history: None }
+    }
+
+    /// Returns the layer with the entry that it gets in the history of the image.
+    #[must_use]
+    pub fn with_history(self, history: History) -> NewLayer {
+        NewLayer { history: Some(history), ..self }
+    }
+
+    /// Returns the entry for the history of the image, if it was given.
+    pub fn history(&self) -> Option<&History> {
+        self.history.as_ref()
     }
 
     /// Creates a layer from the contents of a directory. The same files give the same bytes; see
@@ -155,14 +167,14 @@ impl NewLayer {
     #[must_use]
     pub fn with_media_type(self, media_type: MediaType) -> NewLayer {
         let descriptor = Descriptor { media_type, ..self.layer.descriptor().clone() };
-        NewLayer { layer: Layer::at(self.layer.source().clone(), descriptor), diff_id: self.diff_id }
+        NewLayer { layer: Layer::at(self.layer.source().clone(), descriptor), ..self }
     }
 
     pub(crate) fn of_written(file: File, written: &Written) -> Result<NewLayer> {
         let media_type = oci_media_type(written.compression)?;
         let descriptor = Descriptor::new(media_type, written.digest, written.size);
         let source = BlobFile::known(format!("layer {}", written.digest), file, descriptor.clone());
-        Ok(NewLayer { layer: Layer::at(Arc::new(source), descriptor), diff_id: written.diff_id })
+        Ok(NewLayer::new(Layer::at(Arc::new(source), descriptor), written.diff_id))
     }
 
     /// Returns the blob.

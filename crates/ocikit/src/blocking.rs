@@ -21,7 +21,7 @@ use ocikit_spec::Repository;
 use ocikit_spec::{Descriptor, Reference, Tag};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{Annotated, Inspection, Location, SessionOptions, Tree};
+use crate::{Changed, Inspection, Location, SessionOptions, Tree};
 
 /// A [`Session`](crate::Session) whose operations block until they are done. Cheap to clone, and can be used by several
 /// threads at the same time; the runtime ends with the last clone.
@@ -136,7 +136,7 @@ impl Session {
     /// # Errors
     ///
     /// Those of the place.
-    pub fn annotate(&self, location: &Location, options: &AnnotateOptions) -> Result<Annotated> {
+    pub fn annotate(&self, location: &Location, options: &AnnotateOptions) -> Result<Changed> {
         self.wait(self.session.annotate(location, options))
     }
 

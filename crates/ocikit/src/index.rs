@@ -6,11 +6,10 @@ use ocikit_image::{
     ComposeOptions, Composed, Copied, CopyOptions, Index, Member, Name, Naming, Orphan, Referrers, Result, Root, Sink,
     add_to_index, create_index, orphans, remove_from_index,
 };
-use ocikit_layout::{Dir, TarEdit};
 use ocikit_spec::{Annotations, Descriptor, Digest, MediaType, Platform};
 
 use crate::location::Location;
-use crate::session::{Local, Session, naming, unsupported};
+use crate::session::{Session, naming, unsupported};
 
 /// The number of sources of an index that are opened in parallel.
 const CONCURRENT_OPENS: usize = 8;
@@ -150,18 +149,7 @@ impl Session {
 
     /// Opens the index of a location for a change. An archive or layout is locked before it is read.
     async fn open_index(&self, location: &Location) -> Result<(Arc<dyn Sink>, Index)> {
-        if location.reference().is_some_and(|reference| reference.digest().is_some()) {
-            let what = "an index selected by its digest cannot be changed; use a tag, or write to another location";
-            return Err(unsupported(location, what));
-        }
-        let sink: Arc<dyn Sink> = match Local::of(location) {
-            Some(Local::Archive(path)) => {
-                let list = self.options().archive.docker.clone();
-                Arc::new(TarEdit::open(path).await?.for_docker_if_missing(list))
-            }
-            Some(Local::Layout(path)) => Arc::new(self.shared(Dir::open(path).await?).exclusive().await?),
-            None => self.in_place(location).await?,
-        };
+        let sink = self.lock_in_place(location).await?;
         match Root::open(sink.clone(), &location.name()).await? {
             Root::Index(index) => Ok((sink, index)),
             other => {

@@ -24,7 +24,7 @@
 //! Every future is `Send` and stops when it is dropped: a timeout or `select!` around an operation is safe, and nothing
 //! incomplete becomes visible. Steps that have started may still complete in the background:
 //!
-//! * A change in place ([`Session::annotate`], [`Session::tag`], [`Session::remove`]) that is being written to an
+//! * A change in place ([`Session::change`], [`Session::tag`], [`Session::remove`]) that is being written to an
 //!   archive or to the `index.json` of a layout is completed by its thread. The file is then either unchanged or
 //!   completely changed; open it to find out which. Its lock is held until then.
 //! * A new archive whose last bytes are being written may get its name.
@@ -38,11 +38,13 @@
 //! * The crate never prints, reads the environment or starts a runtime, except by `blocking::Session`.
 //! * The kind of a location is decided by its text alone, never by the file system.
 
+mod artifact;
 #[cfg(feature = "blocking")]
 pub mod blocking;
 mod change;
 mod diff;
 mod fan_out;
+mod in_place;
 mod index;
 mod inspect;
 mod listing;
@@ -57,18 +59,20 @@ mod validate;
 
 pub use change::describe;
 pub use diff::{Area, Change, Class, Diff, Difference, diff};
+pub use in_place::Changed;
 pub use index::{IndexChange, IndexSource};
 pub use inspect::{ConfigFacts, Inspection, LayerFacts, inspect};
 pub use listing::MAX_LISTED_IMAGES;
 pub use location::Location;
 pub use present::Present;
-pub use session::{Annotated, Session, SessionOptions};
+pub use session::{Session, SessionOptions};
 pub use tree::{Relation, Tree, tree};
 
 pub use ocikit_image::{
-    AnnotateOn, AnnotateOptions, Artifact, ArtifactBuilder, ComposeOptions, Composed, Copied, CopyOptions, Error,
-    Event, Fault, Image, Index, IndexFormat, Kind, Layer, Name, Naming, Observer, OnDuplicate, PerTarget, Planned,
-    Problem, Put, Referrers, Report, Result, Root, Severity, Sink, Source, SourceExt, ValidateDepth, ValidateOptions,
+    AnnotateOn, AnnotateOptions, Artifact, ArtifactBuilder, ArtifactFile, ComposeOptions, Composed, Copied,
+    CopyOptions, Error, Event, Fault, Image, Index, IndexFormat, Kind, Layer, Name, Naming, Observer, OnDuplicate,
+    PerTarget, Planned, Problem, PullOptions, Pulled, PulledFile, Put, Referrers, Report, Result, Root, Severity, Sink,
+    Source, SourceExt, ValidateDepth, ValidateOptions,
 };
 pub use ocikit_layout::{Collected, GcOptions, Removed, TarOptions};
 #[cfg(feature = "registry")]

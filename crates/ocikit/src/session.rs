@@ -1,16 +1,14 @@
-use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ocikit_image::{
-    AnnotateOptions, Copied, CopyOptions, Error, Name, Naming, Observer, Orphan, PerTarget, Planned, Referrers, Result,
-    Root, Sink, Source, SourceExt, annotate, orphans,
+    Copied, CopyOptions, Error, Name, Naming, Observer, PerTarget, Planned, Referrers, Result, Root, Sink, Source,
 };
 use ocikit_layout::{Compression, Dir, DockerList, OutputFile, Presence, Scratch, TarEdit, TarOptions, TarWriter};
 #[cfg(feature = "registry")]
 use ocikit_registry::Client;
-use ocikit_spec::{Descriptor, Digest, Document, Platform, Reference};
+use ocikit_spec::{Descriptor, Platform, Reference};
 #[cfg(feature = "registry")]
 use ocikit_spec::{Repository, Tag};
 
@@ -22,7 +20,7 @@ use crate::remote::Remote;
 /// options of copies.
 #[derive(Debug, Clone)]
 pub struct Session {
-    remote: Remote,
+    pub(crate) remote: Remote,
     options: SessionOptions,
 }
 
@@ -53,17 +51,6 @@ pub struct SessionOptions {
     pub shared_blobs: Option<PathBuf>,
     /// The directory for temporary files; see [`Scratch`].
     pub scratch: Option<PathBuf>,
-}
-
-/// The result of [`Session::annotate`].
-#[derive(Debug, Clone)]
-pub struct Annotated {
-    /// The digest before.
-    pub before: Digest,
-    /// The root with its new annotations.
-    pub after: Root,
-    /// Signatures and other referrers of a digest that the image no longer has.
-    pub orphans: Vec<Orphan>,
 }
 
 impl Session {
@@ -330,89 +317,6 @@ impl Session {
         Ok(copied.remove(0))
     }
 
-    /// Changes annotations of an image in place: a local archive or layout is modified, a tag in a registry is moved to
-    /// the new manifest. An archive without `manifest.json` gets the one of [`TarOptions::docker`], so that `docker load`
-    /// reads it like a written archive.
-    ///
-    /// # Errors
-    ///
-    /// Those of the place and of [`annotate`]; [`Error::Unsupported`] for an image without a tag in a registry.
-    pub async fn annotate(&self, location: &Location, options: &AnnotateOptions) -> Result<Annotated> {
-        if location.reference().is_some_and(|reference| reference.digest().is_some()) {
-            let what = "an image selected by its digest cannot be changed; use a tag, or write to another location";
-            return Err(unsupported(location, what));
-        }
-        let sink: Arc<dyn Sink> = match Local::of(location) {
-            Some(Local::Archive(path)) => {
-                let list = self.options.archive.docker.clone();
-                Arc::new(TarEdit::open(path).await?.for_docker_if_missing(list))
-            }
-            Some(Local::Layout(path)) => Arc::new(self.shared(Dir::open(path).await?).exclusive().await?),
-            None => self.in_place(location).await?,
-        };
-        let root = Root::open(sink.clone(), &location.name()).await?;
-        let before = root.digest();
-        let after = annotate(&root, options).await?;
-        let orphans = orphans(&root, &after).await?;
-        if after.digest() != before {
-            let tag = match location.name() {
-                Name::Tag(tag) => Some(tag),
-                _ => None,
-            };
-            let naming = Naming { tag, full: None, replaces: Some(before) };
-            self.put_back(&after, &sink, naming).await?;
-        } else {
-            // Releases the lock, which the returned root would keep.
-            sink.finish().await?;
-        }
-        Ok(Annotated { before, after, orphans })
-    }
-
-    /// Removes the referrers that [`Session::annotate`] left without their subject, and returns how many. In an archive
-    /// or layout, those whose subject is still listed are kept. A registry does not tell which tags lead to a subject,
-    /// so all of them are removed there.
-    ///
-    /// # Errors
-    ///
-    /// Those of the place; [`Error::Refused`] by registries that do not support deletion.
-    pub async fn drop_referrers(&self, location: &Location, orphans: &[Orphan]) -> Result<usize> {
-        match Local::of(location) {
-            Some(Local::Archive(path)) => {
-                let edit = TarEdit::open(path).await?;
-                let mut dropped = 0;
-                for (name, count) in removable(&edit, orphans).await? {
-                    match edit.remove(&name).await {
-                        Ok(_) => dropped += count,
-                        Err(error) if error.is_not_found() => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-                edit.finish().await?;
-                Ok(dropped)
-            }
-            Some(Local::Layout(path)) => {
-                let dir = self.shared(Dir::open(path).await?);
-                let mut dropped = 0;
-                for (name, count) in removable(&dir, orphans).await? {
-                    match dir.remove(&name).await {
-                        Ok(_) => dropped += count,
-                        Err(error) if error.is_not_found() => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-                Ok(dropped)
-            }
-            None => {
-                let reference = location.reference().ok_or_else(|| unsupported(location, "it cannot be changed"))?;
-                for orphan in orphans {
-                    // Deleting the manifest also deletes its tag, and many registries cannot delete a tag alone.
-                    self.remote.delete_manifest(reference, &orphan.referrer.digest).await?;
-                }
-                Ok(orphans.len())
-            }
-        }
-    }
-
     /// Removes an image from the list of a local archive or layout and returns the removed descriptors. Its blobs are
     /// kept.
     ///
@@ -432,10 +336,22 @@ impl Session {
         }
     }
 
-    /// Writes a changed root to its place. Its referrers are there already, so none are copied.
-    async fn put_back(&self, root: &Root, sink: &Arc<dyn Sink>, naming: Naming) -> Result<Copied> {
-        let options = CopyOptions { referrers: Referrers::None, only: Vec::new(), ..self.copy_options(vec![naming]) };
-        ocikit_image::copy(root, sink, &options).await
+    /// Opens a place to change an image of it. An archive or layout is locked before it is read, so that no parallel edit
+    /// is lost. An archive without `manifest.json` gets the one of [`TarOptions::docker`], so that `docker load` reads it
+    /// like a written archive.
+    pub(crate) async fn lock_in_place(&self, location: &Location) -> Result<Arc<dyn Sink>> {
+        if location.reference().is_some_and(|reference| reference.digest().is_some()) {
+            let what = "an image selected by its digest cannot be changed; use a tag, or write to another location";
+            return Err(unsupported(location, what));
+        }
+        match Local::of(location) {
+            Some(Local::Archive(path)) => {
+                let list = self.options.archive.docker.clone();
+                Ok(Arc::new(TarEdit::open(path).await?.for_docker_if_missing(list)))
+            }
+            Some(Local::Layout(path)) => Ok(Arc::new(self.shared(Dir::open(path).await?).exclusive().await?)),
+            None => self.in_place(location).await,
+        }
     }
 
     /// Opens a place for a change. An archive is locked before it is read, so that no parallel edit is lost.
@@ -470,46 +386,6 @@ impl Local<'_> {
             Location::Registry(_) | Location::Stdio => None,
         }
     }
-}
-
-/// Returns the names to remove from the list of an archive or layout, and the number of orphans that each removes: the
-/// list of referrers of a subject is removed as a whole.
-async fn removable(place: &dyn Source, orphans: &[Orphan]) -> Result<Vec<(Name, usize)>> {
-    let mut names = Vec::new();
-    let mut gone = HashMap::new();
-    for Orphan { subject, referrer, tag } in orphans {
-        let is_gone = match gone.get(subject) {
-            Some(is_gone) => *is_gone,
-            None => {
-                let is_gone = match place.resolve(&Name::Digest(*subject)).await {
-                    Ok(_) => false,
-                    Err(error) if error.is_not_found() => true,
-                    Err(error) => return Err(error),
-                };
-                gone.insert(*subject, is_gone);
-                is_gone
-            }
-        };
-        // A referrer of an orphan is removed as well, although the orphan is still listed at this point.
-        let is_orphan = orphans.iter().any(|orphan| orphan.referrer.digest == *subject);
-        if !is_gone && !is_orphan {
-            continue;
-        }
-        let list = format!("{}-{}", subject.algorithm().name(), subject.hex()).parse().ok().map(Name::Tag);
-        if let Some(list) = list
-            && let Ok(found) = place.resolve(&list).await
-            && let Ok(Document::Index(index)) = place.document(&found).await
-            && index.manifests().iter().any(|entry| entry.digest == referrer.digest)
-        {
-            match names.iter_mut().find(|(name, _)| *name == list) {
-                Some((_, count)) => *count += 1,
-                None => names.push((list, 1)),
-            }
-            continue;
-        }
-        names.push((tag.clone().map_or(Name::Digest(referrer.digest), Name::Tag), 1));
-    }
-    Ok(names)
 }
 
 /// Returns the name of a root at the target of a copy.

@@ -1,11 +1,11 @@
 use clap::Args;
-use ocikit::{IndexChange, Location, Root, Session, SessionOptions};
+use ocikit::{IndexChange, Location, SessionOptions};
 
+use super::changed::{open, report};
 use super::create::store;
 use super::members::{MemberArguments, explain, say_notes};
-use super::remove::report;
 use crate::context::Context;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -59,17 +59,5 @@ impl Add {
             store(&session, &change.composed.index, target).await?;
         }
         report(context, &session, target, &change, false).await
-    }
-}
-
-/// Opens the index of a location.
-pub(super) async fn open(session: &Session, location: &Location) -> Result<ocikit::Index> {
-    match session.open(location).await? {
-        Root::Index(index) => Ok(index),
-        other => {
-            let kind = &other.descriptor().media_type;
-            Err(Failure::usage(format_args!("cannot change {location}: it is of type {kind} and not an index"))
-                .hint("create an index with `ocikit index create`"))
-        }
     }
 }

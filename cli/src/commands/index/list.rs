@@ -3,7 +3,7 @@ use ocikit::spec::annotations;
 use ocikit::{Descriptor, Digest, Location, MediaType};
 use serde::Serialize;
 
-use super::add::open;
+use super::changed::open;
 use crate::context::Context;
 use crate::failure::Result;
 use crate::output::{self, Lines};

@@ -1,4 +1,5 @@
 mod add;
+mod changed;
 mod create;
 mod list;
 mod members;

@@ -1,13 +1,12 @@
 use clap::Args;
 use ocikit::image::remove_from_index;
-use ocikit::{Descriptor, Digest, IndexChange, Location, Platform, Session};
-use serde::Serialize;
+use ocikit::{Digest, IndexChange, Location, Platform};
 
-use super::add::open;
+use super::changed::{open, report};
 use super::create::store;
 use super::members::say_notes;
 use crate::context::Context;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,21 +43,6 @@ pub(super) struct Remove {
     dry_run: bool,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ChangedIndex<'a> {
-    location: String,
-    before: Digest,
-    digest: Digest,
-    changed: bool,
-    added: &'a [Descriptor],
-    removed: &'a [Descriptor],
-    /// Signatures and other referrers that do not apply to the new digest.
-    orphaned_referrers: usize,
-    /// The number of removed referrers.
-    dropped_referrers: usize,
-}
-
 impl Remove {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
@@ -80,38 +64,4 @@ impl Remove {
         }
         report(context, &session, target, &change, false).await
     }
-}
-
-/// Prints the result of a change, and says how many referrers do not apply to the new digest.
-pub(super) async fn report(
-    context: &Context,
-    session: &Session,
-    location: &Location,
-    change: &IndexChange,
-    drop_referrers: bool,
-) -> Result {
-    let IndexChange { before, composed, orphans, .. } = change;
-    let dropped = match drop_referrers {
-        true => session.drop_referrers(location, orphans).await?,
-        false => 0,
-    };
-    if orphans.len() > dropped {
-        let what = "signatures or other referrers do not apply to the new digest";
-        context.output.say(format!("warning: {} {what}", orphans.len() - dropped));
-    }
-    if crate::file::writes_to_stdout(location) {
-        return Ok::<_, Failure>(());
-    }
-    let digest = composed.index.digest();
-    let result = ChangedIndex {
-        location: location.to_string(),
-        before: *before,
-        digest,
-        changed: digest != *before,
-        added: &composed.added,
-        removed: &composed.removed,
-        orphaned_referrers: orphans.len(),
-        dropped_referrers: dropped,
-    };
-    context.output.result(&result, || digest.to_string())
 }

@@ -16,6 +16,7 @@ pub struct Reader<R> {
     tar: TarStream<R>,
     sparse: Option<Sparse>,
     budget: Budget,
+    start: u64,
 }
 
 impl<R: Read> Reader<R> {
@@ -27,12 +28,17 @@ impl<R: Read> Reader<R> {
     /// Creates a reader within the budget of an operation. The bytes of the tar are counted by the decompression, not
     /// here.
     pub fn within(budget: &Budget, tar: R) -> Reader<R> {
-        Reader { tar: TarStream::new(tar), sparse: None, budget: budget.clone() }
+        Reader { tar: TarStream::new(tar), sparse: None, budget: budget.clone(), start: 0 }
     }
 
     /// Returns the budget that entries count against.
     pub fn budget(&self) -> &Budget {
         &self.budget
+    }
+
+    /// Returns the offset in the tar of the last entry with its headers, at which another reader can start.
+    pub fn entry_start(&self) -> u64 {
+        self.start
     }
 
     /// Returns the next entry and skips the rest of the last one; `None` at the end.
@@ -44,11 +50,12 @@ impl<R: Read> Reader<R> {
     /// after too many entries. [`Error::Io`](crate::Error::Io) if reading fails.
     pub fn next_entry(&mut self) -> Result<Option<Entry>> {
         loop {
-            let Some((_, Record { entry, sparse })) = self.tar.next_with(Numbers::Left, record)? else {
+            let Some((position, Record { entry, sparse })) = self.tar.next_with(Numbers::Left, record)? else {
                 return Ok(None);
             };
             self.budget.entry()?;
             self.sparse = sparse;
+            self.start = position.start;
             if entry.is_some() {
                 return Ok(entry);
             }

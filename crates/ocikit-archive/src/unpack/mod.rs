@@ -15,6 +15,8 @@
 //! # Ok::<(), ocikit_archive::Error>(())
 //! ```
 //!
+//! An [`OpenTree`] compares a directory with its state before, which a [`Snapshot`] holds: the reverse direction.
+//!
 //! # Order
 //!
 //! Layers are read from the highest to the lowest, each once. A file that an upper layer replaces or hides is not written at all,
@@ -29,10 +31,13 @@
 //! anything.
 
 mod ahead;
+mod changes;
 mod claims;
 pub(crate) mod directories;
+mod mtree;
 mod node;
 mod owners;
+mod snapshot;
 mod staging;
 mod workers;
 
@@ -56,7 +61,9 @@ use crate::unpack::directories::{Directories, failed};
 use crate::unpack::node::{Content, Part, Settings};
 use crate::unpack::workers::{Job, Workers};
 
+pub use changes::Changes;
 pub use owners::{IdRange, Owners, ROOTLESS_XATTR, parse_rootless_record, rootless_record};
+pub use snapshot::{OpenTree, Snapshot, State};
 pub use staging::Staging;
 
 /// The maximum size of a file that is passed to its writer as a whole, in bytes.
@@ -81,6 +88,20 @@ pub struct UnpackOptions {
     pub digests: bool,
     /// Whether blocks of zeros become holes in files that are not sparse in the layer.
     pub holes: bool,
+}
+
+impl UnpackOptions {
+    /// Returns the options with these owners.
+    #[must_use]
+    pub fn owners(self, owners: Owners) -> UnpackOptions {
+        UnpackOptions { owners, ..self }
+    }
+
+    /// Returns the options with holes for blocks of zeros, or without.
+    #[must_use]
+    pub fn holes(self, holes: bool) -> UnpackOptions {
+        UnpackOptions { holes, ..self }
+    }
 }
 
 /// The result of unpacking.

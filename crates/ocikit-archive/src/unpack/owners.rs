@@ -11,6 +11,7 @@ pub enum Owners {
     #[default]
     Keep,
     /// Files get mapped owners, as in a user namespace. An owner outside of the ranges is an error.
+    #[non_exhaustive]
     Mapped {
         /// Ranges of user IDs.
         users: Vec<IdRange>,
@@ -78,6 +79,11 @@ pub(super) enum Owner {
 }
 
 impl Owners {
+    /// Returns the owners for these ranges of user and group IDs.
+    pub fn mapped(users: Vec<IdRange>, groups: Vec<IdRange>) -> Owners {
+        Owners::Mapped { users, groups }
+    }
+
     pub(super) fn of(&self, path: &Path, metadata: &Metadata) -> Result<Owner> {
         let refuse = |problem| Error::Layer { path: super::directories::shown(path), problem };
         // The highest ID means "unchanged" in system calls.

@@ -263,6 +263,129 @@ proptest! {
     }
 }
 
+/// Returns the state of an unpacked image, after a round trip through the format of records.
+fn recorded(root: &std::path::Path, unpacked: &Unpacked) -> Snapshot {
+    let mut snapshot = OpenTree::open(root).unwrap().snapshot().unwrap();
+    snapshot.set_digests(&unpacked.digests);
+    let mut text = Vec::new();
+    snapshot.write_mtree(&mut text).unwrap();
+    Snapshot::parse_mtree(&text).unwrap()
+}
+
+/// Writes the layer that makes the changes of a tree.
+fn layer_of(root: &std::path::Path, before: Snapshot) -> Option<Vec<u8>> {
+    let mut tree = OpenTree::open(root).unwrap();
+    let changes = tree.changes(before, &Owners::Keep).unwrap();
+    let mut layer = crate::layer::Writer::new(&crate::Compression::None.into(), Vec::new()).unwrap();
+    for entry in &changes.entries {
+        match entry.kind {
+            Kind::File(FileKind::Regular { .. }) => layer.append(entry, tree.file(&entry.path).unwrap()).unwrap(),
+            _ => layer.append(entry, std::io::empty()).unwrap(),
+        }
+    }
+    (!changes.entries.is_empty()).then(|| layer.finish().unwrap().0)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// The layer of the changes from one tree to another one, applied to the first, gives the second.
+    #[test]
+    fn changes_lead_from_one_tree_to_another(
+        one in proptest::collection::vec(operation(), 0..12),
+        two in proptest::collection::vec(operation(), 0..12),
+    ) {
+        let (one, two) = (tar_of(0, &one), tar_of(1, &two));
+        let [place, other, both] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+        let digests = UnpackOptions { digests: true, ..options() };
+        let Ok(unpacked) = unpack_to(place.path(), std::slice::from_ref(&one), digests) else { return Ok(()) };
+        if unpack_to(other.path(), &[two], options()).is_err() {
+            return Ok(());
+        }
+        let roots = [&place, &other, &both].map(|place| place.path().join("root"));
+        let before = recorded(&roots[0], &unpacked);
+        prop_assert_eq!(layer_of(&roots[0], before.clone()), None, "nothing has changed");
+        let layers: Vec<_> = std::iter::once(one).chain(layer_of(&roots[1], before)).collect();
+        unpack_to(both.path(), &layers, options()).unwrap();
+        prop_assert_eq!(on_disk(&roots[2]), on_disk(&roots[1]));
+    }
+}
+
+#[test]
+fn state_of_an_image_is_that_of_its_unpacked_files() {
+    let lower = Tar::default().file("a", b"x").link("b", "a").file("gone", b"").directory("d", 0o700);
+    let upper = Tar::default().symlink("d/l", "x").file(".wh.gone", b"").directory(".", 0o711);
+    let layers = [lower.bytes(), upper.bytes()];
+    let place = tempfile::tempdir().unwrap();
+    unpack_to(place.path(), &layers, options()).unwrap();
+    let mut files = FileTree::new();
+    for layer in &layers {
+        let tree = Tree::read_with(&mut Reader::new(&layer[..]), |_, _, reader| {
+            let mut bytes = Vec::new();
+            reader.read_to_end(&mut bytes)?;
+            Ok(Some(Digest::sha256_of(&bytes)))
+        });
+        files.apply(&tree.unwrap()).unwrap();
+    }
+    let before = Snapshot::of_image(&files);
+    let root = place.path().join("root");
+    let mut tree = OpenTree::open(&root).unwrap();
+    let owners = if is_root() { Owners::Keep } else { Owners::Rootless };
+    if is_root() {
+        assert_eq!(tree.changes_since(&before, &owners).unwrap().entries, []);
+        fs::write(root.join("b"), "y").unwrap();
+        fs::set_permissions(root.join("d"), fs::Permissions::from_mode(0o750)).unwrap();
+        fs::remove_file(root.join("d/l")).unwrap();
+        let changes = tree.changes_since(&before, &owners).unwrap();
+        let names: Vec<_> = changes.entries.iter().map(|entry| entry.path.to_string()).collect();
+        assert_eq!(names, ["a", "d", "d/.wh.l", "b"]);
+        assert_eq!(changes.counts, [0, 3, 1]);
+    }
+}
+
+#[test]
+fn a_directory_that_lost_everything_is_opaque() {
+    let tar = Tar::default().file("d/a", b"").file("d/b", b"").file("d/c/x", b"").file("e/a", b"").file("e/b", b"");
+    let place = tempfile::tempdir().unwrap();
+    unpack_to(place.path(), &[tar.bytes()], options()).unwrap();
+    let root = place.path().join("root");
+    let before = recorded(&root, &Unpacked::default());
+    fs::remove_dir_all(root.join("d")).unwrap();
+    fs::create_dir(root.join("d")).unwrap();
+    fs::write(root.join("d/new"), "").unwrap();
+    fs::remove_file(root.join("e/a")).unwrap();
+    let mut tree = OpenTree::open(&root).unwrap();
+    let names = tree.changes(before, &Owners::Keep).unwrap().entries;
+    let names: Vec<_> = names.iter().map(|entry| entry.path.to_string()).collect();
+    assert_eq!(names, ["d", "d/.wh..wh..opq", "d/new", "e", "e/.wh.a"]);
+}
+
+#[test]
+fn owners_are_mapped_back() {
+    if !is_root() {
+        return;
+    }
+    let tar = Tar::default()
+        .entry(&Fields { owner: (1000, 5), ..Fields::of(EntryType::Regular, "f") })
+        .entry(&Fields { owner: (0, 0), ..Fields::of(EntryType::Regular, "r") })
+        .entry(&Fields { device: (1, 3), ..Fields::of(EntryType::Char, "null") })
+        .bytes();
+    let map = || vec!["0:100000:65536".parse::<IdRange>().unwrap()];
+    for owners in [Owners::Mapped { users: map(), groups: map() }, Owners::Rootless] {
+        let place = tempfile::tempdir().unwrap();
+        let options = UnpackOptions { owners: owners.clone(), ..options() };
+        unpack_to(place.path(), std::slice::from_ref(&tar), options).unwrap();
+        let root = place.path().join("root");
+        let before = recorded(&root, &Unpacked::default());
+        let mut tree = OpenTree::open(&root).unwrap();
+        assert_eq!(tree.changes(before.clone(), &owners).unwrap().entries, []);
+        fs::set_permissions(root.join("f"), fs::Permissions::from_mode(0o600)).unwrap();
+        let changes = tree.changes(before, &owners).unwrap();
+        let found = &changes.entries[0].metadata;
+        assert_eq!((found.uid, found.gid, found.mode, found.xattrs.len()), (1000, 5, 0o600, 0));
+    }
+}
+
 fn unpacked(layers: &[Tar]) -> (tempfile::TempDir, std::path::PathBuf) {
     let place = tempfile::tempdir().unwrap();
     let layers: Vec<_> = layers.iter().cloned().map(Tar::bytes).collect();

@@ -1,9 +1,11 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use ocikit_spec::{Annotations, Descriptor, Digest, MediaType, NewDocument};
 
+use super::file::{ArtifactFile, UNKNOWN_CONFIG};
+use crate::blob_file::BlobFile;
 use crate::combined::Combined;
 use crate::error::{Error, Result};
 use crate::root::{Layer, Root};
@@ -104,6 +106,39 @@ impl ArtifactBuilder {
     pub fn layer_from(&mut self, layer: Layer) -> &mut ArtifactBuilder {
         self.owned.push((layer.descriptor().digest, layer.source().clone()));
         self.layer(layer.descriptor().clone())
+    }
+
+    /// Adds files and directories as layers, as oras does it; see [`ArtifactFile::layer`] for the modification time.
+    ///
+    /// # Errors
+    ///
+    /// As [`ArtifactFile::layer`]; [`Error::Unsupported`] if two files have one title.
+    pub async fn files(&mut self, files: &[ArtifactFile], modified: u64) -> Result<&mut ArtifactBuilder> {
+        let mut titles = HashSet::new();
+        for file in files {
+            let title = file.title()?;
+            if !titles.insert(title.clone()) {
+                let what = format!("two files have the title `{title}`");
+                return Err(Error::Unsupported { place: "the new artifact".to_owned(), what });
+            }
+        }
+        for file in files {
+            self.layer_from(file.layer(modified).await?);
+        }
+        Ok(self)
+    }
+
+    /// Sets the config to a file, with the media type [`UNKNOWN_CONFIG`] unless it states another one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] if it cannot be read.
+    pub async fn config_file(&mut self, file: &ArtifactFile) -> Result<&mut ArtifactBuilder> {
+        let media_type = file.media_type.clone().unwrap_or_else(|| UNKNOWN_CONFIG.into());
+        let blob = BlobFile::open(&file.path).await?.with_media_type(media_type);
+        let mut config = blob.descriptor().clone();
+        config.annotations = file.annotations.clone();
+        Ok(self.config_from(Layer::at(Arc::new(blob), config)))
     }
 
     /// Sets an annotation of the manifest.

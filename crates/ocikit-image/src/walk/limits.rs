@@ -21,6 +21,10 @@ pub const MAX_DOCUMENTS: usize = 50_000;
 /// have a few hundred KiB.
 pub const MAX_DOCUMENTS_BYTES: u64 = 32 << 20;
 
+/// The maximum total size in bytes of the new documents of one change: manifests, configs and indexes, which are kept in
+/// memory until they are stored.
+pub const MAX_NEW_DOCUMENTS_BYTES: u64 = 64 << 20;
+
 /// The maximum number of referrers of one root and of everything below it: as many as one list of referrers can have.
 pub const MAX_REFERRERS: usize = 25_000;
 

@@ -1,6 +1,7 @@
 //! Images in memory: copies, validation and files in layers.
 #![cfg(feature = "testing")]
 
+mod edit;
 mod files;
 mod memory;
 mod referrer_tags;

@@ -384,13 +384,14 @@ impl ConfigEdit {
     /// Removes the history entry of a step that created no layer. [`finish`](ConfigEdit::finish) fails if there is no
     /// such entry, and if it has a layer: [`remove_layer`](ConfigEdit::remove_layer) removes both.
     pub fn remove_history(&mut self, position: usize) -> &mut ConfigEdit {
-        self.edit.change_list("history", |history| {
-            let step: History = parsed(item(history, "history entry", position)?)?;
+        self.edit.change(|object| {
+            let mut history = list(object, "history")?;
+            let step: History = parsed(item(&mut history, "history entry", position)?)?;
             if !step.empty_layer {
                 return Err(no_item("history entry without a layer", position));
             }
             history.remove(position);
-            Ok(())
+            set_history(object, &history)
         });
         self
     }
@@ -502,7 +503,7 @@ impl ConfigEdit {
             let mut changed =
                 rootfs.set("diff_ids", to_raw_value(&layers.diff_ids)?) && object.set("rootfs", rootfs.to_raw()?);
             if let Some(history) = layers.history {
-                changed |= object.set("history", to_raw_value(&history)?);
+                changed |= set_history(object, &history)?;
             }
             Ok(changed)
         });
@@ -597,6 +598,15 @@ impl Layers {
         self.diff_ids.extend(own);
         Ok(())
     }
+}
+
+/// Sets the history, and removes its key with the last entry.
+fn set_history(config: &mut Object, history: &[Item]) -> serde_json::Result<bool> {
+    let is_listed = config.get::<Option<Vec<Item>>>("history")?.is_some_and(|history| !history.is_empty());
+    Ok(match history.is_empty() {
+        false => config.set("history", to_raw_value(history)?),
+        true => is_listed && config.remove("history"),
+    })
 }
 
 fn unknown_step() -> History {

@@ -158,7 +158,12 @@ fn a_history_that_is_not_aligned_is_left_alone() {
         plain.text(),
         format!(r#"{{"os":"linux","architecture":"amd64","rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#, id("1"))
     );
-    assert_eq!(none.edit().push_layer(&id("1"), Some(&History::default())).finish().unwrap().history().len(), 1);
+    let with_step =
+        none.edit().push_layer(&id("1"), Some(&History::default())).push_history(&History::default()).finish();
+    let with_step = with_step.unwrap();
+    assert_eq!(with_step.history().len(), 2);
+    let without = with_step.edit().remove_layer(0).remove_history(0).finish().unwrap();
+    assert_eq!(without.text(), r#"{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}"#);
 }
 
 #[test]

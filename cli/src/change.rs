@@ -1,0 +1,167 @@
+//! What the commands that change an image share: in place, to another location, or as a dry run.
+
+use clap::Args;
+use ocikit::image::Mapped;
+use ocikit::layout::{DockerList, TarOptions};
+use ocikit::{Changed, Digest, Location, Platform, Root, Session, SessionOptions};
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::failure::Result;
+
+/// Where a changed image is written.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ChangeArguments {
+    /// Write the result to this location and leave the original unchanged
+    #[arg(long, short, value_name = "LOCATION")]
+    output: Option<Location>,
+    /// Remove referrers that do not apply to the new digest
+    #[arg(long, conflicts_with = "output")]
+    drop_referrers: bool,
+    /// Do not add the list of images that `docker load` needs
+    #[arg(long)]
+    no_docker: bool,
+    /// Print the new digest without changing anything
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// The platforms that a change is restricted to.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct PlatformArguments {
+    /// Change only the image for this platform; repeatable
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Vec<Platform>,
+}
+
+/// A change of one image, with the places opened that it needs.
+pub(crate) struct Change<'a> {
+    context: &'a Context,
+    arguments: &'a ChangeArguments,
+    /// The session of the change.
+    pub(crate) session: Session,
+    location: Location,
+    output: Option<Location>,
+}
+
+/// The result of a change, for `--json`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ChangeOutput {
+    location: String,
+    before: Digest,
+    digest: Digest,
+    changed: bool,
+    /// BuildKit's attestation manifests whose statements name an old digest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    outdated_attestations: Vec<Digest>,
+    /// Signatures and other referrers that do not apply to the new digest.
+    #[serde(skip_serializing_if = "is_zero")]
+    orphaned_referrers: usize,
+    /// The number of removed referrers.
+    #[serde(skip_serializing_if = "is_zero")]
+    dropped_referrers: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+impl ChangeArguments {
+    /// Prepares a change of the image at a location, which may need other places too.
+    pub(crate) fn prepare<'a>(
+        &'a self,
+        context: &'a Context,
+        location: &Location,
+        others: &[&Location],
+    ) -> Result<Change<'a>> {
+        let location = context.expand(location);
+        let output = self.output.as_ref().map(|output| context.expand_output(output));
+        let docker = if self.no_docker { DockerList::None } else { DockerList::default() };
+        let archive = TarOptions { docker, ..TarOptions::default() };
+        let options = SessionOptions { archive, ..SessionOptions::default() };
+        let locations: Vec<_> =
+            [&location, output.as_ref().unwrap_or(&location)].into_iter().chain(others.iter().copied()).collect();
+        let session = context.session_with(&locations, options)?;
+        Ok(Change { context, arguments: self, session, location, output })
+    }
+}
+
+impl Change<'_> {
+    /// Makes the change where the arguments say so, and reports the result.
+    ///
+    /// An image that an index lists and the place does not hold is left out of an output, unless `is_partial` says that
+    /// the change reads only some of them.
+    pub(crate) async fn run<F, New, C>(self, is_partial: bool, change: F) -> Result
+    where
+        F: FnOnce(Root) -> New + Send,
+        New: Future<Output = ocikit::Result<C>> + Send,
+        C: Into<Mapped>,
+    {
+        let changed = self.make(is_partial, change).await?;
+        self.report(&changed).await
+    }
+
+    /// Makes the change where the arguments say so.
+    pub(crate) async fn make<F, New, C>(&self, is_partial: bool, change: F) -> Result<Changed>
+    where
+        F: FnOnce(Root) -> New + Send,
+        New: Future<Output = ocikit::Result<C>> + Send,
+        C: Into<Mapped>,
+    {
+        let Change { session, location, output, arguments, context } = self;
+        if !arguments.dry_run && output.is_none() {
+            return Ok(session.change(location, change).await?);
+        }
+        let root = match output.is_some() && !is_partial {
+            true => {
+                let (root, present) = session.open_present(location).await?;
+                crate::transfer::say_present(context, location, present.as_ref());
+                root
+            }
+            false => session.open(location).await?,
+        };
+        let mapped: Mapped = change(root.clone()).await?.into();
+        if let Some(output) = output.as_ref().filter(|_| !arguments.dry_run) {
+            crate::transfer::copy_out(session, &mapped.root, location, output).await?;
+        }
+        Ok(Changed::planned(&root, mapped).await?)
+    }
+
+    /// Prints the new digest, and says what does not apply to it.
+    pub(crate) async fn report(&self, changed: &Changed) -> Result {
+        let Change { session, location, output, arguments, context } = self;
+        let orphans = &changed.orphans;
+        let dropped = match arguments.drop_referrers && !arguments.dry_run {
+            true => session.drop_referrers(location, orphans).await?,
+            false => 0,
+        };
+        if !changed.attestations.is_empty() {
+            let count = changed.attestations.len();
+            let what =
+                "attestation manifests describe the image before the change: their statements name the old digest";
+            context.output.say(format!("warning: {count} {what}"));
+        }
+        if orphans.len() > dropped {
+            let what = "signatures or other referrers do not apply to the new digest";
+            context.output.say(format!("warning: {} {what}", orphans.len() - dropped));
+            if output.is_none() && !arguments.drop_referrers {
+                context.output.say("hint: sign the new digest; add --drop-referrers to remove the old referrers");
+            }
+        }
+        if output.as_ref().is_some_and(crate::file::writes_to_stdout) {
+            return Ok(());
+        }
+        let digest = changed.after.digest();
+        let result = ChangeOutput {
+            location: output.as_ref().unwrap_or(location).to_string(),
+            before: changed.before,
+            digest,
+            changed: digest != changed.before,
+            outdated_attestations: changed.attestations.clone(),
+            orphaned_referrers: orphans.len(),
+            dropped_referrers: dropped,
+        };
+        context.output.result(&result, || digest.to_string())
+    }
+}

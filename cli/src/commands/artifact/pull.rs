@@ -1,0 +1,120 @@
+use std::path::PathBuf;
+
+use clap::Args;
+use ocikit::{Digest, Error, Location, MediaType, Platform, PullOptions, PulledFile, SourceExt};
+use serde::Serialize;
+
+use super::push::artifact_type;
+use crate::context::Context;
+use crate::failure::{Code, Failure, Result};
+use crate::output::Lines;
+
+const EXAMPLES: &str = "\
+Examples:
+  ocikit artifact pull ghcr.io/acme/docs:1 -o docs
+  ocikit artifact pull --overwrite oci:artifacts:policy
+  ocikit artifact pull --config Chart.json ghcr.io/acme/chart:1 -o charts";
+
+/// Pull the files and directories of an artifact
+///
+/// Every file is complete and verified before the first one appears. Existing files are kept, and titles that lead out of the
+/// directory are refused. Prints the path of each file.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Pull {
+    /// Artifact to pull
+    location: Location,
+    /// Write files to this directory
+    #[arg(long, short, value_name = "DIR", default_value = ".")]
+    output: PathBuf,
+    /// Replace existing files and directories
+    #[arg(long)]
+    overwrite: bool,
+    /// Write the config to this file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Pull the artifact for this platform from an index
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PulledArtifact {
+    location: String,
+    digest: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    artifact_type: Option<MediaType>,
+    files: Vec<FileOutput>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FileOutput {
+    path: String,
+    title: String,
+    digest: Digest,
+    media_type: MediaType,
+    size: u64,
+    is_directory: bool,
+}
+
+impl From<&PulledFile> for FileOutput {
+    fn from(file: &PulledFile) -> FileOutput {
+        FileOutput {
+            path: file.path.display().to_string(),
+            title: file.title.clone(),
+            digest: file.descriptor.digest,
+            media_type: file.descriptor.media_type.clone(),
+            size: file.descriptor.size,
+            is_directory: file.is_directory,
+        }
+    }
+}
+
+impl Pull {
+    pub(crate) async fn run(&self, context: &Context) -> Result {
+        let location = context.expand(&self.location);
+        let session = context.session(&[&location])?;
+        let mut options = PullOptions::default();
+        options.overwrite = self.overwrite;
+        let pulled = session.pull_files(&location, self.platform.as_ref(), &self.output, &options).await;
+        let (root, pulled) = pulled.map_err(explain)?;
+        if let Some(path) = &self.config {
+            let document = root.document();
+            let config = document.as_ref().and_then(|document| match document {
+                ocikit::spec::Document::Manifest(manifest) => manifest.config(),
+                ocikit::spec::Document::Index(_) => None,
+            });
+            let none = || Failure::new(Code::Missing, format_args!("cannot write the config: {location} has none"));
+            root.source().open(config.ok_or_else(none)?).await?.save(path).await?;
+        }
+        for layer in &pulled.untitled {
+            let what = format!("skipped {}, which has no title", layer.digest);
+            context.output.say(format!("note: {what}; `ocikit blob get` reads it, `ocikit copy` copies the artifact"));
+        }
+        let result = PulledArtifact {
+            location: location.to_string(),
+            digest: root.digest(),
+            artifact_type: artifact_type(&root),
+            files: pulled.files.iter().map(FileOutput::from).collect(),
+        };
+        context.output.result(&result, || result.files.iter().map(|file| &file.path).collect::<Lines>())
+    }
+}
+
+/// Adds the flag that solves the problem to an error.
+fn explain(error: Error) -> Failure {
+    let hint = match &error {
+        Error::Exists { .. } => Some("add `--overwrite`, or choose another directory with `--output`"),
+        Error::Unsupported { what, .. } if what.ends_with("which has no files") => {
+            Some("choose an entry of the index with `--platform`, or by its digest")
+        }
+        _ => None,
+    };
+    let failure = Failure::from(error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}

@@ -1,0 +1,68 @@
+use std::path::Path;
+
+use ocikit_image::{
+    ArtifactBuilder, CopyOptions, Index, Naming, PullOptions, Pulled, Referrers, Result, Root, pull_files,
+};
+use ocikit_spec::Platform;
+
+use crate::location::Location;
+use crate::session::Session;
+
+impl Session {
+    /// Stores an artifact as a referrer of an image, for example an SBOM or a test report. Returns the artifact and its
+    /// subject.
+    ///
+    /// # Errors
+    ///
+    /// Those of the place; [`Error::NoPlatform`](ocikit_image::Error::NoPlatform) if the location has no image for the
+    /// platform.
+    pub async fn attach(
+        &self,
+        location: &Location,
+        platform: Option<&Platform>,
+        artifact: &ArtifactBuilder,
+    ) -> Result<(Root, Root)> {
+        // An archive or layout is locked before the image is read, so that no other process changes it in between.
+        let place = self.edit(location).await?;
+        let mut subject = Root::open(place.clone(), &location.name()).await?;
+        if let Some(platform) = platform {
+            subject = subject.for_platform(platform).await?;
+        }
+        let root = artifact.clone().subject(subject.descriptor()).finish(subject.source())?;
+        let options = self.copy_options(vec![Naming::default()]);
+        let options = CopyOptions { referrers: Referrers::None, only: Vec::new(), ..options };
+        ocikit_image::copy(&root, &place, &options).await?;
+        Ok((root, subject))
+    }
+
+    /// Writes the files of an artifact to a directory; see [`pull_files`]. Of an index, the entry for the platform is
+    /// used.
+    ///
+    /// # Errors
+    ///
+    /// Those of the place and of [`pull_files`].
+    pub async fn pull_files(
+        &self,
+        location: &Location,
+        platform: Option<&Platform>,
+        directory: &Path,
+        options: &PullOptions,
+    ) -> Result<(Root, Pulled)> {
+        let mut root = self.open(location).await?;
+        if let (Root::Index(index), Some(platform)) = (&root, platform) {
+            root = entry_for(index, platform).await?;
+        }
+        let pulled = pull_files(&root, directory, options).await?;
+        Ok((root, pulled))
+    }
+}
+
+/// Opens the entry of an index with the best rank for a platform, which need not be an image.
+async fn entry_for(index: &Index, platform: &Platform) -> Result<Root> {
+    let entries = index.manifests().iter();
+    let ranked = entries.filter_map(|entry| Some((platform.rank(entry.platform.as_ref()?)?, entry)));
+    match ranked.min_by_key(|(rank, _)| *rank) {
+        Some((_, entry)) => index.open(entry).await,
+        None => Ok(Root::Image(index.image_for(platform).await?)),
+    }
+}

@@ -1,0 +1,202 @@
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use ocikit_image::{
+    AnnotateOptions, CopyOptions, Mapped, Name, Naming, Orphan, Referrers, Result, Root, Sink, Source, SourceExt,
+    annotate_images, orphans,
+};
+use ocikit_layout::{Dir, TarEdit};
+use ocikit_spec::{Digest, Document};
+
+use crate::location::Location;
+use crate::session::{Local, Session, unsupported};
+
+/// The result of [`Session::change`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Changed {
+    /// The digest before.
+    pub before: Digest,
+    /// The changed root.
+    pub after: Root,
+    /// The new digest of each manifest and index that changed, by its old digest.
+    pub replaced: HashMap<Digest, Digest>,
+    /// BuildKit's attestation manifests of changed images, by their new digests. The statements in them still name the
+    /// old digests.
+    pub attestations: Vec<Digest>,
+    /// Signatures and other referrers of a digest that the image no longer has.
+    pub orphans: Vec<Orphan>,
+}
+
+impl Changed {
+    /// Returns a change that is not stored yet, with the referrers that it would leave without their subject.
+    ///
+    /// # Errors
+    ///
+    /// Those of listing the referrers of the image.
+    pub async fn planned(before: &Root, change: impl Into<Mapped>) -> Result<Changed> {
+        let Mapped { root: after, replaced, attestations, .. } = change.into();
+        let orphans = match after.digest() == before.digest() {
+            true => Vec::new(),
+            false => orphans(before, &after).await?,
+        };
+        Ok(Changed { before: before.digest(), after, replaced, attestations, orphans })
+    }
+}
+
+impl Session {
+    /// Changes an image in place: a local archive or layout is modified, a tag in a registry is moved to the new manifest
+    /// if it still leads to the old one. The change gets the root and returns a new one, or what
+    /// [`map_images`](ocikit_image::map_images) returned.
+    ///
+    /// An archive or layout is locked until the change is complete. What the place has already is not transferred. An
+    /// archive without `manifest.json` gets the one of [`TarOptions::docker`](ocikit_layout::TarOptions::docker), so that
+    /// `docker load` reads it like a written archive.
+    ///
+    /// ```no_run
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # use ocikit::{Client, ClientOptions, Session, SessionOptions};
+    /// # let session = Session::new(Client::new(ClientOptions::default())?, SessionOptions::default());
+    /// use ocikit::image::{Image, Selection, map_images};
+    ///
+    /// let label = async |image: Image| image.edit().config(|c| c.label("team", "web")).finish().await;
+    /// let change = async |root| map_images(&root, &Selection::all(), label).await;
+    /// let changed = session.change(&"app.tar".parse()?, change).await?;
+    /// println!("{} replaces {}", changed.after.digest(), changed.before);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of the place and of the change; [`Error::Unsupported`](ocikit_image::Error::Unsupported) for a location with a digest;
+    /// [`Error::OtherDigest`](ocikit_image::Error::OtherDigest) if the tag of a registry was moved in the meantime.
+    pub async fn change<F, New, C>(&self, location: &Location, change: F) -> Result<Changed>
+    where
+        F: FnOnce(Root) -> New + Send,
+        New: Future<Output = Result<C>> + Send,
+        C: Into<Mapped>,
+    {
+        let sink = self.lock_in_place(location).await?;
+        let root = Root::open(sink.clone(), &location.name()).await?;
+        let mapped: Mapped = change(root.clone()).await?.into();
+        let changed = Changed::planned(&root, mapped).await?;
+        if changed.after.digest() == changed.before {
+            // Releases the lock, which the returned root would keep.
+            sink.finish().await?;
+            return Ok(changed);
+        }
+        let tag = match location.name() {
+            Name::Tag(tag) => Some(tag),
+            Name::Only | Name::Full(_) | Name::Digest(_) => None,
+        };
+        let naming = Naming { tag, full: None, replaces: Some(changed.before) };
+        // Referrers and unchanged entries are there already.
+        let present: HashSet<_> = match &root {
+            Root::Index(index) => index.manifests().iter().map(|entry| entry.digest).collect(),
+            Root::Image(_) | Root::Other(_) => HashSet::new(),
+        };
+        let options = CopyOptions {
+            referrers: Referrers::None,
+            only: Vec::new(),
+            present: Arc::new(present),
+            ..self.copy_options(vec![naming])
+        };
+        ocikit_image::copy(&changed.after, &sink, &options).await?;
+        Ok(changed)
+    }
+
+    /// Changes annotations of an image in place; see [`Session::change`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Session::change`] and of [`annotate`](ocikit_image::annotate()).
+    pub async fn annotate(&self, location: &Location, options: &AnnotateOptions) -> Result<Changed> {
+        self.change(location, |root| async move { annotate_images(&root, options).await }).await
+    }
+
+    /// Removes the referrers that [`Session::change`] left without their subject, and returns how many. In an archive
+    /// or layout, those whose subject is still listed are kept. A registry does not tell which tags lead to a subject,
+    /// so all of them are removed there.
+    ///
+    /// # Errors
+    ///
+    /// Those of the place; [`Error::Refused`](ocikit_image::Error::Refused) by registries that do not support deletion.
+    pub async fn drop_referrers(&self, location: &Location, orphans: &[Orphan]) -> Result<usize> {
+        match Local::of(location) {
+            Some(Local::Archive(path)) => {
+                let edit = TarEdit::open(path).await?;
+                let mut dropped = 0;
+                for (name, count) in removable(&edit, orphans).await? {
+                    match edit.remove(&name).await {
+                        Ok(_) => dropped += count,
+                        Err(error) if error.is_not_found() => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                edit.finish().await?;
+                Ok(dropped)
+            }
+            Some(Local::Layout(path)) => {
+                let dir = self.shared(Dir::open(path).await?);
+                let mut dropped = 0;
+                for (name, count) in removable(&dir, orphans).await? {
+                    match dir.remove(&name).await {
+                        Ok(_) => dropped += count,
+                        Err(error) if error.is_not_found() => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                Ok(dropped)
+            }
+            None => {
+                let reference = location.reference().ok_or_else(|| unsupported(location, "it cannot be changed"))?;
+                for orphan in orphans {
+                    // Deleting the manifest also deletes its tag, and many registries cannot delete a tag alone.
+                    self.remote.delete_manifest(reference, &orphan.referrer.digest).await?;
+                }
+                Ok(orphans.len())
+            }
+        }
+    }
+}
+
+/// Returns the names to remove from the list of an archive or layout, and the number of orphans that each removes: the
+/// list of referrers of a subject is removed as a whole.
+async fn removable(place: &dyn Source, orphans: &[Orphan]) -> Result<Vec<(Name, usize)>> {
+    let mut names = Vec::new();
+    let mut gone = HashMap::new();
+    for Orphan { subject, referrer, tag } in orphans {
+        let is_gone = match gone.get(subject) {
+            Some(is_gone) => *is_gone,
+            None => {
+                let is_gone = match place.resolve(&Name::Digest(*subject)).await {
+                    Ok(_) => false,
+                    Err(error) if error.is_not_found() => true,
+                    Err(error) => return Err(error),
+                };
+                gone.insert(*subject, is_gone);
+                is_gone
+            }
+        };
+        // A referrer of an orphan is removed as well, although the orphan is still listed at this point.
+        let is_orphan = orphans.iter().any(|orphan| orphan.referrer.digest == *subject);
+        if !is_gone && !is_orphan {
+            continue;
+        }
+        let list = format!("{}-{}", subject.algorithm().name(), subject.hex()).parse().ok().map(Name::Tag);
+        if let Some(list) = list
+            && let Ok(found) = place.resolve(&list).await
+            && let Ok(Document::Index(index)) = place.document(&found).await
+            && index.manifests().iter().any(|entry| entry.digest == referrer.digest)
+        {
+            match names.iter_mut().find(|(name, _)| *name == list) {
+                Some((_, count)) => *count += 1,
+                None => names.push((list, 1)),
+            }
+            continue;
+        }
+        names.push((tag.clone().map_or(Name::Digest(referrer.digest), Name::Tag), 1));
+    }
+    Ok(names)
+}
