@@ -46,6 +46,8 @@ macro_rules! checked {
 
 checked! {
     "ocikit-image" {
+        stage_to_each = image::stage_to_each(&any(), &any::<[image::Target; 1]>(), &any());
+        publish = any::<image::Staged>().publish();
         bytes = any::<image::Body>().bytes();
         save = any::<image::Body>().save(any::<PathBuf>());
         open = image::BlobFile::open(any::<PathBuf>());
@@ -174,6 +176,9 @@ checked! {
         open = ocikit_sign::KmsSigner::open("reference");
     }
     "ocikit-publish" {
+        renew = ocikit_publish::signify::renew(&any::<[u8; 1]>(), &any(), &any(), any());
+        publish = ocikit_publish::publish(&any(), &any(), &any(), any::<Option<&ocikit_publish::ImageSigner>>());
+        dry_run = ocikit_publish::dry_run(&any(), &any(), &any());
         send = ocikit_publish::signify::send(&any(), &any::<[ocikit_publish::signify::Target; 1]>(), &any());
     }
     "ocikit-build" {

@@ -9,6 +9,7 @@ mod keyless;
 mod layouts;
 mod notation;
 mod old_log;
+mod publish;
 mod registries;
 mod rest;
 mod services;

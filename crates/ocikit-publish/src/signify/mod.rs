@@ -6,6 +6,8 @@
 //!
 //! It uses the HTTP client of the crate that signs, and nothing else of it.
 
+mod renew;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -20,6 +22,8 @@ use ocikit_sign::Http;
 use serde::Deserialize;
 use serde_json::json;
 use zeroize::Zeroizing;
+
+pub use renew::{RenewOptions, renew};
 
 use crate::yaml::yaml_problem;
 
@@ -49,6 +53,12 @@ pub enum Error {
     ClientCertificate {
         /// What is wrong with it.
         problem: &'static str,
+    },
+    /// A client certificate could not be renewed.
+    #[error("cannot renew the client certificate: {problem}")]
+    Renewal {
+        /// The problem. Contains no part of the secret or of a response.
+        problem: String,
     },
     /// No service signs the images of a source repository in a job.
     #[error("{}", no_service(.repository, .job, .skipped))]
