@@ -284,11 +284,13 @@ impl Context {
         self.client_of(locations.iter().filter_map(|location| registry_of(location)))
     }
 
-    /// Returns a session with separate credentials for some locations, as `copy --src-creds` needs it.
+    /// Returns a session with separate credentials for some locations, as `copy --src-creds` needs it. `origin` says
+    /// where they come from.
     pub(crate) fn session_as(
         &self,
         locations: &[&Location],
         credentials: &[(&Location, Credential)],
+        origin: &str,
         options: SessionOptions,
     ) -> Result<Session> {
         let registries: BTreeSet<_> = locations.iter().filter_map(|location| registry_of(location)).collect();
@@ -304,7 +306,7 @@ impl Context {
         let mut client = self.options_of(&registries)?;
         let fixed = |(registry, credential): (&Registry, &Credential)| {
             let keychain = Fixed { registry: Some(registry.clone()), credential: credential.clone() };
-            Arc::new(Named { origin: "--src-creds or --dest-creds".to_owned(), keychain }) as Arc<dyn Keychain>
+            Arc::new(Named { origin: origin.to_owned(), keychain }) as Arc<dyn Keychain>
         };
         let own = own.into_iter().map(fixed).chain([client.keychain.clone()]);
         client.keychain = Arc::new(Keychains(own.collect()));

@@ -164,7 +164,7 @@ impl PublishArguments {
         let session = match credential {
             Some(credential) => {
                 let credentials: Vec<_> = locations.iter().map(|location| (location, credential.clone())).collect();
-                context.session_as(&all, &credentials, options)?
+                context.session_as(&all, &credentials, publish_plugin::CREDENTIALS, options)?
             }
             None => context.session_with(&all, options)?,
         };

@@ -14,6 +14,9 @@ use crate::environment::variables;
 use crate::failure::{Code, Failure, Result};
 use crate::keys;
 
+/// Where the credentials come from.
+pub(crate) const CREDENTIALS: &str = "PLP_REGISTRY_USERNAME and PLP_REGISTRY_PASSWORD";
+
 /// The exit codes of the plugin.
 const FAILED: u8 = 1;
 const DENIED: u8 = 2;

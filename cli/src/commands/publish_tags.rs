@@ -139,9 +139,8 @@ impl TagArguments {
 
     fn config(&self) -> Result<Config> {
         let Some(path) = &self.config else { return Ok(Config::default()) };
-        let text = String::from_utf8(file::read(path)?);
-        let text = text.map_err(|_| Failure::usage(format_args!("cannot read {}: it is not UTF-8", path.display())))?;
-        Config::parse(&text).map_err(|error| Failure::usage(format_args!("{}: {error}", path.display())))
+        Config::parse(&file::read_text(path)?)
+            .map_err(|error| Failure::usage(format_args!("{}: {error}", path.display())))
     }
 
     fn git(&self) -> Result<(System, GitState)> {

@@ -13,12 +13,12 @@ use jiff::Timestamp;
 use ocikit_sign::Http;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use x509_cert::Certificate;
 use x509_cert::der::asn1::{Any, BitString, Null};
 use x509_cert::der::{Decode, Encode};
 use x509_cert::name::Name;
 use x509_cert::request::{CertReq, CertReqInfo, Version};
 use x509_cert::spki::{AlgorithmIdentifierOwned, ObjectIdentifier, SubjectPublicKeyInfoOwned};
-use x509_cert::Certificate;
 use zeroize::Zeroizing;
 
 use super::{Error, Result};
@@ -113,10 +113,7 @@ pub async fn renew(secret: &[u8], http: &Http, options: &RenewOptions, now: Time
 }
 
 /// Parses the response of a service; its text is not repeated, because it may be secret.
-fn answer<T: for<'a> Deserialize<'a>>(
-    who: &str,
-    response: ocikit_sign::Result<ocikit_http::Document>,
-) -> Result<T> {
+fn answer<T: for<'a> Deserialize<'a>>(who: &str, response: ocikit_sign::Result<ocikit_http::Document>) -> Result<T> {
     let response = response.map_err(|error| failed(error.to_string()))?;
     if !(200..300).contains(&response.status) {
         return Err(failed(format!("{who} answered {}", response.status)));
@@ -285,14 +282,9 @@ mod tests {
 
     fn pkcs7(certificates: &[&[u8]]) -> String {
         let content = der(0x30, &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01]);
-        let data = [
-            &der(0x02, &[1])[..],
-            &der(0x31, &[]),
-            &content,
-            &der(0xa0, &certificates.concat()),
-            &der(0x31, &[]),
-        ]
-        .concat();
+        let data =
+            [&der(0x02, &[1])[..], &der(0x31, &[]), &content, &der(0xa0, &certificates.concat()), &der(0x31, &[])]
+                .concat();
         to_pem(&der(0x30, &[SIGNED_DATA, &der(0xa0, &der(0x30, &data))].concat()), "PKCS7")
     }
 
