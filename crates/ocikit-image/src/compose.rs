@@ -3,12 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use ocikit_spec::{Annotations, Descriptor, Digest, MediaType, NewDocument, Platform, annotations};
 
-use crate::combined::Combined;
 use crate::error::{Error, Result};
 use crate::memory::Memory;
 use crate::platform::best_entries;
@@ -454,12 +452,12 @@ fn over(document: ocikit_spec::Index, old: Option<&Index>, base: Arc<dyn Source>
         None => document.digest(),
     };
     let descriptor = Descriptor::new(document.media_type(), digest, document.bytes().len() as u64);
-    let documents: HashMap<Digest, Bytes> = HashMap::from([(digest, document.bytes().clone())]);
     // What the index had before stays where it was.
     let known: HashSet<_> = old.into_iter().flat_map(Index::manifests).map(|entry| entry.digest).collect();
     let owned = new.iter().filter(|entry| !known.contains(&entry.descriptor.digest));
     let owned = owned.map(|entry| (entry.descriptor.digest, entry.source.clone()));
-    Index { descriptor, document, source: Arc::new(Combined::new(documents, base, owned)) }
+    let source = Memory::over(base).with_document(digest, document.bytes().clone()).with_parts(owned);
+    Index { descriptor, document, source: Arc::new(source) }
 }
 
 fn format_of(entries: &[Descriptor], options: &ComposeOptions) -> IndexFormat {

@@ -4,18 +4,21 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ocikit_spec::{Descriptor, Digest, Document, Repository, Tag};
+use ocikit_spec::{Content, Descriptor, Digest, Document, MAX_DOCUMENT_SIZE, Repository, Tag};
 
 use crate::blob_file::BlobFile;
 use crate::body::Body;
 use crate::error::{Error, Result};
+use crate::referrer_tag::ReferrerTag;
 use crate::root::Layer;
 use crate::source::{ByteRange, Name, Naming, Put, Sink, Source, SourceExt};
 
 /// Images in memory: for generated documents, for tests, and as the simplest implementation of [`Sink`].
 ///
-/// A memory can lie over other sources. Then it is one source for new documents, local files, and everything that another
-/// place already has: a copy from it reads each blob where it is, and a registry still mounts blobs of the base.
+/// A memory can lie over other sources. Then it is one source for new documents, local files, and everything that other
+/// places already have: a copy from it reads each blob where it is, and a registry still mounts blobs of the base. It
+/// knows the source of each blob that was added by its digest, so that no other source is asked in vain, and learns that
+/// of the children of a document when the document is read, which a walk does first.
 ///
 /// ```
 /// # #[cfg(feature = "testing")]
@@ -37,8 +40,10 @@ use crate::source::{ByteRange, Name, Naming, Put, Sink, Source, SourceExt};
 #[derive(Debug, Default)]
 pub struct Memory {
     contents: RwLock<Contents>,
-    /// The sources of single blobs, which are asked before the others.
-    parts: HashMap<Digest, Arc<dyn Source>>,
+    /// The sources of blobs that were added by their digest.
+    parts: Vec<Arc<dyn Source>>,
+    /// The position in `parts` of the source that has a digest.
+    owners: RwLock<HashMap<Digest, usize>>,
     /// Sources of unknown content, which are asked before the base.
     others: Vec<Arc<dyn Source>>,
     base: Option<Arc<dyn Source>>,
@@ -97,10 +102,26 @@ impl Memory {
         self.with_part(layer.digest(), layer.source().clone())
     }
 
-    /// Returns the memory with the blob of this digest from another source.
+    /// Returns the memory with a blob or document of another source, and everything below it.
     #[must_use]
-    pub(crate) fn with_part(mut self, digest: Digest, source: Arc<dyn Source>) -> Memory {
-        self.parts.insert(digest, source);
+    pub fn with_part(self, digest: Digest, source: Arc<dyn Source>) -> Memory {
+        self.with_parts([(digest, source)])
+    }
+
+    /// Returns the memory with blobs and documents of other sources, and everything below them. The first source of a
+    /// digest counts.
+    #[must_use]
+    pub fn with_parts(mut self, parts: impl IntoIterator<Item = (Digest, Arc<dyn Source>)>) -> Memory {
+        let positions = self.parts.iter().enumerate();
+        let mut positions: HashMap<_, _> = positions.map(|(position, source)| (address(source), position)).collect();
+        let owners = self.owners.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for (digest, source) in parts {
+            let position = *positions.entry(address(&source)).or_insert_with(|| {
+                self.parts.push(source);
+                self.parts.len() - 1
+            });
+            owners.entry(digest).or_insert(position);
+        }
         self
     }
 
@@ -123,9 +144,49 @@ impl Memory {
         digest
     }
 
+    /// Returns the source that was added with a digest.
+    fn owner(&self, digest: &Digest) -> Option<&Arc<dyn Source>> {
+        self.position(digest).and_then(|position| self.parts.get(position))
+    }
+
+    fn position(&self, digest: &Digest) -> Option<usize> {
+        self.owners.read().unwrap_or_else(PoisonError::into_inner).get(digest).copied()
+    }
+
     /// Returns the sources that may have a blob which is not in memory, in the order in which they are asked.
     fn sources(&self, digest: &Digest) -> impl Iterator<Item = &Arc<dyn Source>> {
-        self.parts.get(digest).into_iter().chain(&self.others).chain(&self.base)
+        self.owner(digest).into_iter().chain(&self.others).chain(&self.base)
+    }
+
+    /// Records the source of the children of a document; the first source of a digest counts.
+    fn learn(&self, document: &Document, owner: usize) {
+        let mut owners = self.owners.write().unwrap_or_else(PoisonError::into_inner);
+        for child in document.children() {
+            owners.entry(child.digest).or_insert(owner);
+        }
+    }
+
+    /// Reads a document from the source that was added with it; `None` if it has no such source or can have no
+    /// children.
+    async fn read_part(&self, descriptor: &Descriptor, range: ByteRange) -> Option<Result<Body>> {
+        let position = self.position(&descriptor.digest)?;
+        let may_have_children = !descriptor.media_type.is_blob() && descriptor.size <= MAX_DOCUMENT_SIZE;
+        if range != ByteRange::ALL || !may_have_children {
+            return None;
+        }
+        let read = self.parts[position].read(descriptor).await;
+        // What cannot be parsed has no children, and the reader refuses it.
+        if let Ok(bytes) = &read
+            && let Ok(Content::Document(document)) = Content::of(&descriptor.media_type, bytes.clone())
+        {
+            self.learn(&document, position);
+        }
+        Some(read.map(Body::from))
+    }
+
+    /// Returns the source of a subject: that which was added with it, or the base.
+    fn place_of(&self, subject: &Digest) -> Option<&Arc<dyn Source>> {
+        self.owner(subject).or(self.base.as_ref())
     }
 
     fn own(&self, digest: &Digest) -> Option<Bytes> {
@@ -176,6 +237,11 @@ impl Memory {
     }
 }
 
+/// Returns the address of a source, which identifies it as long as it exists.
+fn address(source: &Arc<dyn Source>) -> usize {
+    Arc::as_ptr(source).cast::<()>().addr()
+}
+
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.base {
@@ -188,8 +254,14 @@ impl fmt::Display for Memory {
 #[async_trait]
 impl Source for Memory {
     async fn resolve(&self, name: &Name) -> Result<Descriptor> {
-        match (self.resolve_own(name), &self.base) {
-            (Err(error), Some(base)) if error.is_not_found() => base.resolve(name).await,
+        let below = match name {
+            Name::Digest(digest) => self.place_of(digest),
+            // A fallback tag such as `sha256-HEX.sig` is where its subject is.
+            Name::Tag(tag) => ReferrerTag::subject(tag).and_then(|subject| self.owner(&subject)).or(self.base.as_ref()),
+            Name::Only | Name::Full(_) => self.base.as_ref(),
+        };
+        match (self.resolve_own(name), below) {
+            (Err(error), Some(below)) if error.is_not_found() => below.resolve(name).await,
             (resolved, _) => resolved,
         }
     }
@@ -213,6 +285,11 @@ impl Source for Memory {
             return Ok(range.of(&bytes).into());
         }
         let mut missing = None;
+        match self.read_part(descriptor, range).await {
+            None => {}
+            Some(Err(error)) if error.is_not_found() => missing = Some(error),
+            Some(read) => return read,
+        }
         for source in self.sources(&descriptor.digest) {
             match source.open_small(descriptor, range).await {
                 Err(error) if error.is_not_found() => missing = Some(error),
@@ -238,7 +315,7 @@ impl Source for Memory {
     /// for the documents of the other entries in vain.
     fn held(&self, digest: &Digest) -> Option<Bytes> {
         self.own(digest).or_else(|| {
-            let mut added = self.parts.get(digest).into_iter().chain(&self.others);
+            let mut added = self.owner(digest).into_iter().chain(&self.others);
             added.find_map(|source| source.held(digest))
         })
     }
@@ -246,9 +323,9 @@ impl Source for Memory {
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
         let mut found = self.own_referrers(subject);
         found.sort_by_key(|descriptor| descriptor.digest);
-        if let Some(base) = &self.base {
+        if let Some(place) = self.place_of(subject) {
             let known: HashSet<_> = found.iter().map(|descriptor| descriptor.digest).collect();
-            let listed = base.referrers(subject).await?;
+            let listed = place.referrers(subject).await?;
             found.extend(listed.into_iter().filter(|descriptor| !known.contains(&descriptor.digest)));
         }
         Ok(found)
@@ -259,7 +336,7 @@ impl Source for Memory {
         if self.held(&descriptor.digest).is_some() {
             return None;
         }
-        match self.parts.get(&descriptor.digest) {
+        match self.owner(&descriptor.digest) {
             Some(source) => source.repository(descriptor),
             None => self.others.iter().chain(&self.base).find_map(|source| source.repository(descriptor)),
         }

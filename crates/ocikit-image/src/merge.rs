@@ -359,5 +359,5 @@ fn merged_source(
 ) -> Arc<dyn Source> {
     let over = Memory::over(new.source().clone());
     let memory = documents.into_iter().fold(over, |memory, (digest, bytes)| memory.with_document(digest, bytes));
-    Arc::new(held.into_iter().fold(memory, |memory, digest| memory.with_part(digest, there.source().clone())))
+    Arc::new(memory.with_parts(held.into_iter().map(|digest| (digest, there.source().clone()))))
 }

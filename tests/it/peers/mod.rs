@@ -1,9 +1,11 @@
 //! Tests with programs of other projects: each reads what the other writes.
 
+mod artifacts;
 mod build;
 mod edit;
 mod envelopes;
 mod files;
+mod index;
 mod inputs;
 mod keyless;
 mod layouts;

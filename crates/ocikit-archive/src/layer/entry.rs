@@ -126,6 +126,54 @@ impl fmt::Display for Time {
     }
 }
 
+impl Time {
+    /// Parses a time by RFC 3339, such as `2024-02-29T12:00:00.5Z` or with an offset; `None` if it is not one. Leap
+    /// seconds are the second after them.
+    ///
+    /// ```
+    /// use ocikit_archive::layer::Time;
+    ///
+    /// let time = Time::parse("1970-01-01T01:00:00+01:00").unwrap();
+    /// assert_eq!(time, Time::default());
+    /// ```
+    pub fn parse(text: &str) -> Option<Time> {
+        let number = |from: usize, to: usize| {
+            let digits = text.get(from..to)?;
+            digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse::<i64>().ok())?
+        };
+        let is_at = |at: usize, allowed: &[u8]| text.as_bytes().get(at).is_some_and(|byte| allowed.contains(byte));
+        if !(is_at(4, b"-") && is_at(7, b"-") && is_at(10, b"Tt ") && is_at(13, b":") && is_at(16, b":")) {
+            return None;
+        }
+        let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+        let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+        if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+            return None;
+        }
+        let rest = text.get(19..)?;
+        let digits = rest.strip_prefix('.').map_or(0, |rest| rest.bytes().take_while(u8::is_ascii_digit).count());
+        let fraction: String = rest.chars().skip(1).take(digits).chain(std::iter::repeat('0')).take(9).collect();
+        let zone = if digits > 0 { rest.get(digits + 1..)? } else { rest };
+        let offset = match zone.as_bytes() {
+            [b'Z' | b'z'] => 0,
+            [sign @ (b'+' | b'-'), _, _, b':', _, _] => {
+                let at = text.len() - 5;
+                let (hours, minutes) = (number(at, at + 2)?, number(at + 3, at + 5)?);
+                let seconds = hours * 3600 + minutes * 60;
+                if *sign == b'-' { -seconds } else { seconds }
+            }
+            _ => return None,
+        };
+        // Days are counted as in `Display`.
+        let (shifted_year, shifted_month) = if month < 3 { (year - 1, month + 9) } else { (year, month - 3) };
+        let (era, year) = (shifted_year.div_euclid(400), shifted_year.rem_euclid(400));
+        let days =
+            era * 146_097 + year * 365 + year / 4 - year / 100 + (153 * shifted_month + 2) / 5 + day - 1 - 719_468;
+        let seconds = days * 24 * 60 * 60 + hour * 3600 + minute * 60 + second - offset;
+        Some(Time { seconds, nanoseconds: fraction.parse().ok()? })
+    }
+}
+
 impl Metadata {
     /// Returns the memory of the extended attributes in bytes.
     pub(crate) fn xattr_bytes(&self) -> usize {
@@ -154,6 +202,13 @@ mod tests {
             (4_107_542_400, 0, "2100-03-01T00:00:00Z"),
         ] {
             assert_eq!(Time { seconds, nanoseconds }.to_string(), text);
+            assert_eq!(Time::parse(text), Some(Time { seconds, nanoseconds }));
+        }
+        let east = Time::parse("2000-02-29T02:30:00+02:30").unwrap();
+        assert_eq!(east, Time { seconds: 951_782_400, nanoseconds: 0 });
+        assert_eq!(Time::parse("2000-02-28T22:00:00-02:00"), Some(east));
+        for text in ["", "2000-02-29", "2000-02-29T00:00:00", "2000-13-01T00:00:00Z", "2000-02-29T00:00:00.Z", "ä"] {
+            assert_eq!(Time::parse(text), None, "{text}");
         }
         // Any number of seconds can be formatted.
         for seconds in [i64::MIN, i64::MAX] {

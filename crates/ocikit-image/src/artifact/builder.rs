@@ -6,8 +6,8 @@ use ocikit_spec::{Annotations, Descriptor, Digest, MediaType, NewDocument};
 
 use super::file::{ArtifactFile, UNKNOWN_CONFIG};
 use crate::blob_file::BlobFile;
-use crate::combined::Combined;
 use crate::error::{Error, Result};
+use crate::memory::Memory;
 use crate::root::{Layer, Root};
 use crate::source::Source;
 
@@ -181,8 +181,9 @@ impl ArtifactBuilder {
         let bytes = manifest.bytes().clone();
         let descriptor = Descriptor::of(MediaType::OCI_MANIFEST, &bytes);
         documents.insert(descriptor.digest, bytes);
-        let source: Arc<dyn Source> = Arc::new(Combined::new(documents, source.clone(), self.owned.iter().cloned()));
-        Ok(Root::of_manifest(source, descriptor, manifest))
+        let over = Memory::over(source.clone()).with_parts(self.owned.iter().cloned());
+        let source = documents.into_iter().fold(over, |memory, (digest, bytes)| memory.with_document(digest, bytes));
+        Ok(Root::of_manifest(Arc::new(source), descriptor, manifest))
     }
 
     fn hold(&mut self, media_type: MediaType, bytes: Bytes) -> Descriptor {
@@ -195,7 +196,6 @@ impl ArtifactBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::Memory;
     use crate::source::SourceExt;
 
     fn nothing() -> Arc<dyn Source> {

@@ -1,0 +1,154 @@
+//! The layers of an image as one layer.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use ocikit_archive::layer::{Budget, Entry, FileKind, FileTree, Kind, Located, Path, Reader, Writer};
+
+use crate::bridge::blocking;
+use crate::error::{Error, Result};
+use crate::layer::{DiffId, LayerTar};
+use crate::memory::Memory;
+use crate::new_layer::{LayerOptions, NewLayer, Place};
+use crate::root::{Image, Layer};
+
+impl Image {
+    /// Returns one layer with the file system that a container of this image sees: all layers, applied in order.
+    ///
+    /// Every layer is read twice; those of a registry are downloaded once, to a temporary file. Memory is that of the
+    /// [`FileTree`]. The same layers give the same bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Image::files`]; [`Error::Failed`] if a temporary file cannot be written.
+    pub async fn merged_layer(&self, options: impl Into<LayerOptions>) -> Result<NewLayer> {
+        let options = options.into();
+        let mut layers = Vec::new();
+        for layer in self.layers() {
+            layers.push(layer.nearby(&options).await?);
+        }
+        let place = Place::of(&options);
+        let writer = Writer::new(&options.encoder, place.file()?).map_err(|error| place.failed(error))?;
+        let memory = layers.iter().fold(Memory::over(self.source.clone()), Memory::with_layer);
+        let near = Image { source: Arc::new(memory), ..self.clone() };
+        let writer: Writer<File> = near.write_merged(&near.files().await?, writer).await?;
+        blocking(move || {
+            let (file, written) = writer.finish().map_err(|error| place.failed(error))?;
+            NewLayer::of_written(file, &written)
+        })
+        .await
+    }
+
+    /// Writes the merged file system of this image to a layer: directories first, then the regular files of each layer
+    /// in the order of the layer, then everything else. `files` is the result of [`Image::files`]. The writer is
+    /// returned unfinished.
+    ///
+    /// # Errors
+    ///
+    /// As [`Layer::decode_within`]; [`Error::Failed`] if writing fails.
+    pub async fn write_merged<W: Write + Send + 'static>(
+        &self,
+        files: &FileTree,
+        mut writer: Writer<W>,
+    ) -> Result<Writer<W>> {
+        let Parts { directories, contents, others } = Parts::of(files);
+        writer = append_all(writer, directories).await?;
+        let budget = Budget::new();
+        for (position, layer) in self.layers().enumerate() {
+            if let Some(contents) = contents.get(&position) {
+                writer = append_contents(&layer, contents.clone(), writer, &budget).await?;
+            }
+        }
+        append_all(writer, others).await
+    }
+}
+
+/// The entries of a merged layer.
+#[derive(Default)]
+struct Parts {
+    directories: Vec<Entry>,
+    /// The regular files of each layer by the number of their entry, with the name that they get.
+    contents: HashMap<usize, Arc<HashMap<u64, Entry>>>,
+    others: Vec<Entry>,
+}
+
+impl Parts {
+    fn of(files: &FileTree) -> Parts {
+        let mut parts = Parts::default();
+        let mut contents: HashMap<usize, HashMap<u64, Entry>> = HashMap::new();
+        let mut names: HashMap<(usize, u64), Path> = HashMap::new();
+        for (path, Located { file, layer }) in files.iter() {
+            // A directory without an entry is one that every reader creates.
+            let Some(number) = file.entry else { continue };
+            let entry = |kind| Entry { path: path.clone(), kind, metadata: file.metadata.clone() };
+            if file.is_directory() {
+                parts.directories.push(entry(Kind::File(FileKind::Directory)));
+                continue;
+            }
+            if let Some(first) = names.get(&(*layer, number)) {
+                parts.others.push(entry(Kind::HardLink { target: first.clone() }));
+                continue;
+            }
+            names.insert((*layer, number), path.clone());
+            match file.kind {
+                FileKind::Regular { .. } => {
+                    contents.entry(*layer).or_default().insert(number, entry(Kind::File(file.kind.clone())));
+                }
+                _ => parts.others.push(entry(Kind::File(file.kind.clone()))),
+            }
+        }
+        parts.contents = contents.into_iter().map(|(layer, files)| (layer, Arc::new(files))).collect();
+        parts
+    }
+}
+
+async fn append_all<W: Write + Send + 'static>(mut writer: Writer<W>, entries: Vec<Entry>) -> Result<Writer<W>> {
+    blocking(move || {
+        entries.iter().try_for_each(|entry| writer.append(entry, io::empty())).map_err(unwritten)?;
+        Ok(writer)
+    })
+    .await
+}
+
+/// Appends the visible files of a layer.
+async fn append_contents<W: Write + Send + 'static>(
+    layer: &Layer,
+    wanted: Arc<HashMap<u64, Entry>>,
+    mut writer: Writer<W>,
+    budget: &Budget,
+) -> Result<Writer<W>> {
+    let within = budget.clone();
+    let append = move |tar: &mut LayerTar<'_>| {
+        let mut number = 0;
+        let mut left = wanted.len();
+        let mut reader = Reader::within(&within, &mut *tar);
+        while left > 0 {
+            if reader.next_entry()?.is_none() {
+                break;
+            }
+            if let Some(entry) = wanted.get(&number) {
+                if let Err(error) = writer.append(entry, &mut reader) {
+                    drop(reader);
+                    return match tar.has_failed() || !matches!(error, ocikit_archive::Error::Io(_)) {
+                        true => Err(error),
+                        false => Ok(Err(unwritten(error))),
+                    };
+                }
+                left -= 1;
+            }
+            number += 1;
+        }
+        Ok(Ok(writer))
+    };
+    layer.decode_within(budget, DiffId::Skip, append).await?.0
+}
+
+/// Returns the error for a tar that cannot be written.
+fn unwritten(error: ocikit_archive::Error) -> Error {
+    match error {
+        ocikit_archive::Error::Io(source) => Error::failed("write", "the merged layer", source),
+        error => Error::broken("the merged layer", error),
+    }
+}

@@ -1,0 +1,172 @@
+use std::fs::File;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use ocikit_archive::layer::{Budget, Metadata, ModifiedTime, Owner, Time, Writer, sort};
+use ocikit_archive::{Compression, EncoderOptions};
+use ocikit_spec::{Config, Digest, History};
+
+use crate::error::{Error, Result};
+use crate::layer::{DiffId, LayerTar};
+use crate::layer_pool::LayerPool;
+use crate::map_images::{Mapped, Selection, map_images};
+use crate::new_layer::{LayerOptions, NewLayer, Place};
+use crate::recompress::{MAX_WAITING_LAYERS, check_compression};
+use crate::rewrite::Failed;
+use crate::root::{Image, Layer, Root};
+
+/// The images to normalize, and what of them.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct NormalizeOptions {
+    /// The images.
+    pub selection: Selection,
+    /// The latest time of files, history and creation, which is meant by `SOURCE_DATE_EPOCH`; that of the creation of each
+    /// image if `None`.
+    pub epoch: Option<Time>,
+    /// Whether earlier times are kept.
+    pub earlier: EarlierTimes,
+    /// The owner of all files.
+    pub owner: Option<Owner>,
+    /// The compression of the layers; that of each layer if `None`.
+    pub compression: Option<EncoderOptions>,
+    /// The directory of temporary files; the current one if `None`.
+    pub directory: Option<std::path::PathBuf>,
+}
+
+/// What happens to times before the epoch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EarlierTimes {
+    /// They are kept, as BuildKit does it.
+    #[default]
+    Keep,
+    /// They are set to the epoch too.
+    Replace,
+}
+
+/// Makes images reproducible whose builds are not: later times of files, of the history and of the creation become the
+/// epoch; entries of layers are ordered by path, without duplicates and names of owners; layers are compressed in the
+/// same way everywhere. Two builds of the same files give the same digest.
+///
+/// ```
+/// # #[cfg(feature = "testing")]
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// # use std::sync::Arc;
+/// # use ocikit_image::{Memory, Root, testing};
+/// # let memory = Arc::new(Memory::new());
+/// # let descriptor = testing::image(&memory, 1, &"linux/amd64".parse()?, &[1000]);
+/// # let root = Root::at(memory, descriptor).await?;
+/// use ocikit_image::files::Time;
+/// use ocikit_image::{NormalizeOptions, normalize};
+///
+/// let mut options = NormalizeOptions::default();
+/// options.epoch = Some(Time { seconds: 1_700_000_000, nanoseconds: 0 });
+/// let once = normalize(&root, &options).await?.root;
+/// assert_eq!(normalize(&once, &options).await?.root.digest(), once.digest());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+///
+/// # Errors
+///
+/// As [`map_images`] and [`Layer::decode_within`]. [`Error::Unsupported`] without an epoch if an image has no creation
+/// time; [`Error::Failed`] if a temporary file cannot be written.
+pub async fn normalize(root: &Root, options: &NormalizeOptions) -> Result<Mapped> {
+    let (pool, budget) = (LayerPool::new(), Budget::new());
+    map_images(root, &options.selection, |image| normalize_image(image, options, &pool, &budget)).await
+}
+
+/// The changed layers, by the old digest and the epoch.
+type Pool = LayerPool<(Digest, Time)>;
+
+async fn normalize_image(image: Image, options: &NormalizeOptions, pool: &Pool, budget: &Budget) -> Result<Image> {
+    if let Some(encoder) = &options.compression {
+        check_compression(&image, encoder.compression)?;
+    }
+    let config = image.config().await?;
+    let epoch = match options.epoch {
+        Some(epoch) => epoch,
+        None => config.created().and_then(Time::parse).ok_or_else(|| Error::Unsupported {
+            place: image.source().to_string(),
+            what: format!("{} has no creation time, and no other time was given", image.digest()),
+        })?,
+    };
+    let time = match options.earlier {
+        EarlierTimes::Keep => ModifiedTime::AtMost(epoch),
+        EarlierTimes::Replace => ModifiedTime::Fixed(epoch),
+    };
+    let layers: Vec<_> = image.layers().enumerate().filter(|(_, layer)| !is_foreign(layer)).collect();
+    let changed = stream::iter(layers).map(async |(position, layer)| {
+        let normalized = normalized(&layer, time, options, budget);
+        Ok::<_, Error>((position, pool.once((layer.digest(), epoch), normalized).await?))
+    });
+    let changed: Vec<_> = changed.buffered(MAX_WAITING_LAYERS).boxed().try_collect().await?;
+    let mut edit = image.edit();
+    for (position, new) in changed {
+        edit.replace_layer(position, new);
+    }
+    let steps = normalized_history(&config, time);
+    let created = config.created().map(|created| clamped(created, time));
+    edit.config(move |config| {
+        for (position, step) in &steps {
+            config.replace_history(*position, step);
+        }
+        match &created {
+            Some(created) => config.created(created),
+            None => config,
+        }
+    });
+    edit.finish().await
+}
+
+fn is_foreign(layer: &Layer) -> bool {
+    layer.descriptor().media_type.is_foreign_layer()
+}
+
+/// Returns the steps whose time changes.
+fn normalized_history(config: &Config, time: ModifiedTime) -> Vec<(usize, History)> {
+    let steps = config.history().iter().enumerate();
+    let changed = steps.filter_map(|(position, step)| {
+        let old = step.created.as_deref()?;
+        let created = clamped(old, time);
+        (created != old).then(|| (position, History { created: Some(created), ..step.clone() }))
+    });
+    changed.collect()
+}
+
+/// Returns the new form of a time; the old text if it does not change, or is no time.
+fn clamped(text: &str, rule: ModifiedTime) -> String {
+    match Time::parse(text) {
+        Some(found) if rule.of(found) != found => rule.of(found).to_string(),
+        _ => text.to_owned(),
+    }
+}
+
+async fn normalized(
+    layer: &Layer,
+    time: ModifiedTime,
+    options: &NormalizeOptions,
+    budget: &Budget,
+) -> Result<NewLayer> {
+    let (options, within) = (options.clone(), budget.clone());
+    let write = move |tar: &mut LayerTar<'_>| {
+        let encoder = options.compression.unwrap_or_else(|| match tar.compression() {
+            Compression::Xz | Compression::Bzip2 => Compression::Gzip.into(),
+            same => same.into(),
+        });
+        let place = Place::of(&LayerOptions { encoder, directory: options.directory.clone() });
+        let mut temporary = place.file()?;
+        let mut writer = Writer::new(&encoder, place.file()?).map_err(|error| place.failed(error))?;
+        let change = |metadata: &mut Metadata| {
+            metadata.modified = time.of(metadata.modified);
+            if let Some(Owner::Fixed { uid, gid }) = options.owner {
+                (metadata.uid, metadata.gid) = (uid, gid);
+            }
+        };
+        sort(&mut *tar, &mut temporary, &within, &mut writer, change)
+            .map_err(|error| Failed::of(error, tar, &place))?;
+        let (file, written): (File, _) = writer.finish().map_err(|error| place.failed(error))?;
+        Ok(NewLayer::of_written(file, &written)?)
+    };
+    layer.decode_within(budget, DiffId::Skip, move |tar| write(tar).map(Ok).or_else(Failed::split)).await?.0
+}
