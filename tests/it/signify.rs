@@ -242,3 +242,55 @@ fn ci_environment_variables_select_the_services() {
     let outcome = place.signify(&[&JOB[..], &[&place.reference("index")]].concat());
     assert_eq!((outcome.code, outcome.stdout.as_str()), (7, "one failed\ntwo accepted 202\n"), "{outcome}");
 }
+
+#[test]
+fn unsigned_is_explicit() {
+    let place = Place::new(&[202]);
+    let reference = place.reference("index");
+    let outcome = place.signify(&["--repo", "acme/app", "--allow-unsigned", &reference]);
+    assert_snapshot!(outcome, @r"
+    exit 0
+    --- stderr
+    warning: no signer signs for acme/app outside CI; not asked: one; nothing is signed
+    ");
+    assert_eq!(place.service.requests().len(), 0);
+}
+
+/// The old certificate gets a token, and the token a certificate for a new key. The old secret stays until that is there.
+#[test]
+fn certificates_are_renewed_or_the_secret_stays() {
+    let (authority, bench) = (CertificateAuthority::new(), bench());
+    let token = answer("200 OK", br#"{"access_token": "canary-token"}"#);
+    let chain = answer("200 OK", br#"{"certificateChain": {"value": "canary-chain"}}"#);
+    let service = StubServer::start(vec![token, chain]);
+    let secure = TlsProxy::start(service.address, &authority, true);
+    fs::write(bench.path("ca.pem"), authority.pem()).unwrap();
+    let identity = authority.client();
+    let encode = |pem: &str| base64(pem.as_bytes());
+    let secret = json!({"certData": encode(&identity.certificate), "privateKeyData": encode(&identity.key),
+        "clientID": "the client", "tokenURL": format!("https://{}/token", secure.name()),
+        "certServiceURL": format!("https://{}/certificates", secure.name()), "password": "canary-password"});
+    fs::write(bench.path("secret.json"), secret.to_string()).unwrap();
+    let outcome = bench.ocikit(&["signify", "renew", "secret.json", "--ca-file", "ca.pem", "--days", "3"]);
+    assert_snapshot!(outcome, @r"
+    exit 1
+    --- stderr
+    error: secret.json: cannot renew the client certificate: the certificate chain is not PKCS #7 in PEM
+    ");
+    assert_eq!(fs::read_to_string(bench.path("secret.json")).unwrap(), secret.to_string());
+    let requests = service.requests();
+    let [(token_head, form), (chain_head, body)] = &requests[..] else { panic!("{requests:?}") };
+    assert!(token_head.starts_with("POST /token HTTP/1.1\r\n"), "{token_head}");
+    assert_eq!(form, "grant_type=client_credentials&client_id=the+client");
+    assert!(chain_head.to_lowercase().contains("\r\nauthorization: bearer canary-token\r\n"), "{chain_head}");
+    let body: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(
+        (&body["validity"], &body["policy"]),
+        (&json!({"value": 3, "type": "DAYS"}), &"sap-cloud-platform-clients".into())
+    );
+    assert!(body["csr"]["value"].as_str().unwrap().starts_with("-----BEGIN CERTIFICATE REQUEST-----\n"), "{body}");
+    let plain = secret.to_string().replace("https://", "http://");
+    fs::write(bench.path("secret.json"), plain).unwrap();
+    let outcome = bench.ocikit(&["signify", "renew", "secret.json", "--ca-file", "ca.pem"]);
+    assert!(outcome.code != 0, "{outcome}");
+}
