@@ -327,7 +327,7 @@ impl From<ocikit_publish::PublishError> for Failure {
                 });
                 Failure { hints, failed: failed.collect(), ..Failure::new(code, message) }
             }
-            PublishError::Sign { source, .. } => Failure { message, ..source.into() },
+            PublishError::Sign { source, .. } => Failure { message, ..(*source).into() },
             PublishError::AllOlder { .. } => {
                 Failure::new(Code::Other, message).hint("add --allow-moving-back to move tags back")
             }

@@ -91,7 +91,7 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn a_request_has_one_collection_per_image() {
+fn kym_8_and_9_request_has_one_collection_per_image() {
     let place = Place::new(&[202]);
     let registry = place.registry.name();
     let mut expected = Vec::new();
@@ -131,7 +131,7 @@ fn a_request_has_one_collection_per_image() {
 }
 
 #[test]
-fn only_status_202_is_success() {
+fn kym_10_only_status_202_is_success() {
     for (statuses, code, asked) in [
         (&[500][..], 6, 5),
         (&[200], 6, 5),
@@ -180,7 +180,7 @@ fn client_certificates_of_other_authorities_are_refused() {
 }
 
 #[test]
-fn an_image_that_no_service_signs_is_an_error() {
+fn kym_11_and_12_unsigned_and_moved_images_are_errors() {
     let place = Place::new(&[202]);
     let reference = place.reference("index");
     assert_snapshot!(place.signify(&[&reference]), @r"
@@ -244,7 +244,7 @@ fn ci_environment_variables_select_the_services() {
 }
 
 #[test]
-fn unsigned_is_explicit() {
+fn kym_11_unsigned_is_explicit() {
     let place = Place::new(&[202]);
     let reference = place.reference("index");
     let outcome = place.signify(&["--repo", "acme/app", "--allow-unsigned", &reference]);
@@ -293,4 +293,59 @@ fn certificates_are_renewed_or_the_secret_stays() {
     fs::write(bench.path("secret.json"), plain).unwrap();
     let outcome = bench.ocikit(&["signify", "renew", "secret.json", "--ca-file", "ca.pem"]);
     assert!(outcome.code != 0, "{outcome}");
+}
+
+/// The published digest is recorded for every tag, and secrets are in none of the files and outputs.
+#[test]
+fn kym_8_15_and_19_publications_are_recorded() {
+    let mut place = Place::new(&[202]);
+    for (name, value) in [
+        ("CI", "true"),
+        ("BUILD_BUILDID", "7"),
+        ("JOB_TYPE", "postsubmit"),
+        ("REPO_OWNER", "acme"),
+        ("REPO_NAME", "app"),
+        ("PULL_BASE_SHA", "6c22711f5a0c9d0f5f4c1c0e8b5d7a3e9f1b2c3d"),
+        ("OCIKIT_USERNAME", "me"),
+        ("OCIKIT_PASSWORD", "canary-password"),
+    ] {
+        place.bench = place.bench.with(name, value);
+    }
+    let registry = place.registry.name();
+    let config = fs::read_to_string(place.bench.path("config.yaml")).unwrap();
+    fs::write(
+        place.bench.path("config.yaml"),
+        config.replace("registry: localhost", &format!("registry: {registry}/prod")),
+    )
+    .unwrap();
+    let source = testdata("buildkit-multi/image.tar").display().to_string();
+    let line = ["publish", "-v", &source, "--config", "config.yaml", "--name", "app", "--tag", "a", "--tag", "b"];
+    let files =
+        ["--report", "report.json", "--build-report", "build.json", "--html", "page.html", "--ca-file", "ca.pem"];
+    let outcome = place.bench.ocikit(&[&line[..], &files].concat());
+    let digest = place.bench.ok(&["digest", &source]);
+    let (_, body) = place.service.requests().pop().unwrap_or_else(|| panic!("{outcome}"));
+    let body: Value = serde_json::from_str(&body).unwrap();
+    for (collection, tag) in body["trustedCollections"].as_array().unwrap().iter().zip(["a", "b"]) {
+        assert_eq!(collection["gun"], format!("{registry}/prod/app"));
+        assert_eq!(collection["targets"][0]["name"], tag);
+        assert_eq!(format!("sha256:{}", collection["targets"][0]["digest"].as_str().unwrap()), digest);
+    }
+    let read = |name: &str| fs::read_to_string(place.bench.path(name)).unwrap();
+    let build: Value = serde_json::from_str(&read("build.json")).unwrap();
+    assert_eq!(
+        (&build["signed"], &build["tags"], &build["digest"]),
+        (&true.into(), &json!(["a", "b"]), &json!(digest))
+    );
+    assert!(
+        outcome.stderr.contains("##vso[task.setvariable variable=digest;issecret=false;isoutput=true]sha256:"),
+        "{outcome}"
+    );
+    let secret: Value = serde_json::from_str(&read("secret.json")).unwrap();
+    for text in [&outcome.stdout, &outcome.stderr, &read("report.json"), &read("build.json"), &read("page.html")] {
+        for canary in ["canary", "hidden", secret["privateKeyData"].as_str().unwrap()] {
+            assert!(!text.contains(canary), "{canary}: {text}");
+        }
+    }
+    outcome.ok();
 }

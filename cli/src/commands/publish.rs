@@ -8,6 +8,7 @@ use ocikit::{
     AnnotateOn, AnnotateOptions, Annotations, Location, Reference, Referrers, Repository, Root, Session, SessionOptions,
 };
 use ocikit_publish::config::{Access, Config};
+use ocikit_publish::git::Event;
 use ocikit_publish::report::{Report, ReportInput};
 use ocikit_publish::{Destination, ImageSigner, Plan, PlanError, Published, Signing};
 use ocikit_sign::{Format, SignOptions};
@@ -175,7 +176,7 @@ impl PublishArguments {
             true => Some(self.image_signer(context).await?),
             false => None,
         };
-        if plan.signing == Signing::Wanted && signer.is_none() {
+        if plan.signing == Signing::Wanted && signer.is_none() && !self.dry_run {
             // The services sign after the tags are there.
             plan.signing = Signing::NoSigner;
         }
@@ -205,7 +206,10 @@ impl PublishArguments {
             false => {
                 let mut plan = Plan::new(git.event, destinations, tags.clone());
                 if has_key {
-                    plan.signing = Signing::Wanted;
+                    plan.signing = match git.event {
+                        Event::PullRequest | Event::MergeGroup => Signing::NotForEvent(git.event),
+                        _ => Signing::Wanted,
+                    };
                 }
                 plan
             }
@@ -228,7 +232,7 @@ impl PublishArguments {
         if plan.signing != Signing::Wanted {
             return Ok(None);
         }
-        match Recorder::of(context, path, config, &job.git) {
+        match Recorder::of(context, path, config, &job.git, self.dry_run) {
             Ok(recorder) => Ok(Some(recorder)),
             Err(failure) if self.allow_unsigned => {
                 context.output.say(format!("warning: {}; publishing without these signatures", failure.message));

@@ -123,7 +123,7 @@ impl TagArguments {
             self.tag_base64.as_deref().map(decode_base64).transpose().map_err(failure_of)?.unwrap_or_default();
         request.defaults = config.defaults.clone();
         let asked = request.version.is_some() || request.defaults.any() || !request.named.is_empty();
-        if self.git_tags || self.keep_v || self.latest_release || !(asked || !request.more.is_empty()) {
+        if self.git_tags || self.keep_v || self.latest_release || (!asked && request.more.is_empty()) {
             request.fixed.get_or_insert_default();
         }
         if let Some(scheme) = &mut request.fixed {

@@ -238,15 +238,21 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    /// Selects the services for a job, and reads all certificates. Fails if no service is selected.
-    pub(crate) fn of(context: &Context, path: &Path, config: &Config, git: &GitState) -> Result<Recorder> {
+    /// Selects the services for a job, and reads all certificates, except for a dry run. Fails if no service is selected.
+    pub(crate) fn of(
+        context: &Context,
+        path: &Path,
+        config: &Config,
+        git: &GitState,
+        dry_run: bool,
+    ) -> Result<Recorder> {
         let job = git.event.job_type().map_or(Job::Local, |kind| Job::Of(kind.to_owned()));
-        let sources = git
-            .full_name()
-            .ok_or_else(|| Failure::usage("cannot select signers: the source repository is not known"))?;
-        let selected = config.select(&sources, &job).map_err(failure_of)?;
-        let services =
-            selected.services.iter().map(|service| Ok(((*service).clone(), client(context, path, service)?)));
+        let sources = git.full_name();
+        let sources =
+            sources.ok_or_else(|| Failure::usage("cannot select signers: the source repository is not known"))?;
+        let selected = config.select(&sources, &job).map_err(failure_of)?.services;
+        let selected = if dry_run { Vec::new() } else { selected };
+        let services = selected.into_iter().map(|service| Ok((service.clone(), client(context, path, service)?)));
         Ok(Recorder { services: services.collect::<Result<_>>()? })
     }
 

@@ -135,7 +135,7 @@ pub enum PublishError {
         /// The repository.
         repository: Box<Repository>,
         /// The reason.
-        source: ocikit_sign::Error,
+        source: Box<ocikit_sign::Error>,
     },
     /// Every tag would be moved back.
     #[error("cannot publish to {repository}: every tag would be moved back to an older version")]
@@ -278,7 +278,10 @@ async fn sign(
     signer: &ImageSigner,
 ) -> Result<Vec<Digest>, PublishError> {
     let repository = &prepared.destination.push;
-    let failed = |source| PublishError::Sign { repository: Box::new(repository.clone()), source };
+    let failed = |source: ocikit_sign::Error| PublishError::Sign {
+        repository: Box::new(repository.clone()),
+        source: Box::new(source),
+    };
     let stored = Root::at(prepared.sink.clone(), root.descriptor().clone()).await;
     let stored = stored.map_err(|error| failed(error.into()))?;
     let formats = missing_formats(&stored, signer).await;

@@ -8,7 +8,7 @@ use ocikit::{Digest, MediaType};
 use serde::Serialize;
 
 use crate::git::Event;
-use crate::plan::Plan;
+use crate::plan::{Plan, Signing};
 use crate::publish::{Published, PublishedTarget, TagState};
 
 /// What is published: facts that the publication itself does not have.
@@ -192,7 +192,10 @@ impl Report {
             media_type: published.root.media_type.clone(),
             size: published.root.size,
             platforms: input.platforms.clone(),
-            signing: plan.signing.words(),
+            signing: match (plan.signing, &input.recorded_by[..]) {
+                (Signing::NoSigner, [_, ..]) => format!("recorded by {}", input.recorded_by.join(", ")),
+                (signing, _) => signing.words(),
+            },
             recorded_by: input.recorded_by.clone(),
             targets: published.targets.iter().map(TargetReport::of).collect(),
             started: input.started.to_string(),

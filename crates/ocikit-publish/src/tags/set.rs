@@ -133,7 +133,8 @@ impl TagSet {
         for planned in tags {
             match newer(&planned) {
                 Some(newer) => {
-                    skipped.push(SkippedTag { tag: planned.tag, name: planned.name, reason: SkipReason::Newer(newer) })
+                    let reason = SkipReason::Newer(newer);
+                    skipped.push(SkippedTag { tag: planned.tag, name: planned.name, reason });
                 }
                 None => kept.push(planned),
             }
