@@ -13,7 +13,7 @@ use ocikit_publish::report::{Report, ReportInput};
 use ocikit_publish::{Destination, ImageSigner, Plan, PlanError, Published, Signing};
 use ocikit_sign::{Format, SignOptions};
 
-use super::publish_plugin;
+use super::publish_plugin::{self, PluginInput};
 use super::publish_report::{ReportArguments, print_plan};
 use super::publish_tags::{Job, PublishTags, TagArguments};
 use super::signify::Recorder;
@@ -50,7 +50,7 @@ enum PublishCommand {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct PublishArguments {
+struct PublishArguments {
     /// Archive, layout or reference to publish
     image: Option<Location>,
     /// Publish to this repository instead of those of --config; repeatable
@@ -104,7 +104,13 @@ impl Publish {
             Some(PublishCommand::Tags(command)) => command.run(context).await,
             None => match &self.arguments.image {
                 Some(image) => self.arguments.run(context, &context.expand_input(image)).await,
-                None => publish_plugin::run(context, &self.arguments).await,
+                None => {
+                    let input = publish_plugin::input(context)?;
+                    let PluginInput { artifact, destination, credential, job } = input;
+                    let published =
+                        self.arguments.publish(context, &artifact, job, vec![destination], Some(credential)).await;
+                    published.map_err(publish_plugin::with_exit_code)
+                }
             },
         }
     }
@@ -118,7 +124,7 @@ impl PublishArguments {
     }
 
     /// Publishes an image; to these destinations, or without any to those of the configuration.
-    pub(crate) async fn publish(
+    async fn publish(
         &self,
         context: &Context,
         image: &Location,

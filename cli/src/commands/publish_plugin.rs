@@ -1,5 +1,6 @@
 //! `publish` without arguments: the environment and the exit codes of the container-image publisher plugin.
 
+use ocikit::registry::Credential;
 use ocikit::{Error, Location};
 use ocikit_publish::Destination;
 use ocikit_publish::ci::System;
@@ -7,7 +8,6 @@ use ocikit_publish::config::Config;
 use ocikit_publish::plugin::{PluginError, PluginJob};
 use ocikit_publish::tags::{AllowedEnvironment, FixedScheme, TagRequest, compute};
 
-use super::publish::PublishArguments;
 use super::publish_tags::Job;
 use crate::context::Context;
 use crate::environment::variables;
@@ -23,8 +23,16 @@ const DENIED: u8 = 2;
 const BROKEN_ARTIFACT: u8 = 3;
 const WRONG_ENVIRONMENT: u8 = 4;
 
-/// Publishes what the environment asks for.
-pub(crate) async fn run(context: &Context, arguments: &PublishArguments) -> Result {
+/// What the environment asks for.
+pub(crate) struct PluginInput {
+    pub(crate) artifact: Location,
+    pub(crate) destination: Destination,
+    pub(crate) credential: Credential,
+    pub(crate) job: Job,
+}
+
+/// Reads the environment.
+pub(crate) fn input(context: &Context) -> Result<PluginInput> {
     let environment = variables();
     if !PluginJob::is_meant(&environment) {
         return Err(Failure::usage("cannot publish: no image is given")
@@ -46,16 +54,17 @@ pub(crate) async fn run(context: &Context, arguments: &PublishArguments) -> Resu
     let system = System::detect(&environment).unwrap_or_default();
     let job = Job { config: Config::default(), system, git: plugin.git, tags, allow_back: false };
     let artifact = Location::Archive { path: plugin.artifact, name: ocikit::Name::Only };
-    let destinations = vec![Destination::new(plugin.repository)];
-    let done = arguments.publish(context, &artifact, job, destinations, Some(plugin.credential)).await;
-    done.map_err(|failure| {
-        let code = match (failure.exit, failure.code) {
-            (Some(code), _) => code,
-            (None, Code::Denied) => DENIED,
-            (None, _) => FAILED,
-        };
-        exit(failure, code)
-    })
+    Ok(PluginInput { artifact, destination: Destination::new(plugin.repository), credential: plugin.credential, job })
+}
+
+/// Gives a failure of publishing the exit code of the plugin.
+pub(crate) fn with_exit_code(failure: Failure) -> Failure {
+    let code = match (failure.exit, failure.code) {
+        (Some(code), _) => code,
+        (None, Code::Denied) => DENIED,
+        (None, _) => FAILED,
+    };
+    exit(failure, code)
 }
 
 /// Returns the failure for an artifact that cannot be opened. Only the plugin has an exit code for it.

@@ -6,7 +6,8 @@ use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
-use super::{Access, Config, ConfigError, MAX_CONFIG_BYTES, MAX_REGISTRIES, Prefix, Rule, Stage, Target};
+use super::model::{Access, Config, ConfigError, MAX_CONFIG_BYTES, MAX_REGISTRIES, Rule, Stage, Target};
+use super::prefix::Prefix;
 use crate::git::Event;
 use crate::signify;
 use crate::tags::{FixedScheme, NamedTag};
@@ -161,7 +162,18 @@ struct AdoRetries {
     delay: Option<String>,
 }
 
-pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
+impl Config {
+    /// Parses a configuration in YAML.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] with the place of the first problem. Unknown keys are problems.
+    pub fn parse(text: &str) -> Result<Config, ConfigError> {
+        parse(text)
+    }
+}
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
     if text.len() > MAX_CONFIG_BYTES {
         return Err(ConfigError::Syntax { problem: format!("it has more than {MAX_CONFIG_BYTES} bytes") });
     }

@@ -1,4 +1,7 @@
+use std::collections::BTreeMap;
+
 use super::*;
+use crate::git::Event;
 
 const IMAGE_BUILDER: &str = r#"
 registry: europe-docker.pkg.dev/kyma-project/prod

@@ -1,6 +1,13 @@
 use std::fmt::Write as _;
 
-use super::{CountReport, Report, Status, TargetReport};
+use super::model::{CountReport, Report, Status, TargetReport};
+
+impl Report {
+    /// Returns a page that shows what was published and where the bytes went. It needs no other file.
+    pub fn html(&self) -> String {
+        page(self)
+    }
+}
 
 /// Without scripts and without anything from elsewhere.
 const STYLE: &str = "\
@@ -14,7 +21,7 @@ td,th{text-align:left;padding:.3rem .6rem .3rem 0;border-bottom:1px solid #ddd;v
 /// The colours of uploaded, mounted and present bytes.
 const COLOURS: [(&str, &str); 3] = [("uploaded", "#2f6fde"), ("mounted", "#8d5fd3"), ("already there", "#9aa3ad")];
 
-pub(super) fn page(report: &Report) -> String {
+fn page(report: &Report) -> String {
     let mut page = String::new();
     let title = format!("{} {}", report.image, report.status.word());
     let _ = write!(

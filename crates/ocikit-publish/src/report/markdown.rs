@@ -1,9 +1,16 @@
 use std::fmt::Write as _;
 
-use super::Report;
+use super::model::Report;
+
+impl Report {
+    /// Returns the summary in Markdown: a table of images and architectures.
+    pub fn markdown(&self) -> String {
+        summary(self)
+    }
+}
 
 /// Returns the summary: a line per reference.
-pub(super) fn summary(report: &Report) -> String {
+fn summary(report: &Report) -> String {
     let mut text = String::new();
     let references = report.references();
     if references.is_empty() {

@@ -1,4 +1,7 @@
+use ocikit::{Digest, MediaType};
+
 use super::*;
+use crate::git::Event;
 
 fn report(state: &'static str, signed: bool) -> Report {
     let tag = |tag: &str, state, problem: Option<&str>| TagReport {

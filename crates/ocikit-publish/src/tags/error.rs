@@ -1,5 +1,8 @@
 use crate::template::TemplateError;
 
+/// The maximum number of tags of one image.
+pub const MAX_TAGS: usize = 100;
+
 /// Why tags cannot be computed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -17,7 +20,7 @@ pub enum TagError {
         name: String,
     },
     /// There are too many tags.
-    #[error("cannot compute tags: there are more than {}", super::MAX_TAGS)]
+    #[error("cannot compute tags: there are more than {MAX_TAGS}")]
     TooMany,
     /// A template is wrong.
     #[error("cannot compute the tag `{name}`: {source}")]

@@ -1,18 +1,19 @@
 //! The tags of an image, computed from the git state. Nothing here reads a registry, a clock or the environment.
 
+mod environment;
 mod error;
 mod fixed;
 mod named;
 mod set;
 mod version;
-
-use std::collections::{BTreeMap, BTreeSet};
+mod version_tags;
 
 use jiff::Timestamp;
 
-pub use error::TagError;
+pub use environment::AllowedEnvironment;
+pub use error::{MAX_TAGS, TagError};
 pub use fixed::FixedScheme;
-pub use named::{MAX_TAGS, NamedTag, decode_base64};
+pub use named::{NamedTag, decode_base64};
 pub use set::{Because, PlannedTag, SkipReason, SkippedTag, TagSet};
 pub use version::{Line, Release};
 
@@ -65,28 +66,6 @@ impl DefaultTags {
     }
 }
 
-/// The environment variables that templates may read.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct AllowedEnvironment {
-    /// The names that are allowed.
-    pub allowed: BTreeSet<String>,
-    /// The values of those that are set.
-    pub values: BTreeMap<String, String>,
-}
-
-impl AllowedEnvironment {
-    /// Takes the variables with these names from an environment.
-    pub fn new(
-        allowed: impl IntoIterator<Item = String>,
-        environment: &BTreeMap<String, String>,
-    ) -> AllowedEnvironment {
-        let allowed: BTreeSet<_> = allowed.into_iter().collect();
-        let found = |name: &String| Some((name.clone(), environment.get(name)?.clone()));
-        AllowedEnvironment { values: allowed.iter().filter_map(found).collect(), allowed }
-    }
-}
-
 /// Computes the tags: valid, without duplicates, in order.
 ///
 /// ```
@@ -119,7 +98,7 @@ pub fn compute(
         scheme.add(git, &mut builder)?;
     }
     if let Some(version) = &request.version {
-        version::add(version, &mut builder)?;
+        version_tags::add(version, &mut builder)?;
     }
     let rendering = Rendering { git, environment, time };
     for named in &request.named {

@@ -7,14 +7,12 @@ use jiff::tz::TimeZone;
 use regex::RegexBuilder;
 use serde::Deserialize;
 
-use super::AllowedEnvironment;
-use super::error::TagError;
+use super::environment::AllowedEnvironment;
+use super::error::{MAX_TAGS, TagError};
 use super::set::{Because, Builder, PlannedTag, tag};
 use crate::git::GitState;
 use crate::template::{Fields, Template, Value};
 
-/// The maximum number of tags of one image.
-pub const MAX_TAGS: usize = 100;
 /// The maximum size of a compiled validation, in bytes.
 const MAX_PATTERN_BYTES: usize = 1 << 20;
 /// The maximum size of encoded tags, in bytes.

@@ -1,8 +1,7 @@
 use ocikit::Tag;
 use serde::Serialize;
 
-use super::error::TagError;
-use super::named::MAX_TAGS;
+use super::error::{MAX_TAGS, TagError};
 use super::version::{Line, Release};
 
 /// A computed tag.

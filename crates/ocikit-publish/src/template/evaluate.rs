@@ -1,8 +1,9 @@
 use std::collections::HashMap;
 
+use super::error::{MAX_VALUE_BYTES, TemplateError, TemplateProblem};
+use super::method::method;
 use super::parse::{Base, Command, Head, Node, Operand, Pipeline};
 use super::value::{Fields, Value};
-use super::{MAX_VALUE_BYTES, TemplateError, TemplateProblem, time};
 
 pub(super) fn render(nodes: &[Node], fields: &dyn Fields) -> Result<String, TemplateError> {
     let mut run = Run { fields, variables: HashMap::new(), printed: String::new() };
@@ -131,11 +132,11 @@ impl Run<'_> {
             (Base::Bool(bool), path) => (Value::Bool(*bool), path),
             (Base::Nested(pipeline), path) => (self.pipeline(pipeline)?, path),
         };
-        for (number, method) in path.iter().enumerate() {
+        for (number, name) in path.iter().enumerate() {
             let given = if number + 1 == path.len() { arguments } else { &[] };
             value = match value {
-                Value::Time(time) => time::method(time, method, given).map_err(at)?,
-                _ => return Err(at(TemplateProblem::NoField(method.clone()))),
+                Value::Time(time) => method(time, name, given).map_err(at)?,
+                _ => return Err(at(TemplateProblem::NoField(name.clone()))),
             };
         }
         if path.is_empty() && !arguments.is_empty() {

@@ -2,8 +2,9 @@
 
 use std::cmp::Ordering;
 
+use super::error::{MAX_VALUE_BYTES, TemplateProblem};
+use super::printf;
 use super::value::{Kind, Value};
-use super::{MAX_VALUE_BYTES, TemplateProblem, printf};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Function {

@@ -1,6 +1,6 @@
 //! Splits a template into text and actions, and an action into tokens.
 
-use super::{TemplateError, TemplateProblem};
+use super::error::{TemplateError, TemplateProblem};
 
 /// A part of a template.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! Builds the tree of a template.
 
+use super::error::{MAX_DEPTH, TemplateError, TemplateProblem};
 use super::function::Function;
 use super::lex::{Part, Token, TokenKind, split, unexpected};
-use super::{MAX_DEPTH, TemplateError, TemplateProblem};
 
 #[derive(Debug, Clone)]
 pub(super) enum Node {

@@ -1,6 +1,6 @@
 //! `printf`, as far as tags need it: `%s %v %d %q %x %X %t %%` with flags, width and precision.
 
-use super::MAX_VALUE_BYTES;
+use super::error::MAX_VALUE_BYTES;
 use super::value::Value;
 
 /// The maximum width of a field, in characters. A tag has at most 128.
