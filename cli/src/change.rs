@@ -61,6 +61,9 @@ pub(crate) struct ChangeOutput {
     /// The number of removed referrers.
     #[serde(skip_serializing_if = "is_zero")]
     dropped_referrers: usize,
+    /// Copies of referrers that have the new digest as their subject.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    updated_referrers: Vec<Digest>,
 }
 
 fn is_zero(count: &usize) -> bool {
@@ -130,21 +133,34 @@ impl Change<'_> {
 
     /// Prints the new digest, and says what does not apply to it.
     pub(crate) async fn report(&self, changed: &Changed) -> Result {
+        self.report_with(changed, false).await
+    }
+
+    /// As [`Change::report`], and first points referrers to the new digest if they are not signatures.
+    pub(crate) async fn report_with(&self, changed: &Changed, update_referrers: bool) -> Result {
         let Change { session, location, output, arguments, context } = self;
         let orphans = &changed.orphans;
+        let updated = match update_referrers && !arguments.dry_run {
+            true => session.update_referrers(location, changed).await?,
+            false => Vec::new(),
+        };
         let dropped = match arguments.drop_referrers && !arguments.dry_run {
             true => session.drop_referrers(location, orphans).await?,
             false => 0,
         };
+        if !updated.is_empty() {
+            context.output.say(format!("pointed {} referrers to the new digest", updated.len()));
+        }
         if !changed.attestations.is_empty() {
             let count = changed.attestations.len();
             let what =
                 "attestation manifests describe the image before the change: their statements name the old digest";
             context.output.say(format!("warning: {count} {what}"));
         }
-        if orphans.len() > dropped {
+        let left = orphans.len().saturating_sub(dropped.max(updated.len()));
+        if left > 0 {
             let what = "signatures or other referrers do not apply to the new digest";
-            context.output.say(format!("warning: {} {what}", orphans.len() - dropped));
+            context.output.say(format!("warning: {left} {what}"));
             if output.is_none() && !arguments.drop_referrers {
                 context.output.say("hint: sign the new digest; add --drop-referrers to remove the old referrers");
             }
@@ -161,6 +177,7 @@ impl Change<'_> {
             outdated_attestations: changed.attestations.clone(),
             orphaned_referrers: orphans.len(),
             dropped_referrers: dropped,
+            updated_referrers: updated.iter().map(|referrer| referrer.digest).collect(),
         };
         context.output.result(&result, || digest.to_string())
     }

@@ -1,9 +1,8 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use clap::Args;
 use futures::future::join_all;
 use ocikit::layout::TarOptions;
@@ -156,6 +155,18 @@ impl Context {
         })
     }
 
+    /// Returns the time to write, RFC 3339: that of `SOURCE_DATE_EPOCH`, or else the current time.
+    pub(crate) fn time(&self) -> Result<String> {
+        let time = match self.epoch {
+            Some(epoch) => {
+                let seconds = i64::try_from(epoch).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+                seconds.ok_or_else(|| Failure::usage("cannot use SOURCE_DATE_EPOCH: the time is out of range"))?
+            }
+            None => jiff::Timestamp::now(),
+        };
+        Ok(time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+    }
+
     /// Returns a context without any output, for a command that runs as a step of another command.
     pub(crate) fn mute(global: Global) -> Result<Context> {
         let context = Context::new(global)?;
@@ -208,7 +219,7 @@ impl Context {
             &mut options,
             &registries.keys().map(|name| name.parse()).collect::<Result<BTreeSet<_>, _>>()?,
         )?;
-        let mut credentials = HashMap::new();
+        let mut keychains = Vec::new();
         for (name, access) in registries {
             let name: Registry = name.parse()?;
             let others = options.hosts.others.clone();
@@ -220,9 +231,11 @@ impl Context {
             if let Some(directory) = &access.certificates {
                 settings.add_certificates(directory)?;
             }
-            credentials.extend(access.credential.clone().map(|credential| (name, credential)));
+            let credential = access.credential.clone();
+            keychains.extend(credential.map(|found| keychain_of("the file that names the registry", &name, found)));
         }
-        options.keychain = Arc::new(FileKeychain { credentials, others: options.keychain });
+        keychains.push(options.keychain);
+        options.keychain = Arc::new(Keychains(keychains));
         Ok(self.session_of(Client::new(options), session))
     }
 
@@ -272,9 +285,7 @@ impl Context {
             },
         };
         let Some(credential) = self.environment.credential()? else { return Ok(()) };
-        let origin = self.environment.origin().to_owned();
-        let keychain = Fixed { registry: Some(registry.clone()), credential };
-        let own = Arc::new(Named { origin, keychain });
+        let own = keychain_of(self.environment.origin(), registry, credential);
         options.keychain = Arc::new(Keychains(vec![own, options.keychain.clone()]));
         Ok(())
     }
@@ -304,10 +315,8 @@ impl Context {
             }
         }
         let mut client = self.options_of(&registries)?;
-        let fixed = |(registry, credential): (&Registry, &Credential)| {
-            let keychain = Fixed { registry: Some(registry.clone()), credential: credential.clone() };
-            Arc::new(Named { origin: origin.to_owned(), keychain }) as Arc<dyn Keychain>
-        };
+        let fixed =
+            |(registry, credential): (&Registry, &Credential)| keychain_of(origin, registry, credential.clone());
         let own = own.into_iter().map(fixed).chain([client.keychain.clone()]);
         client.keychain = Arc::new(Keychains(own.collect()));
         Ok(self.session_of(Client::new(client), options))
@@ -345,8 +354,7 @@ impl Context {
             return Err(Failure::usage("cannot log in: --username is given without a password")
                 .hint("add --password-stdin, or set OCIKIT_PASSWORD"));
         };
-        let keychain = Fixed { registry: Some(registry.clone()), credential };
-        options.keychain = Arc::new(Named { origin: self.origin_of_secret().to_owned(), keychain });
+        options.keychain = keychain_of(self.origin_of_secret(), registry, credential);
         Ok(options)
     }
 
@@ -526,28 +534,10 @@ fn registry_of(location: &Location) -> Option<&Registry> {
     Some(location.reference()?.registry())
 }
 
-/// A keychain with the credentials of an input file, which take precedence over all others.
-#[derive(Debug)]
-struct FileKeychain {
-    credentials: HashMap<Registry, Credential>,
-    others: Arc<dyn Keychain>,
-}
-
-#[async_trait]
-impl Keychain for FileKeychain {
-    async fn credential(&self, registry: &Registry, path: &str) -> ocikit::Result<Option<Credential>> {
-        match self.credentials.get(registry) {
-            Some(credential) => Ok(Some(credential.clone())),
-            None => self.others.credential(registry, path).await,
-        }
-    }
-
-    async fn origin(&self, registry: &Registry, path: &str) -> Option<String> {
-        match self.credentials.contains_key(registry) {
-            true => Some("the file that names the registry".to_owned()),
-            false => self.others.origin(registry, path).await,
-        }
-    }
+/// Returns a keychain with one credential for one registry. Messages call its origin by this name.
+fn keychain_of(origin: &str, registry: &Registry, credential: Credential) -> Arc<dyn Keychain> {
+    let keychain = Fixed { registry: Some(registry.clone()), credential };
+    Arc::new(Named { origin: origin.to_owned(), keychain })
 }
 
 /// Returns whether the certificate and key files of the command line exist.

@@ -63,15 +63,18 @@ impl ImageSelection {
     }
 }
 
+/// Returns the root for a platform. Without one, returns the root itself, or of an index the image for this machine.
+async fn selected(root: Root, platform: Option<&Platform>) -> Result<Root> {
+    match (platform, &root) {
+        (Some(platform), _) => Ok(root.for_platform(platform).await?),
+        (None, Root::Index(_)) => Ok(root.for_platform(&Platform::of_this_machine()).await?),
+        (None, Root::Image(_) | Root::Other(_)) => Ok(root),
+    }
+}
+
 /// Returns the image of a root: the root itself, or the image of an index for a platform.
 pub(crate) async fn image(root: Root, platform: Option<&Platform>) -> Result<Image> {
-    let here = Platform::of_this_machine();
-    let platform = platform.or_else(|| matches!(root, Root::Index(_)).then_some(&here));
-    let root = match platform {
-        Some(platform) => root.for_platform(platform).await?,
-        None => root,
-    };
-    match root {
+    match selected(root, platform).await? {
         Root::Image(image) => Ok(image),
         other => Err(Error::not_found(format!("image at {}", other.digest()), other.source()).into()),
     }
@@ -80,11 +83,7 @@ pub(crate) async fn image(root: Root, platform: Option<&Platform>) -> Result<Ima
 /// Returns the exact bytes of the config of an image. For an index, the image is that for `platform`, or for the platform of
 /// this machine.
 pub(crate) async fn config(root: Root, platform: Option<&Platform>) -> Result<Bytes> {
-    let root = match (platform, &root) {
-        (Some(platform), _) => root.for_platform(platform).await?,
-        (None, Root::Index(_)) => root.for_platform(&Platform::of_this_machine()).await?,
-        (None, _) => root,
-    };
+    let root = selected(root, platform).await?;
     let document = root.document();
     let config = match &document {
         Some(ocikit::spec::Document::Manifest(manifest)) => manifest.config(),

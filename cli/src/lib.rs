@@ -7,6 +7,7 @@
 //! * Secrets are never printed.
 
 mod archive;
+mod base;
 mod change;
 mod commands;
 mod context;
@@ -22,6 +23,7 @@ mod inside;
 mod interrupt;
 mod key_value;
 mod keys;
+mod layers;
 mod notation;
 mod output;
 mod policy;

@@ -12,8 +12,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use ocikit::image::{ReferrerTag, copy_all, tagged_referrers};
 use ocikit::layout::{OutputFile, TarWriter};
 use ocikit::{
-    Copied, Digest, Error, Location, MediaType, Name, Naming, Platform, Present, Reference, Referrers, Root, Session,
-    SessionOptions, Sink, SourceExt, Tag,
+    Copied, Digest, Error, Location, MediaType, Name, Naming, Platform, Present, Reference, Referrers, Repository,
+    Root, Session, SessionOptions, Sink, SourceExt, Tag,
 };
 
 use crate::context::Context;
@@ -340,8 +340,11 @@ pub(crate) async fn copy_several(
             let source = session.source(&location).await?;
             let wanted = session.options().referrers.clone();
             let found = tagged_referrers(&source, tag, kind, &wanted).await?;
-            let found = found.into_iter().map(|(root, naming)| (referrer_target(target, &root, &naming), root, naming));
-            return Ok((found.collect(), wanted));
+            let found = found.into_iter().map(|(root, naming)| {
+                let target = referrer_target(target, &root, &naming)?;
+                Ok::<_, Failure>((target, root, naming))
+            });
+            return Ok((found.collect::<Result<_>>()?, wanted));
         }
         let (root, referrers) = transfer.open(context, session, &location, gate.as_ref()).await?;
         let root = transfer.select_platforms(root).await?;
@@ -383,23 +386,24 @@ fn naming(reference: &Reference) -> Naming {
 
 /// Returns the target of one of several images: the same tag in the target repository, or the target itself.
 fn image_target(target: &Location, source: &Location, naming: &Naming) -> Result<Location> {
-    match (target, &naming.tag) {
-        (Location::Registry(target), Some(tag)) => {
-            Ok(Location::Registry(Reference::tagged(target.repository().clone(), tag.clone())))
-        }
-        (Location::Registry(target), None) => {
-            let repository = target.repository();
+    target_in(target, |repository| match &naming.tag {
+        Some(tag) => Ok(Reference::tagged(repository.clone(), tag.clone())),
+        None => {
             let failure = Failure::usage(format_args!("cannot copy {source} to {repository}: its name has no tag"));
             Err(failure.hint("copy it alone, with a tag in the target"))
         }
-        (
-            Location::Layout { .. }
-            | Location::Archive { .. }
-            | Location::DockerArchive { .. }
-            | Location::Path { .. }
-            | Location::Stdio,
-            _,
-        ) => Ok(target.clone()),
+    })
+}
+
+/// Returns the location of one of several roots: this reference in a repository, or the place itself.
+fn target_in(place: &Location, reference: impl FnOnce(&Repository) -> Result<Reference>) -> Result<Location> {
+    match place {
+        Location::Registry(target) => Ok(Location::Registry(reference(target.repository())?)),
+        Location::Layout { .. }
+        | Location::Archive { .. }
+        | Location::DockerArchive { .. }
+        | Location::Path { .. }
+        | Location::Stdio => Ok(place.clone()),
     }
 }
 
@@ -421,23 +425,13 @@ fn check_distinct(images: &[(Location, Root, Naming)]) -> Result {
 }
 
 /// Returns the target of a referrer: its tag in the target repository, or its digest if it has no tag.
-fn referrer_target(target: &Location, root: &Root, naming: &Naming) -> Location {
-    match (target, &naming.tag) {
-        (Location::Registry(target), Some(tag)) => {
-            Location::Registry(Reference::tagged(target.repository().clone(), tag.clone()))
-        }
-        (Location::Registry(target), None) => {
-            Location::Registry(Reference::digested(target.repository().clone(), root.digest()))
-        }
-        (
-            Location::Layout { .. }
-            | Location::Archive { .. }
-            | Location::DockerArchive { .. }
-            | Location::Path { .. }
-            | Location::Stdio,
-            _,
-        ) => target.clone(),
-    }
+fn referrer_target(target: &Location, root: &Root, naming: &Naming) -> Result<Location> {
+    target_in(target, |repository| {
+        Ok(match &naming.tag {
+            Some(tag) => Reference::tagged(repository.clone(), tag.clone()),
+            None => Reference::digested(repository.clone(), root.digest()),
+        })
+    })
 }
 
 /// Copies a root to a location, which may be standard output.

@@ -101,3 +101,62 @@ fn own_keychain_provides_credentials() {
     let outcome = copy(&one, &two);
     assert!(outcome.code == 1 && !outcome.stderr.contains("s3cret"), "{outcome}");
 }
+
+#[test]
+fn wasm_publisher_pushes_an_artifact() {
+    let (bench, registry) = (bench(), Registry::start());
+    std::fs::write(bench.path("filter.wasm"), b"\0asm\x01\0\0\0").unwrap();
+    let target = format!("{}/filter:1", registry.name());
+    let digest = example(&bench, env!("CARGO_BIN_EXE_example-wasm-publisher"), &["filter.wasm", &target]).ok();
+    assert_eq!(registry.verified_digest("filter", "1").unwrap().to_string(), digest.trim());
+    let manifest: Value = serde_json::from_str(&bench.ok(&["manifest", "get", &target])).unwrap();
+    assert_eq!(manifest["config"]["mediaType"], "application/vnd.wasm.config.v0+json");
+    assert_eq!(
+        (&manifest["layers"][0]["mediaType"], &manifest["layers"][0]["size"]),
+        (&"application/wasm".into(), &8.into())
+    );
+    bench.ok(&["validate", &target]);
+}
+
+#[test]
+fn image_builder_adds_a_layer_to_every_platform() {
+    let (bench, registry) = (bench(), Registry::start());
+    archive(&bench);
+    let base = format!("{}/base:1", registry.name());
+    bench.ok(&["push", "-q", "app.tar", &base]);
+    std::fs::create_dir(bench.path("bin")).unwrap();
+    std::fs::write(bench.path("bin/server"), b"#!/bin/sh\n").unwrap();
+    let target = format!("{}/app:1", registry.name());
+    let build = |platforms: &[&str]| {
+        let arguments = [&[&base, "bin", &target], platforms].concat();
+        example(&bench, env!("CARGO_BIN_EXE_example-image-builder"), &arguments).ok()
+    };
+    let digest = build(&[]);
+    assert_eq!(digest, build(&[]), "the same files give the same image");
+    assert_eq!(registry.verified_digest("app", "1").unwrap().to_string(), digest.trim());
+    let before: Value = serde_json::from_str(&bench.ok(&["inspect", "--json", &base])).unwrap();
+    let after: Value = serde_json::from_str(&bench.ok(&["inspect", "--json", &target])).unwrap();
+    let platforms = |image: &Value| -> Vec<Value> {
+        image["manifests"].as_array().unwrap().iter().map(|entry| entry["platform"].clone()).collect()
+    };
+    assert_eq!(platforms(&before), platforms(&after));
+    bench.ok(&["validate", &target]);
+    for platform in ["linux/amd64", "linux/arm64"] {
+        assert_eq!(bench.ok(&["cat", "--platform", platform, &target, "/app/server"]), "#!/bin/sh");
+        let config: Value = serde_json::from_str(&bench.ok(&["config", "--platform", platform, &target])).unwrap();
+        assert_eq!(config["config"]["Entrypoint"][0], "/app/server");
+        let environment = config["config"]["Env"].as_array().unwrap();
+        assert!(environment.contains(&"PORT=8080".into()), "{environment:?}");
+    }
+    let one = build(&["linux/arm64"]);
+    assert_ne!(one, digest);
+}
+
+/// The sizes that a publisher on the library has; more means that the library lacks something.
+#[test]
+fn publishers_are_short() {
+    for (name, most) in [("wasm_publisher", 40), ("image_builder", 60)] {
+        let text = std::fs::read_to_string(testdata(&format!("../crates/ocikit/examples/{name}.rs"))).unwrap();
+        assert!(text.lines().count() < most, "{name} has {} lines", text.lines().count());
+    }
+}

@@ -17,7 +17,7 @@ const MAY_USE: [(&str, u8, &[&str]); 14] = [
     ("ocikit-registry", 3, &["ocikit-spec", "ocikit-http", "ocikit-image"]),
     ("ocikit-server", 3, &["ocikit-spec", "ocikit-image"]),
     ("ocikit-sign", 3, &["ocikit-spec", "ocikit-http", "ocikit-image"]),
-    ("ocikit", 4, &["ocikit-spec", "ocikit-image", "ocikit-layout", "ocikit-registry"]),
+    ("ocikit", 4, &["ocikit-spec", "ocikit-image", "ocikit-layout", "ocikit-registry", "ocikit-sign"]),
     ("ocikit-build", 4, &["ocikit-spec", "ocikit-image", "ocikit-layout"]),
     ("ocikit-publish", 6, &["ocikit-spec", "ocikit-http", "ocikit-image", "ocikit-sign", "ocikit"]),
     ("ocikit-cli", 7, &["*"]),
@@ -100,6 +100,19 @@ fn built_with(metadata: &Value, member: &str) -> BTreeSet<String> {
         }
     }
     seen.into_iter().map(|id| names[id].to_owned()).collect()
+}
+
+/// Programs that neither sign nor verify do not build the crates for it.
+#[test]
+fn the_front_door_has_optional_features() {
+    let metadata = metadata();
+    let package = members(&metadata)["ocikit"];
+    for name in ["ocikit-registry", "ocikit-sign"] {
+        let mut found = package["dependencies"].as_array().unwrap().iter().filter(|found| found["name"] == name);
+        assert!(found.all(|found| found["optional"] == true || found["kind"] == "dev"), "{name} is optional");
+    }
+    let default = package["features"]["default"].as_array().unwrap();
+    assert_eq!(*default, ["registry", "tls"].map(Value::from), "what a publisher needs");
 }
 
 #[test]

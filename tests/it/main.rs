@@ -7,6 +7,7 @@ mod annotate;
 mod archives;
 mod artifacts;
 mod copy;
+mod edit;
 mod examples;
 mod failures;
 mod fan_out;

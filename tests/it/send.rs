@@ -56,6 +56,9 @@ checked! {
         read_file = any::<image::Image>().read_file(&any::<[u8; 1]>(), any::<Vec<u8>>());
         read_file = any::<image::Layer>().read_file(&any::<[u8; 1]>(), any::<Vec<u8>>());
         annotate = image::annotate(&any(), &any());
+        edit_images = image::edit_images(&any(), &any());
+        rebase = image::rebase(&any(), &any(), &any(), &any());
+        base_of = image::base_of(&any(), &any::<[ocikit::Platform; 1]>());
         annotate_images = image::annotate_images(&any(), &any());
         map_images = image::map_images(&any(), &any(), any::<fn(image::Image) -> Ready<ocikit::Result<image::Image>>>());
         finish = any::<image::ImageEdit<'static>>().finish();
@@ -215,6 +218,12 @@ checked! {
         sink = any::<ocikit::Session>().sink(&any());
         copy = any::<ocikit::Session>().copy(&any(), &any());
         fit = any::<ocikit::Session>().fit(&any(), &any());
+        open_to_sign = any::<ocikit::Session>().open_to_sign(&any());
+        store = any::<ocikit::Signing>().store(any());
+        sign = any::<ocikit::Session>().sign(&any(), &*any::<Box<dyn ocikit_sign::Signer>>(), &any());
+        attest = any::<ocikit::Session>().attest(&any(), &*any::<Box<dyn ocikit_sign::Signer>>(), &any());
+        promote = any::<ocikit::Session>().promote(&any(), &*any::<Box<dyn ocikit_sign::Signer>>(), &any());
+        verify = any::<ocikit::Session>().verify(&any(), &any());
         copy_root = any::<ocikit::Session>().copy_root(&any(), &any());
         copy_root_from = any::<ocikit::Session>().copy_root_from(&any(), &any(), &any());
         push = any::<ocikit::Session>().push(&any(), &any::<[Reference; 1]>());
@@ -229,6 +238,7 @@ checked! {
         receive = any::<ocikit::Session>().receive(any::<Empty>(), &any());
         annotate = any::<ocikit::Session>().annotate(&any(), &any());
         change = any::<ocikit::Session>().change(&any(), any::<fn(Root) -> Ready<ocikit::Result<Root>>>());
+        update_referrers = any::<ocikit::Session>().update_referrers(&any(), &any());
         planned = ocikit::Changed::planned(&any(), any::<Root>());
         drop_referrers = any::<ocikit::Session>().drop_referrers(&any(), &any::<[image::Orphan; 1]>());
         remove = any::<ocikit::Session>().remove(&any());

@@ -38,12 +38,25 @@ pub(crate) struct Annotate {
     change: ChangeArguments,
 }
 
+/// The documents to annotate.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum On {
+pub(super) enum On {
     Index,
     Manifests,
     Descriptors,
     All,
+}
+
+impl On {
+    pub(super) fn documents(on: Option<On>) -> AnnotateOn {
+        match on {
+            None => AnnotateOn::ManifestsAndIndex,
+            Some(On::Index) => AnnotateOn::Index,
+            Some(On::Manifests) => AnnotateOn::Manifests,
+            Some(On::Descriptors) => AnnotateOn::Descriptors,
+            Some(On::All) => AnnotateOn::All,
+        }
+    }
 }
 
 impl Annotate {
@@ -54,13 +67,7 @@ impl Annotate {
         let options = AnnotateOptions {
             set: self.set.clone(),
             remove: self.remove.clone(),
-            on: match self.on {
-                None => AnnotateOn::ManifestsAndIndex,
-                Some(On::Index) => AnnotateOn::Index,
-                Some(On::Manifests) => AnnotateOn::Manifests,
-                Some(On::Descriptors) => AnnotateOn::Descriptors,
-                Some(On::All) => AnnotateOn::All,
-            },
+            on: On::documents(self.on),
             platforms: self.platforms.platform.clone(),
         };
         let change = self.change.prepare(context, &self.location, &[])?;

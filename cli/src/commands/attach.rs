@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jiff::Timestamp;
-use ocikit::{Digest, Location, MediaType, Platform, Root};
+use ocikit::{Digest, Location, MediaType, Platform};
 use ocikit_sign::{ExternalSignature, NotationTrust, Trust};
 use serde::Serialize;
 
@@ -95,18 +95,16 @@ impl Attach {
         }
         let session = context.session(&[&location])?;
         let (trusted, foreign) = (self.trusted(&location)?, self.read()?);
-        // An archive or layout is locked before the image is read, so that no other process changes it in between.
-        let place = session.edit(&location).await?;
-        let root = Root::open(place.clone(), &location.name()).await?;
-        ocikit_sign::expect_digest(&root, self.expect)?;
-        let adopted =
-            [ocikit_sign::import_signature(&root, foreign, trusted.as_ref(), keys::now(context.epoch)?).await?];
-        ocikit_sign::attach(&adopted, &place, &session.copy_options(Vec::new())).await?;
+        let signing = session.open_to_sign(&location).await?;
+        ocikit_sign::expect_digest(signing.root(), self.expect)?;
+        let now = keys::now(context.epoch)?;
+        let adopted = ocikit_sign::import_signature(signing.root(), foreign, trusted.as_ref(), now).await?;
+        let signed = signing.store(vec![adopted]).await?;
         if self.unverified {
             context.output.say("warning: only the format and the subject were checked; the signer was not verified");
         }
         let checked = if self.unverified { "subject" } else { "signer" };
-        SignOutput::of(&location, &root, &adopted).checked(checked).state(context)
+        SignOutput::of(&location, &signed.root, &signed.signatures).checked(checked).state(context)
     }
 
     async fn attach_files(&self, context: &Context, location: &Location) -> Result {

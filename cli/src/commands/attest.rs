@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use ocikit::{Digest, Location, Root};
+use ocikit::{Digest, Location};
 use ocikit_sign::{AttestOptions, PromoteOptions};
 
 use super::sign::SignOutput;
@@ -60,24 +60,20 @@ impl Attest {
         let session = context.session(&[&location])?;
         let (predicate, created) = (self.predicate()?, keys::now(context.epoch)?);
         let (signer, vouchers) = self.vouchers.signer(&self.signer, context, false).await?;
-        // An archive or layout is locked before the image is read, so that no other process changes it in between.
-        let place = session.edit(&location).await?;
-        let root = Root::open(place.clone(), &location.name()).await?;
-        let made = match predicate {
+        let signed = match predicate {
             Some((predicate_type, predicate)) => {
                 let (depth, expect) = (self.depth.depth(), self.expect);
                 let options = AttestOptions { predicate_type, predicate, depth, expect, created, material: vouchers };
-                ocikit_sign::attest(&root, &*signer, &options).await?
+                session.attest(&location, &*signer, &options).await?
             }
             None => {
                 let predicate_types = self.kind.iter().cloned().collect();
                 let (annotated_from, expect) = (self.annotated_from.clone(), self.expect);
                 let options = PromoteOptions { predicate_types, annotated_from, expect, created, material: vouchers };
-                ocikit_sign::promote(&root, &*signer, &options).await?
+                session.promote(&location, &*signer, &options).await?
             }
         };
-        ocikit_sign::attach(&made, &place, &session.copy_options(Vec::new())).await?;
-        SignOutput::of(&location, &root, &made).state(context)
+        SignOutput::of(&location, &signed.root, &signed.signatures).state(context)
     }
 
     /// Reads the type and the predicate; `None` for `--promote`.

@@ -18,7 +18,7 @@ Examples:
   ocikit blob get app.tar@sha256:ef8b48ccc49e0036161617d8b451b4052403a759a518b624c351db6ac79a8452 -o layer.tar.gz
   ocikit blob put layer.tar.gz ghcr.io/acme/app";
 
-/// Get or put a blob, such as a layer or a config
+/// Get, put, query or delete a blob, such as a layer or a config
 ///
 /// `get` reads a blob by its digest, and `put` stores a file and prints its digest. Both verify the digest.
 #[derive(Debug, Args)]
@@ -32,6 +32,55 @@ pub(crate) struct Blob {
 enum Command {
     Get(Get),
     Put(Put),
+    Head(Head),
+    Delete(Delete),
+}
+
+const HEAD_EXAMPLES: &str = "\
+Examples:
+  ocikit blob head ghcr.io/acme/app@sha256:ef8b48ccc49e0036161617d8b451b4052403a759a518b624c351db6ac79a8452
+  ocikit blob head --json app.tar@sha256:ef8b48ccc49e0036161617d8b451b4052403a759a518b624c351db6ac79a8452";
+
+/// Print the digest and the size of a blob without reading it
+#[derive(Debug, Args)]
+#[command(after_help = HEAD_EXAMPLES)]
+struct Head {
+    /// Blob to query: REPOSITORY@DIGEST, or an archive or layout with @DIGEST
+    location: Location,
+}
+
+const DELETE_EXAMPLES: &str = "\
+Examples:
+  ocikit blob delete ghcr.io/acme/app@sha256:ef8b48ccc49e0036161617d8b451b4052403a759a518b624c351db6ac79a8452
+  ocikit blob delete --dry-run ghcr.io/acme/app@sha256:ef8b48ccc49e0036161617d8b451b4052403a759a518b624c351db6ac79a8452";
+
+/// Delete a blob from a repository, whether or not a manifest lists it
+///
+/// An image whose blob is deleted cannot be pulled any more. In a layout, `ocikit gc` removes the blobs that no image needs.
+#[derive(Debug, Args)]
+#[command(after_help = DELETE_EXAMPLES)]
+struct Delete {
+    /// Blob to delete: REPOSITORY@DIGEST
+    location: Location,
+    /// Check that the blob exists without deleting it
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FoundBlob {
+    location: String,
+    digest: Digest,
+    size: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DeletedBlob {
+    location: String,
+    digest: Digest,
+    dry_run: bool,
 }
 
 const GET_EXAMPLES: &str = "\
@@ -86,17 +135,65 @@ impl Blob {
         match &self.command {
             Command::Get(get) => get.run(context).await,
             Command::Put(put) => put.run(context).await,
+            Command::Head(head) => head.run(context).await,
+            Command::Delete(delete) => delete.run(context).await,
         }
     }
+}
+
+/// Returns the digest of a location that names a blob.
+fn named(location: &Location, verb: &str) -> Result<Digest> {
+    match location.name() {
+        Name::Digest(digest) => Ok(digest),
+        Name::Only | Name::Tag(_) | Name::Full(_) => {
+            Err(Failure::usage(format_args!("cannot {verb} {location}: it has no digest"))
+                .hint("name the blob by its digest: REPOSITORY@sha256:…"))
+        }
+    }
+}
+
+impl Head {
+    async fn run(&self, context: &Context) -> Result {
+        let location = context.expand(&self.location);
+        let digest = named(&location, "query a blob of")?;
+        let size = match &location {
+            Location::Registry(_) => stored(context, &location, &digest).await?.size,
+            Location::Layout { .. }
+            | Location::Archive { .. }
+            | Location::DockerArchive { .. }
+            | Location::Path { .. }
+            | Location::Stdio => open(context, &location, &digest).await?.length(),
+        };
+        let result = FoundBlob { location: remote::place(&location), digest, size };
+        context.output.result(&result, || format!("{digest} {size}"))
+    }
+}
+
+impl Delete {
+    async fn run(&self, context: &Context) -> Result {
+        let location = context.expand(&self.location);
+        let digest = named(&location, "delete a blob of")?;
+        let (repository, _) = remote::open(context, &location)?;
+        match self.dry_run {
+            true => drop(stored(context, &location, &digest).await?),
+            false => repository.delete_blob(&digest).await?,
+        }
+        let result = DeletedBlob { location: remote::place(&location), digest, dry_run: self.dry_run };
+        context.output.result(&result, || digest.to_string())
+    }
+}
+
+/// Returns the descriptor of a blob in a repository.
+async fn stored(context: &Context, location: &Location, digest: &Digest) -> Result<Descriptor> {
+    let (repository, _) = remote::open(context, location)?;
+    let found = repository.blob(digest).await?;
+    Ok(found.ok_or_else(|| Error::not_found(format!("blob {digest}"), &repository))?)
 }
 
 impl Get {
     async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
-        let Name::Digest(digest) = location.name() else {
-            return Err(Failure::usage(format_args!("cannot read a blob from {location}: it has no digest"))
-                .hint("name the blob by its digest: REPOSITORY@sha256:…"));
-        };
+        let digest = named(&location, "read a blob from")?;
         let mut body = open(context, &location, &digest).await?;
         let mut file = self.output.as_deref().map(NewFile::create).transpose()?;
         while let Some(chunk) = body.try_next().await? {

@@ -36,11 +36,19 @@ pub(crate) struct Inspect {
     /// Also show the decompressed size of each layer; reads all layers
     #[arg(long, conflicts_with_all = ["raw", "config"])]
     sizes: bool,
+    /// Check whether the base image changed; exit code 5 if it did
+    ///
+    /// The annotations `org.opencontainers.image.base.name` and `.digest` name the base image and its digest.
+    #[arg(long, conflicts_with_all = ["raw", "config", "sizes"])]
+    check_base: bool,
 }
 
 impl Inspect {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
+        if self.check_base {
+            return crate::base::check_base(context, &location, self.platform.as_ref()).await;
+        }
         let session = context.session(&[&location])?;
         if !self.config && !self.raw {
             return self.each(context, session.open_each(&location).await?).await;

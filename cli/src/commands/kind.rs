@@ -33,7 +33,7 @@ impl Kind {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
         let root = context.session(&[&location])?.open(&location).await?;
-        let kind = ocikit::Kind::of(&root).as_str();
+        let kind = ocikit::ArtifactKind::of(&root).as_str();
         let result = KindOutput { kind, digest: root.digest(), media_type: root.descriptor().media_type.clone() };
         context.output.result(&result, || kind.to_owned())
     }

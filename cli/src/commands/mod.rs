@@ -1,6 +1,7 @@
 //! One file per command: its arguments (their doc comments are the help text), its `run` and its output.
 
 mod annotate;
+mod append;
 mod artifact;
 mod attach;
 mod attest;
@@ -9,10 +10,13 @@ mod build;
 mod cat;
 mod completion;
 mod config;
+mod convert;
 mod copy;
 mod delete;
 mod diff;
 mod digest;
+mod edit;
+mod flatten;
 mod gc;
 mod index;
 mod inspect;
@@ -22,6 +26,7 @@ pub(crate) mod login;
 mod logout;
 mod ls;
 mod manifest;
+mod normalize;
 pub(crate) mod probe;
 mod publish;
 mod publish_plugin;
@@ -29,6 +34,8 @@ mod publish_report;
 mod publish_tags;
 mod pull;
 mod push;
+mod rebase;
+mod recompress;
 mod referrers;
 mod repos;
 mod serve;
@@ -55,6 +62,11 @@ use crate::program::Program;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Annotate(annotate::Annotate),
+    Recompress(recompress::Recompress),
+    Normalize(normalize::Normalize),
+    Flatten(flatten::Flatten),
+    Convert(convert::Convert),
+    Append(append::Append),
     Artifact(artifact::Artifact),
     Attach(attach::Attach),
     Attest(attest::Attest),
@@ -68,6 +80,7 @@ pub(crate) enum Command {
     Delete(delete::Delete),
     Diff(diff::Diff),
     Digest(digest::Digest),
+    Edit(edit::Edit),
     Gc(gc::Gc),
     Index(index::Index),
     Inspect(inspect::Inspect),
@@ -81,6 +94,7 @@ pub(crate) enum Command {
     Publish(Box<publish::Publish>),
     Pull(pull::Pull),
     Push(push::Push),
+    Rebase(rebase::Rebase),
     Referrers(referrers::Referrers),
     #[command(visible_alias = "catalog")]
     Repos(repos::Repos),
@@ -113,6 +127,11 @@ impl Command {
     pub(crate) async fn run(&self, context: &Context, program: &Program) -> Result {
         match self {
             Command::Annotate(command) => command.run(context).await,
+            Command::Recompress(command) => command.run(context).await,
+            Command::Normalize(command) => command.run(context).await,
+            Command::Flatten(command) => command.run(context).await,
+            Command::Convert(command) => command.run(context).await,
+            Command::Append(command) => command.run(context).await,
             Command::Artifact(command) => command.run(context).await,
             Command::Attach(command) => command.run(context).await,
             Command::Attest(command) => command.run(context).await,
@@ -125,6 +144,7 @@ impl Command {
             Command::Delete(command) => command.run(context).await,
             Command::Diff(command) => command.run(context).await,
             Command::Digest(command) => command.run(context).await,
+            Command::Edit(command) => command.run(context).await,
             Command::Gc(command) => command.run(context).await,
             Command::Index(command) => command.run(context).await,
             Command::Inspect(command) => command.run(context).await,
@@ -138,6 +158,7 @@ impl Command {
             Command::Publish(command) => command.run(context).await,
             Command::Pull(command) => command.run(context).await,
             Command::Push(command) => command.run(context).await,
+            Command::Rebase(command) => command.run(context).await,
             Command::Referrers(command) => command.run(context).await,
             Command::Repos(command) => command.run(context).await,
             Command::Serve(command) => command.run(context).await,

@@ -66,13 +66,6 @@ async fn with_artifact_type(found: Descriptor, source: &std::sync::Arc<dyn ociki
         return Ok(found);
     }
     let root = Root::at(source.clone(), found.clone()).await?;
-    let artifact_type = match root.document() {
-        Some(ocikit::spec::Document::Manifest(manifest)) => {
-            let stated = manifest.artifact_type().or(manifest.config().map(|config| &config.media_type));
-            stated.cloned()
-        }
-        Some(ocikit::spec::Document::Index(index)) => index.artifact_type().cloned(),
-        None => None,
-    };
+    let artifact_type = root.document().and_then(|document| document.listed_artifact_type().cloned());
     Ok(Descriptor { artifact_type, ..found })
 }

@@ -58,6 +58,15 @@ enum SigningMethod {
     Signer(Arc<dyn Signer>),
 }
 
+impl SigningMethod {
+    async fn sign(&self, root: &Root, options: &SignOptions) -> ocikit_sign::Result<Vec<Signature>> {
+        match self {
+            SigningMethod::Plugin(plugin) => ocikit_sign::sign_by_plugin(root, plugin, options).await,
+            SigningMethod::Signer(signer) => ocikit_sign::sign(root, &**signer, options).await,
+        }
+    }
+}
+
 /// The result of signing or attesting.
 #[derive(Serialize)]
 pub(crate) struct SignOutput {
@@ -101,20 +110,15 @@ impl Sign {
             material: vouchers,
             ..SignOptions::new(self.formats(), created)
         };
-        // An archive or layout is locked before the image is read, so that no other process changes it in between.
-        let place = if self.dry_run { None } else { Some(session.edit(&location).await?) };
-        let root = match &place {
-            Some(place) => Root::open(place.clone(), &location.name()).await?,
-            None => session.open(&location).await?,
-        };
-        let signatures = match &by {
-            SigningMethod::Plugin(plugin) => ocikit_sign::sign_by_plugin(&root, plugin, &options).await?,
-            SigningMethod::Signer(signer) => ocikit_sign::sign(&root, &**signer, &options).await?,
-        };
-        if let Some(place) = &place {
-            ocikit_sign::attach(&signatures, place, &session.copy_options(Vec::new())).await?;
+        if self.dry_run {
+            let root = session.open(&location).await?;
+            let signatures = by.sign(&root, &options).await?;
+            return SignOutput::of(&location, &root, &signatures).state(context);
         }
-        SignOutput::of(&location, &root, &signatures).state(context)
+        let signing = session.open_to_sign(&location).await?;
+        let signatures = by.sign(signing.root(), &options).await?;
+        let signed = signing.store(signatures).await?;
+        SignOutput::of(&location, &signed.root, &signed.signatures).state(context)
     }
 
     /// Returns the options for Notary Project envelopes, if any are given.

@@ -54,10 +54,10 @@ struct Trees<'a> {
 struct ImageTree {
     location: String,
     #[serde(flatten)]
-    tree: ocikit::Tree,
+    tree: ocikit::ImageTree,
 }
 
-fn branches(tree: &ocikit::Tree, indent: &str, lines: &mut Lines) {
+fn branches(tree: &ocikit::ImageTree, indent: &str, lines: &mut Lines) {
     for (position, child) in tree.children.iter().enumerate() {
         let (branch, below) = match position + 1 == tree.children.len() {
             true => ("└── ", "    "),
@@ -68,7 +68,7 @@ fn branches(tree: &ocikit::Tree, indent: &str, lines: &mut Lines) {
     }
 }
 
-fn line(tree: &ocikit::Tree) -> String {
+fn line(tree: &ocikit::ImageTree) -> String {
     let word = match (tree.relation, &tree.kind) {
         (Relation::Config, _) => "config",
         (Relation::Layer, _) => "layer",

@@ -89,7 +89,7 @@ impl Unpack {
         let image = inside::image(root, self.platform.as_ref()).await?;
         let options = UnpackOptions::default().owners(self.owners.owners()).holes(self.sparse);
         let unpacked = match self.bundle {
-            true => todo!(),
+            true => image.unpack_bundle(&self.directory, &options).await,
             false => image.unpack(&self.directory, &options).await,
         };
         let unpacked: Unpacked = unpacked.map_err(|error| self.explain(error))?;

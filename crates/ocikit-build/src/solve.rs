@@ -220,6 +220,7 @@ mod tests {
             solve.arguments("unix:///s"),
             [
                 "--addr=unix:///s",
+                "--timeout=60",
                 "build",
                 "--frontend=dockerfile.v0",
                 "--local=context=src",

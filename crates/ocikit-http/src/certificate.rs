@@ -1,35 +1,35 @@
-use crate::cause::Cause;
+use ocikit_spec::NoAnswer;
 use rustls::CertificateError;
 
 /// Returns what is wrong with the certificate of a server, in plain words, and the kind of failure; `None` for a TLS
 /// error of another kind.
-pub(crate) fn problem(error: &rustls::Error) -> Option<(Cause, String)> {
+pub(crate) fn problem(error: &rustls::Error) -> Option<(NoAnswer, String)> {
     let rustls::Error::InvalidCertificate(error) = error else { return None };
     let plain = |cause, text: &str| Some((cause, text.to_owned()));
     match error {
         CertificateError::UnknownIssuer => {
-            plain(Cause::UntrustedCertificate, "no trusted certificate authority issued the server's certificate")
+            plain(NoAnswer::UntrustedCertificate, "no trusted certificate authority issued the server's certificate")
         }
         // webpki's own errors have no variant in rustls. `openssl req -x509` makes such certificates.
         CertificateError::Other(other) if other.0.to_string() == "CaUsedAsEndEntity" => {
-            plain(Cause::UntrustedCertificate, "the server's certificate is self-signed, as a certificate authority")
+            plain(NoAnswer::UntrustedCertificate, "the server's certificate is self-signed, as a certificate authority")
         }
         CertificateError::NotValidForName => {
-            plain(Cause::CertificateName, "the server's certificate is for another host name")
+            plain(NoAnswer::CertificateName, "the server's certificate is for another host name")
         }
         CertificateError::NotValidForNameContext { expected, presented } => {
             let names: Vec<_> = presented.iter().map(|name| bare(name)).collect();
             let names = if names.is_empty() { "no host name".to_owned() } else { names.join(", ") };
             let text = format!("the server's certificate is for {names}, not for {}", expected.to_str());
-            Some((Cause::CertificateName, text))
+            Some((NoAnswer::CertificateName, text))
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            plain(Cause::CertificateTime, "the server's certificate has expired")
+            plain(NoAnswer::CertificateTime, "the server's certificate has expired")
         }
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            plain(Cause::CertificateTime, "the server's certificate is not valid yet")
+            plain(NoAnswer::CertificateTime, "the server's certificate is not valid yet")
         }
-        CertificateError::Revoked => plain(Cause::Tls, "the server's certificate is revoked"),
+        CertificateError::Revoked => plain(NoAnswer::Tls, "the server's certificate is revoked"),
         _ => None,
     }
 }
@@ -52,19 +52,23 @@ mod tests {
         let presented = vec![r#"DnsName("a.example")"#.to_owned(), "IpAddress(10.0.0.1)".to_owned()];
         let expected = "b.example".try_into().unwrap();
         for (error, cause, text) in [
-            (CertificateError::UnknownIssuer, Cause::UntrustedCertificate, "no trusted certificate authority issued"),
+            (
+                CertificateError::UnknownIssuer,
+                NoAnswer::UntrustedCertificate,
+                "no trusted certificate authority issued",
+            ),
             (
                 CertificateError::Other(OtherError(Arc::new(std::io::Error::other("CaUsedAsEndEntity")))),
-                Cause::UntrustedCertificate,
+                NoAnswer::UntrustedCertificate,
                 "is self-signed",
             ),
             (
                 CertificateError::NotValidForNameContext { expected, presented },
-                Cause::CertificateName,
+                NoAnswer::CertificateName,
                 "is for a.example, 10.0.0.1, not for b.example",
             ),
-            (CertificateError::Expired, Cause::CertificateTime, "has expired"),
-            (CertificateError::NotValidYet, Cause::CertificateTime, "not valid yet"),
+            (CertificateError::Expired, NoAnswer::CertificateTime, "has expired"),
+            (CertificateError::NotValidYet, NoAnswer::CertificateTime, "not valid yet"),
         ] {
             let found = problem(&rustls::Error::InvalidCertificate(error)).unwrap();
             assert!(found.0 == cause && found.1.contains(text), "{found:?}");

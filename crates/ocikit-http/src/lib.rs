@@ -23,7 +23,7 @@
 //! * Retries and delays, `Retry-After` included ([`RetryOptions`]), and limits on concurrency per host.
 //! * Time limits on progress ([`Timeouts`]) and bounded bodies ([`Answer::read`]).
 //! * URLs that hide their secrets ([`Url`]).
-//! * Typed failures: [`RequestError`] and its [`Cause`].
+//! * Typed failures: [`RequestError`] and its cause, a [`NoAnswer`].
 //!
 //! # What this crate never does
 //!
@@ -38,7 +38,6 @@
 mod address;
 mod answer;
 mod body;
-mod cause;
 #[cfg(feature = "tls")]
 mod certificate;
 mod certs;
@@ -79,12 +78,12 @@ use {no_tls as tls, no_tls_config as tls_config};
 pub use address::{Reach, Resolver, SystemResolver, Zone};
 pub use answer::Answer;
 pub use body::{BodySource, StreamBody};
-pub use cause::Cause;
 pub use client::{HttpClient, HttpClientOptions, OtherServers, Redirects};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
 pub use lock::lock;
 pub use observe::{RequestEvent, RequestObserver, RequestOutcome};
+pub use ocikit_spec::NoAnswer;
 pub use proxy::ProxyOptions;
 pub use redact::Secrets;
 pub use request::{Document, Reply, Request};

@@ -2,10 +2,10 @@
 
 use std::error::Error as StdError;
 
-use crate::cause::Cause;
 use crate::error::{Error, Result};
 use crate::settings::TlsSettings;
 use crate::tls_config::TlsConfig;
+use ocikit_spec::NoAnswer;
 
 /// Whether this build has TLS.
 pub(crate) const AVAILABLE: bool = false;
@@ -44,7 +44,7 @@ pub(crate) fn is_error(_: &(dyn StdError + 'static)) -> bool {
 }
 
 /// Returns the kind of failure of a TLS error, and what is wrong.
-pub(crate) fn problem(_: &(dyn StdError + 'static)) -> Option<(Cause, String)> {
+pub(crate) fn problem(_: &(dyn StdError + 'static)) -> Option<(NoAnswer, String)> {
     None
 }
 

@@ -4,11 +4,11 @@ use std::io;
 use std::time::Duration;
 
 use crate::address::{OutOfReach, Unresolved};
-use crate::cause::Cause;
 use crate::error::Error;
 use crate::proxy_failure::{self, ProxyFailure};
 use crate::retry::causes;
 use crate::tls;
+use ocikit_spec::NoAnswer;
 
 /// An error of any type.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -53,53 +53,53 @@ impl RequestError {
 
     /// Returns whether a retry rarely helps: nothing listens on the port, name resolution failed, or the proxy refuses.
     pub fn is_lasting(&self) -> bool {
-        matches!(self.cause(), Cause::ConnectionRefused | Cause::NameResolution | Cause::Proxy)
+        matches!(self.cause(), NoAnswer::ConnectionRefused | NoAnswer::NameResolution | NoAnswer::Proxy)
     }
 
     /// Returns the kind of failure.
-    pub fn cause(&self) -> Cause {
+    pub fn cause(&self) -> NoAnswer {
         match self {
-            RequestError::SpeaksTls => Cause::SpeaksTls,
-            RequestError::Silent(_) | RequestError::Slow(_) => Cause::TimedOut,
-            RequestError::TooLong(_) | RequestError::Payload(_) | RequestError::Setup(_) => Cause::Other,
+            RequestError::SpeaksTls => NoAnswer::SpeaksTls,
+            RequestError::Silent(_) | RequestError::Slow(_) => NoAnswer::TimedOut,
+            RequestError::TooLong(_) | RequestError::Payload(_) | RequestError::Setup(_) => NoAnswer::Other,
             RequestError::Final(error) | RequestError::Unsent(error) | RequestError::Cut(error) => {
-                causes(&**error).find_map(cause_of).unwrap_or(Cause::Other)
+                causes(&**error).find_map(cause_of).unwrap_or(NoAnswer::Other)
             }
         }
     }
 }
 
-fn cause_of(error: &(dyn StdError + 'static)) -> Option<Cause> {
+fn cause_of(error: &(dyn StdError + 'static)) -> Option<NoAnswer> {
     if error.is::<OutOfReach>() {
-        return Some(Cause::OutOfReach);
+        return Some(NoAnswer::OutOfReach);
     }
     if error.is::<ProxyFailure>() {
-        return Some(Cause::Proxy);
+        return Some(NoAnswer::Proxy);
     }
     if error.is::<Unresolved>() {
-        return Some(Cause::NameResolution);
+        return Some(NoAnswer::NameResolution);
     }
     if let Some((cause, _)) = tls::problem(error) {
         return Some(cause);
     }
     match error.downcast_ref::<io::Error>().map(io::Error::kind) {
-        Some(io::ErrorKind::ConnectionRefused) => Some(Cause::ConnectionRefused),
-        Some(io::ErrorKind::TimedOut) => Some(Cause::TimedOut),
-        _ => error.downcast_ref::<reqwest::Error>().filter(|error| error.is_timeout()).map(|_| Cause::TimedOut),
+        Some(io::ErrorKind::ConnectionRefused) => Some(NoAnswer::ConnectionRefused),
+        Some(io::ErrorKind::TimedOut) => Some(NoAnswer::TimedOut),
+        _ => error.downcast_ref::<reqwest::Error>().filter(|error| error.is_timeout()).map(|_| NoAnswer::TimedOut),
     }
 }
 
 impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self, self.cause()) {
-            (_, Cause::ConnectionRefused) => f.write_str("connection refused"),
-            (_, Cause::SpeaksPlainHttp) => f.write_str("the server speaks plain HTTP, not TLS"),
-            (_, Cause::SpeaksTls) => f.write_str("the server speaks TLS, not plain HTTP"),
+            (_, NoAnswer::ConnectionRefused) => f.write_str("connection refused"),
+            (_, NoAnswer::SpeaksPlainHttp) => f.write_str("the server speaks plain HTTP, not TLS"),
+            (_, NoAnswer::SpeaksTls) => f.write_str("the server speaks TLS, not plain HTTP"),
             (RequestError::Final(error) | RequestError::Unsent(error) | RequestError::Cut(error), cause) => {
                 let named = causes(&**error).find(|error| cause_of(*error).is_some());
                 match (named, named.and_then(tls::problem)) {
                     (_, Some((_, problem))) => write!(f, "TLS failed: {problem}"),
-                    (Some(error), None) if cause == Cause::TimedOut => {
+                    (Some(error), None) if cause == NoAnswer::TimedOut => {
                         f.write_str("timed out: ")?;
                         write_chain(f, error)
                     }
@@ -187,24 +187,28 @@ mod tests {
         for (fault, cause, text) in [
             (
                 RequestError::Unsent(io(io::ErrorKind::ConnectionRefused)),
-                Cause::ConnectionRefused,
+                NoAnswer::ConnectionRefused,
                 "connection refused",
             ),
-            (RequestError::Final(tls(http)), Cause::SpeaksPlainHttp, "the server speaks plain HTTP, not TLS"),
-            (RequestError::SpeaksTls, Cause::SpeaksTls, "the server speaks TLS, not plain HTTP"),
+            (RequestError::Final(tls(http)), NoAnswer::SpeaksPlainHttp, "the server speaks plain HTTP, not TLS"),
+            (RequestError::SpeaksTls, NoAnswer::SpeaksTls, "the server speaks TLS, not plain HTTP"),
             (
                 RequestError::Final(tls(issuer)),
-                Cause::UntrustedCertificate,
+                NoAnswer::UntrustedCertificate,
                 "TLS failed: no trusted certificate authority issued the server's certificate",
             ),
             (
                 RequestError::Final(tls(rustls::Error::DecryptError)),
-                Cause::Tls,
+                NoAnswer::Tls,
                 "TLS failed: cannot decrypt peer's message",
             ),
-            (RequestError::Silent(Duration::from_secs(5)), Cause::TimedOut, "timed out: nothing was received for 5 s"),
-            (RequestError::Unsent(io(io::ErrorKind::TimedOut)), Cause::TimedOut, "timed out: timed out"),
-            (RequestError::Cut("reset".into()), Cause::Other, "reset"),
+            (
+                RequestError::Silent(Duration::from_secs(5)),
+                NoAnswer::TimedOut,
+                "timed out: nothing was received for 5 s",
+            ),
+            (RequestError::Unsent(io(io::ErrorKind::TimedOut)), NoAnswer::TimedOut, "timed out: timed out"),
+            (RequestError::Cut("reset".into()), NoAnswer::Other, "reset"),
         ] {
             assert_eq!((fault.cause(), fault.to_string().as_str()), (cause, text), "{fault:?}");
         }

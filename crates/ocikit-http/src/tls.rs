@@ -12,11 +12,11 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 
-use crate::cause::Cause;
 use crate::certificate;
 use crate::error::{Error, Result};
 use crate::settings::{Identity, Pem, TlsSettings, Verify};
 use crate::tls_config::TlsConfig;
+use ocikit_spec::NoAnswer;
 
 /// Whether this build has TLS.
 pub(crate) const AVAILABLE: bool = true;
@@ -45,13 +45,13 @@ pub(crate) fn is_error(error: &(dyn StdError + 'static)) -> bool {
 }
 
 /// Returns the kind of failure of a TLS error, and what is wrong.
-pub(crate) fn problem(error: &(dyn StdError + 'static)) -> Option<(Cause, String)> {
+pub(crate) fn problem(error: &(dyn StdError + 'static)) -> Option<(NoAnswer, String)> {
     let error = error.downcast_ref::<rustls::Error>()?;
     // The first byte of an HTTP answer is not a TLS record type.
     if matches!(error, rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) {
-        return Some((Cause::SpeaksPlainHttp, error.to_string()));
+        return Some((NoAnswer::SpeaksPlainHttp, error.to_string()));
     }
-    Some(certificate::problem(error).unwrap_or_else(|| (Cause::Tls, error.to_string())))
+    Some(certificate::problem(error).unwrap_or_else(|| (NoAnswer::Tls, error.to_string())))
 }
 
 /// Returns a configuration for plain HTTP only. It trusts no certificate authority and reads no files.
@@ -82,13 +82,17 @@ pub(crate) fn configure(settings: &TlsSettings) -> Result<TlsConfig> {
     let authorities = authorities(settings)?;
     let builder = match settings.verify {
         Verify::Nothing | Verify::InsecureAllowHttp => {
-            verified_by(Arc::new(NoVerification(provider.clone())), provider)
+            let rule = CertificateRule::Any;
+            verified_by(Arc::new(CertificateVerifier { rule, provider: provider.clone() }), provider)
         }
         Verify::Full if settings.system_authorities || !authorities.is_empty() => {
             let others = chain_verifier(settings, &authorities, &provider)?;
             match authorities.is_empty() {
                 true => verified_by(others, provider),
-                false => verified_by(Arc::new(PinnedOrVerified { pinned: authorities, others }), provider),
+                false => {
+                    let rule = CertificateRule::PinnedOr(authorities, others);
+                    verified_by(Arc::new(CertificateVerifier { rule, provider: provider.clone() }), provider)
+                }
             }
         }
         Verify::Full => builder(provider).with_root_certificates(RootCertStore::empty()),
@@ -205,18 +209,26 @@ fn builder(provider: Arc<CryptoProvider>) -> rustls::ConfigBuilder<ClientConfig,
         .expect("the provider's own cipher suites serve the versions that rustls has")
 }
 
-/// Trusts the listed server certificates, in addition to those with a chain to a certificate authority.
-///
-/// A self-signed server certificate is not a certificate authority (`CA:false`), or, as `openssl req -x509` makes it,
-/// an authority that webpki does not accept as a server certificate. As in Go, a certificate in the list is trusted for
-/// its names while it is valid.
+/// Verifies the certificate of a server by a rule of its own, and that the server holds its key.
 #[derive(Debug)]
-struct PinnedOrVerified {
-    pinned: Vec<CertificateDer<'static>>,
-    others: Arc<dyn ServerCertVerifier>,
+struct CertificateVerifier {
+    rule: CertificateRule,
+    provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for PinnedOrVerified {
+#[derive(Debug)]
+enum CertificateRule {
+    /// Accepts any certificate.
+    Any,
+    /// Trusts the listed server certificates, in addition to those that the other verifier trusts.
+    ///
+    /// A self-signed server certificate is not a certificate authority (`CA:false`), or, as `openssl req -x509` makes it,
+    /// an authority that webpki does not accept as a server certificate. As in Go, a certificate in the list is trusted for
+    /// its names while it is valid.
+    PinnedOr(Vec<CertificateDer<'static>>, Arc<dyn ServerCertVerifier>),
+}
+
+impl ServerCertVerifier for CertificateVerifier {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -225,21 +237,15 @@ impl ServerCertVerifier for PinnedOrVerified {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let is_given = self.pinned.iter().any(|pinned| pinned.as_ref() == certificate.as_ref());
-        if !is_given {
-            return self.others.verify_server_cert(certificate, chain, name, ocsp, now);
+        match &self.rule {
+            CertificateRule::Any => Ok(ServerCertVerified::assertion()),
+            CertificateRule::PinnedOr(pinned, _)
+                if pinned.iter().any(|pinned| pinned.as_ref() == certificate.as_ref()) =>
+            {
+                verify_pinned(certificate, name, now)
+            }
+            CertificateRule::PinnedOr(_, others) => others.verify_server_cert(certificate, chain, name, ocsp, now),
         }
-        let refuse = |error| Err(rustls::Error::InvalidCertificate(error));
-        let Some([from, to]) = validity(certificate) else { return refuse(CertificateError::BadEncoding) };
-        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        if now < from {
-            return refuse(CertificateError::NotValidYet);
-        }
-        if now > to {
-            return refuse(CertificateError::Expired);
-        }
-        rustls::client::verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
-        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -248,7 +254,8 @@ impl ServerCertVerifier for PinnedOrVerified {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.others.verify_tls12_signature(message, certificate, signature)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -257,12 +264,32 @@ impl ServerCertVerifier for PinnedOrVerified {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.others.verify_tls13_signature(message, certificate, signature)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.others.supported_verify_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
+}
+
+/// Checks the validity and the names of a certificate that is trusted by itself.
+fn verify_pinned(
+    certificate: &CertificateDer<'_>,
+    name: &ServerName<'_>,
+    now: UnixTime,
+) -> Result<ServerCertVerified, rustls::Error> {
+    let refuse = |error| Err(rustls::Error::InvalidCertificate(error));
+    let Some([from, to]) = validity(certificate) else { return refuse(CertificateError::BadEncoding) };
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    if now < from {
+        return refuse(CertificateError::NotValidYet);
+    }
+    if now > to {
+        return refuse(CertificateError::Expired);
+    }
+    rustls::client::verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+    Ok(ServerCertVerified::assertion())
 }
 
 /// Returns the first and last second of the validity of a certificate (RFC 5280, section 4.1.2.5), as Unix time.
@@ -313,47 +340,6 @@ fn time(tag: u8, text: &[u8]) -> Option<i64> {
     Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
 }
 
-/// Accepts any certificate, and still verifies that the server holds its key.
-#[derive(Debug)]
-struct NoVerification(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for NoVerification {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -374,7 +360,8 @@ mod tests {
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_800_000_000));
         let check = |given: &CertificateDer<'static>, shown: &CertificateDer<'static>, name: &'static str| {
             let others = Arc::new(Verifier::new_with_extra_roots([given.clone()], provider.clone()).unwrap());
-            let verifier = PinnedOrVerified { pinned: vec![given.clone()], others };
+            let rule = CertificateRule::PinnedOr(vec![given.clone()], others);
+            let verifier = CertificateVerifier { rule, provider: provider.clone() };
             let name = ServerName::try_from(name).unwrap();
             verifier.verify_server_cert(shown, &[], &name, &[], now).map(drop)
         };

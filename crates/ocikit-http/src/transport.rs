@@ -11,7 +11,6 @@ use zeroize::Zeroizing;
 use crate::address::{GuardedResolver, OutOfReach, Reach, Resolver, Zone};
 use crate::answer::Answer;
 use crate::body::StreamBody;
-use crate::cause::Cause;
 use crate::error::{Error, Result};
 use crate::lock::lock;
 use crate::proxy::ProxyOptions;
@@ -25,6 +24,7 @@ use crate::timeouts::{TimeLimit, Timeouts};
 use crate::tls;
 use crate::tls_config::TlsConfig;
 use crate::url::Url;
+use ocikit_spec::NoAnswer;
 
 /// One request to one server, without retries and redirects.
 #[derive(Debug)]
@@ -244,7 +244,7 @@ impl Transport {
         match self.once(exchange).await {
             Ok(_) => true,
             // It may require a client certificate.
-            Err(fault) => fault.cause() == Cause::Tls,
+            Err(fault) => fault.cause() == NoAnswer::Tls,
         }
     }
 

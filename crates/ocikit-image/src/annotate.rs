@@ -1,11 +1,12 @@
 use ocikit_spec::Platform;
 
+use crate::edit::ImageEdit;
 use crate::error::{Error, Result};
 use crate::map_images::{Mapped, Selected, Selection, map_images, map_index};
 use crate::root::{Artifact, Image, Root};
 
 /// The annotations to change, and the documents to change them in.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AnnotateOptions {
     /// Keys and their new values, which are stored byte for byte.
     pub set: Vec<(String, String)>,
@@ -34,7 +35,7 @@ pub enum AnnotateOn {
 }
 
 impl AnnotateOn {
-    fn manifests(self) -> bool {
+    pub(crate) fn manifests(self) -> bool {
         matches!(self, AnnotateOn::ManifestsAndIndex | AnnotateOn::Manifests | AnnotateOn::All)
     }
 
@@ -95,17 +96,22 @@ pub async fn annotate_images(root: &Root, options: &AnnotateOptions) -> Result<M
 
 async fn annotated(image: &Image, options: &AnnotateOptions) -> Result<Image> {
     let mut edit = image.edit();
+    annotate_image(&mut edit, options);
+    edit.finish().await
+}
+
+/// Annotates the manifest of an image.
+pub(crate) fn annotate_image(edit: &mut ImageEdit<'_>, options: &AnnotateOptions) {
     for key in &options.remove {
         edit.remove_annotation(key);
     }
     for (key, value) in &options.set {
         edit.annotate(key, value);
     }
-    edit.finish().await
 }
 
 /// Annotates the selected entries of an index, and the index itself if it is the root.
-fn annotate_index(edit: &mut ocikit_spec::IndexEdit, selected: &Selected<'_>, options: &AnnotateOptions) {
+pub(crate) fn annotate_index(edit: &mut ocikit_spec::IndexEdit, selected: &Selected<'_>, options: &AnnotateOptions) {
     if options.on.descriptors() {
         for position in selected.positions {
             for key in &options.remove {

@@ -46,7 +46,7 @@ impl Image {
     }
 
     /// Applies a layer to the files of those below it.
-    async fn lay(&self, mut files: FileTree, tree: Arc<Tree>) -> Result<FileTree> {
+    pub(crate) async fn lay(&self, mut files: FileTree, tree: Arc<Tree>) -> Result<FileTree> {
         let place = format!("image {} in {}", self.digest(), self.source);
         blocking(move || {
             let applied = files.apply(&tree);

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use ocikit_spec::{Config, ConfigEdit, Descriptor, Digest, History, Platform};
 use crate::error::{Error, Result};
 use crate::memory::Memory;
 use crate::new_layer::NewLayer;
-use crate::root::{Image, Index, Root};
+use crate::root::{Artifact, Image, Index, Root};
 use crate::source::Source;
 
 /// Changes to an image, which produce a new one. The original and its source are unchanged.
@@ -36,6 +36,8 @@ pub struct ImageEdit<'a> {
     changes: Vec<Change<'a>>,
     /// The sources of new layers.
     placed: HashMap<Digest, Arc<dyn Source>>,
+    /// The config, if it was read before.
+    config: Option<Config>,
 }
 
 /// A change to the config of an image.
@@ -49,7 +51,7 @@ enum Change<'a> {
 
 impl fmt::Debug for ImageEdit<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ImageEdit { image, edit, changes, placed } = self;
+        let ImageEdit { image, edit, changes, placed, .. } = self;
         let layers: Vec<_> = placed.keys().collect();
         let mut shown = f.debug_struct("ImageEdit");
         shown.field("image", image).field("edit", edit).field("changes", &changes.len()).field("layers", &layers);
@@ -60,11 +62,23 @@ impl fmt::Debug for ImageEdit<'_> {
 impl Image {
     /// Starts an edit.
     pub fn edit<'a>(&self) -> ImageEdit<'a> {
-        ImageEdit { image: self.clone(), edit: self.manifest.edit(), changes: Vec::new(), placed: HashMap::new() }
+        ImageEdit {
+            image: self.clone(),
+            edit: self.manifest.edit(),
+            changes: Vec::new(),
+            placed: HashMap::new(),
+            config: None,
+        }
     }
 }
 
 impl<'a> ImageEdit<'a> {
+    /// Gives the edit the config that was read before, so that it is not read again.
+    pub(crate) fn with_config(&mut self, config: Config) -> &mut ImageEdit<'a> {
+        self.config = Some(config);
+        self
+    }
+
     /// Sets an annotation of the manifest.
     pub fn annotate(&mut self, key: &str, value: &str) -> &mut ImageEdit<'a> {
         self.edit.annotate(key, value);
@@ -137,6 +151,28 @@ impl<'a> ImageEdit<'a> {
         self
     }
 
+    /// Replaces the lowest layers, which are those of an old base image, by the layers of a new one. Config and history
+    /// are changed by the function.
+    pub(crate) fn replace_base(
+        &mut self,
+        old_layers: usize,
+        new: &Image,
+        change: impl Fn(&mut ConfigEdit) -> &mut ConfigEdit + Send + Sync + 'a,
+    ) -> &mut ImageEdit<'a> {
+        let own: HashSet<_> = self.image.manifest.layers().iter().map(|layer| layer.digest).collect();
+        for _ in 0..old_layers {
+            self.edit.remove_layer(0);
+        }
+        for (position, layer) in new.manifest.layers().iter().enumerate() {
+            if !own.contains(&layer.digest) {
+                self.placed.insert(layer.digest, new.source.clone());
+            }
+            let media_type = layer.media_type.in_family_of(&self.image.descriptor.media_type);
+            self.edit.insert_layer(position, &Descriptor { media_type, ..layer.clone() });
+        }
+        self.config(change)
+    }
+
     /// Returns the image with the changes; the same image if nothing changed. The platform of its descriptor changes with
     /// that of its config.
     ///
@@ -185,7 +221,10 @@ impl<'a> ImageEdit<'a> {
                 false => Ok(None),
             };
         }
-        let config = image.config().await?;
+        let config = match &self.config {
+            Some(config) => config.clone(),
+            None => image.config().await?,
+        };
         let (listed, layers) = (config.rootfs().diff_ids.len(), image.manifest.layers().len());
         if listed != layers && changes.iter().any(|change| !matches!(change, Change::Config(_))) {
             return refuse(format!("{} has {layers} layers, and its config lists {listed}", image.digest()));
@@ -360,6 +399,50 @@ impl IndexEdit {
             }
             Root::Index(_) | Root::Other(_) => self.added.push(source.clone()),
         }
+    }
+}
+
+impl Root {
+    /// Returns the root with another digest and size of its subject, which keeps its other fields; the same root if it
+    /// has no subject.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Document`] if the subject of the original does not have the form of a descriptor.
+    pub fn with_subject(&self, digest: &Digest, size: u64) -> Result<Root> {
+        let (old, place) = (self.descriptor(), self.source());
+        let manifest = |manifest: &ocikit_spec::Manifest| {
+            let edited = manifest.edit().repoint_subject(digest, size).finish();
+            edited.map_err(|error| unusable(old, place, error))
+        };
+        let stored = |bytes: &Bytes| -> (Descriptor, Arc<dyn Source>) {
+            match replaced(old, bytes) {
+                Some(descriptor) => {
+                    let documents = [(descriptor.digest, bytes.clone())];
+                    (descriptor, Arc::new(over(place, documents, &HashMap::new())))
+                }
+                None => (old.clone(), place.clone()),
+            }
+        };
+        Ok(match self {
+            Root::Image(image) => {
+                let manifest = manifest(&image.manifest)?;
+                let (descriptor, source) = stored(manifest.bytes());
+                Root::Image(Image { descriptor, manifest, source })
+            }
+            Root::Other(Artifact { manifest: Some(found), .. }) => {
+                let manifest = manifest(found)?;
+                let (descriptor, source) = stored(manifest.bytes());
+                Root::Other(Artifact { descriptor, manifest: Some(manifest), source })
+            }
+            Root::Index(index) => {
+                let document = index.document.edit().repoint_subject(digest, size).finish();
+                let document = document.map_err(|error| unusable(old, place, error))?;
+                let (descriptor, source) = stored(document.bytes());
+                Root::Index(Index { descriptor, document, source })
+            }
+            Root::Other(Artifact { manifest: None, .. }) => self.clone(),
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use crate::root::Root;
 /// The kind of a manifest or index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum ArtifactKind {
     /// An OCI image for one platform.
     Image,
     /// An OCI index.
@@ -36,24 +36,24 @@ pub enum Kind {
     Unknown,
 }
 
-impl Kind {
+impl ArtifactKind {
     /// Returns the kind of a root, by its media types and, for BuildKit attestation manifests, by its descriptor.
-    pub fn of(root: &Root) -> Kind {
+    pub fn of(root: &Root) -> ArtifactKind {
         let media_type = &root.descriptor().media_type;
         match root {
-            Root::Index(_) if *media_type == MediaType::DOCKER_MANIFEST_LIST => Kind::DockerIndex,
-            Root::Index(_) => Kind::Index,
-            Root::Image(_) if root.descriptor().is_attestation() => Kind::Attestation,
+            Root::Index(_) if *media_type == MediaType::DOCKER_MANIFEST_LIST => ArtifactKind::DockerIndex,
+            Root::Index(_) => ArtifactKind::Index,
+            Root::Image(_) if root.descriptor().is_attestation() => ArtifactKind::Attestation,
             Root::Image(image) => {
                 by_layers(&image.manifest).unwrap_or(match *media_type == MediaType::DOCKER_MANIFEST {
-                    true => Kind::DockerImage,
-                    false => Kind::Image,
+                    true => ArtifactKind::DockerImage,
+                    false => ArtifactKind::Image,
                 })
             }
             Root::Other(artifact) => match &artifact.manifest {
-                Some(manifest) => by_type(manifest).or_else(|| by_layers(manifest)).unwrap_or(Kind::Artifact),
-                None if media_type.is_schema1() => Kind::DockerSchema1,
-                None => Kind::Unknown,
+                Some(manifest) => by_type(manifest).or_else(|| by_layers(manifest)).unwrap_or(ArtifactKind::Artifact),
+                None if media_type.is_schema1() => ArtifactKind::DockerSchema1,
+                None => ArtifactKind::Unknown,
             },
         }
     }
@@ -61,48 +61,48 @@ impl Kind {
     /// Returns the name of the kind.
     pub fn as_str(self) -> &'static str {
         match self {
-            Kind::Image => "image",
-            Kind::Index => "index",
-            Kind::Artifact => "artifact",
-            Kind::Attestation => "attestation",
-            Kind::CosignSignature => "cosign-signature",
-            Kind::NotationSignature => "notation-signature",
-            Kind::SigstoreBundle => "sigstore-bundle",
-            Kind::HelmChart => "helm-chart",
-            Kind::Wasm => "wasm",
-            Kind::DockerImage => "docker-image",
-            Kind::DockerIndex => "docker-index",
-            Kind::DockerSchema1 => "docker-schema1",
-            Kind::Unknown => "unknown",
+            ArtifactKind::Image => "image",
+            ArtifactKind::Index => "index",
+            ArtifactKind::Artifact => "artifact",
+            ArtifactKind::Attestation => "attestation",
+            ArtifactKind::CosignSignature => "cosign-signature",
+            ArtifactKind::NotationSignature => "notation-signature",
+            ArtifactKind::SigstoreBundle => "sigstore-bundle",
+            ArtifactKind::HelmChart => "helm-chart",
+            ArtifactKind::Wasm => "wasm",
+            ArtifactKind::DockerImage => "docker-image",
+            ArtifactKind::DockerIndex => "docker-index",
+            ArtifactKind::DockerSchema1 => "docker-schema1",
+            ArtifactKind::Unknown => "unknown",
         }
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ArtifactKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
 }
 
-fn by_type(manifest: &Manifest) -> Option<Kind> {
+fn by_type(manifest: &Manifest) -> Option<ArtifactKind> {
     let text = manifest.artifact_type()?.as_str();
     Some(match text {
-        "application/vnd.cncf.notary.signature" => Kind::NotationSignature,
-        "application/vnd.cncf.helm.config.v1+json" => Kind::HelmChart,
-        "application/vnd.in-toto+json" => Kind::Attestation,
-        _ if text.starts_with("application/vnd.dev.sigstore.bundle") => Kind::SigstoreBundle,
-        _ if text.starts_with("application/vnd.wasm.") || text == "application/wasm" => Kind::Wasm,
-        _ if text.starts_with("application/vnd.dev.cosign.artifact.sig.") => Kind::CosignSignature,
+        "application/vnd.cncf.notary.signature" => ArtifactKind::NotationSignature,
+        "application/vnd.cncf.helm.config.v1+json" => ArtifactKind::HelmChart,
+        "application/vnd.in-toto+json" => ArtifactKind::Attestation,
+        _ if text.starts_with("application/vnd.dev.sigstore.bundle") => ArtifactKind::SigstoreBundle,
+        _ if text.starts_with("application/vnd.wasm.") || text == "application/wasm" => ArtifactKind::Wasm,
+        _ if text.starts_with("application/vnd.dev.cosign.artifact.sig.") => ArtifactKind::CosignSignature,
         _ => return None,
     })
 }
 
 /// Returns the kind that all layers have in common, for artifacts that use an image config.
-fn by_layers(manifest: &Manifest) -> Option<Kind> {
+fn by_layers(manifest: &Manifest) -> Option<ArtifactKind> {
     let mut kinds = manifest.layers().iter().map(|layer| match layer.media_type.as_str() {
-        "application/vnd.in-toto+json" | "application/vnd.dsse.envelope.v1+json" => Some(Kind::Attestation),
-        "application/vnd.dev.cosign.simplesigning.v1+json" => Some(Kind::CosignSignature),
-        "application/wasm" | "application/vnd.wasm.content.layer.v1+wasm" => Some(Kind::Wasm),
+        "application/vnd.in-toto+json" | "application/vnd.dsse.envelope.v1+json" => Some(ArtifactKind::Attestation),
+        "application/vnd.dev.cosign.simplesigning.v1+json" => Some(ArtifactKind::CosignSignature),
+        "application/wasm" | "application/vnd.wasm.content.layer.v1+wasm" => Some(ArtifactKind::Wasm),
         _ => None,
     });
     let first = kinds.next()??;

@@ -32,14 +32,19 @@
 //! * The crate never prints, reads the environment or starts a runtime.
 
 mod annotate;
+mod append;
 mod artifact;
 mod blob_file;
 mod body;
 pub mod bridge;
+#[cfg(unix)]
+mod bundle;
 mod compose;
 mod contents;
+mod convert;
 mod copy;
 mod edit;
+mod edit_images;
 mod error;
 mod event;
 mod flatten;
@@ -55,6 +60,7 @@ mod new_layer;
 mod normalize;
 pub mod platform;
 pub mod process;
+mod rebase;
 mod recompress;
 mod referrer_tag;
 mod related;
@@ -72,33 +78,41 @@ mod validate;
 pub mod walk;
 
 pub use annotate::{AnnotateOn, AnnotateOptions, annotate, annotate_images};
+pub use append::append_layers;
 pub use artifact::{
     ArtifactBuilder, ArtifactFile, PullOptions, Pulled, PulledFile, UNKNOWN_ARTIFACT, UNKNOWN_CONFIG, pull_files,
 };
 pub use blob_file::BlobFile;
 pub use body::Body;
+#[cfg(unix)]
+pub use bundle::UnpackedDirectory;
 pub use compose::{
     ComposeOptions, Composed, IndexFormat, Member, OnDuplicate, add_to_index, create_index, remove_from_index,
 };
+pub use convert::{ConvertOptions, Converted, Dropped, Format, UnsupportedParts, convert};
 pub use copy::{
     Copied, CopyOptions, PerTarget, Planned, Published, Staged, Target, Tee, copy, copy_all, copy_all_to_each,
     copy_to_each, plan, plan_to_each, stage_to_each,
 };
 pub use edit::{ImageEdit, IndexEdit};
-pub use error::{Error, Mismatch, NoAnswer, Result};
+pub use edit_images::{ConfigChange, CopyKey, EditOptions, edit_images};
+pub use error::{Error, Mismatch, Result};
 pub use event::{Event, Observer};
 pub use flatten::{FlattenOptions, flatten};
-pub use kind::Kind;
+pub use kind::ArtifactKind;
 pub use layer::{DiffId, LayerTar};
 pub use map_images::{Mapped, Selection, map_images};
 pub use memory::Memory;
 pub use merge::KeptTag;
 pub use new_layer::{LayerOptions, NewLayer};
 pub use normalize::{EarlierTimes, NormalizeOptions, normalize};
+pub use ocikit_archive::EncoderOptions;
 /// The contents of layers: their entries, their file trees, and the merged file system of a container.
 pub use ocikit_archive::layer as files;
 #[cfg(unix)]
 pub use ocikit_archive::unpack;
+pub use ocikit_spec::NoAnswer;
+pub use rebase::{BaseImage, RebaseConfig, RebaseOptions, base_of, rebase};
 pub use recompress::{RecompressOptions, recompress};
 pub use referrer_tag::ReferrerTag;
 pub use related::{Orphan, Referrers, orphans, tagged_referrers};

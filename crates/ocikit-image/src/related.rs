@@ -270,13 +270,5 @@ fn is_of(root: &Root, which: &Referrers) -> bool {
         Referrers::OfTypes(types) => types,
         Referrers::Among(which, _) => return is_of(root, which),
     };
-    let document = root.document();
-    let found = match &document {
-        Some(Document::Manifest(manifest)) => {
-            manifest.artifact_type().or_else(|| manifest.config().map(|config| &config.media_type))
-        }
-        Some(Document::Index(index)) => index.artifact_type(),
-        None => None,
-    };
-    found.is_some_and(|found| types.contains(found))
+    root.document().is_some_and(|document| document.listed_artifact_type().is_some_and(|found| types.contains(found)))
 }

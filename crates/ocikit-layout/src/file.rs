@@ -9,14 +9,10 @@ use ocikit_spec::{Algorithm, Descriptor, Digest, Hasher, MAX_DOCUMENT_SIZE};
 /// Reads all bytes of a range, whose size was checked before.
 pub(crate) fn read_small(file: &(impl ReadAt + ?Sized), offset: u64, size: u64) -> io::Result<Bytes> {
     let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match read_some(file, &mut bytes[filled..], offset + filled as u64)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            read => filled += read,
-        }
+    match read_at_most(file, &mut bytes, Span { offset, size })? == bytes.len() {
+        true => Ok(bytes.into()),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
     }
-    Ok(bytes.into())
 }
 
 /// Fills a buffer from the start of a range, up to the end of either.

@@ -90,24 +90,21 @@ impl Tar {
         let tar = self.clone();
         blocking(move || {
             let Some(list) = tar.entry(MANIFEST_JSON)? else { return Ok(None) };
+            let unclear = |why: String| Ok(Some(LoadableImages { unclear: Some(why), images: Vec::new() }));
             let items = match listed(&list) {
                 Ok(items) if !has_folded_keys(&list) => items,
                 Ok(_) => {
-                    let unclear = "it has keys that differ from known ones in case only, which docker reads".to_owned();
-                    return Ok(Some(LoadableImages { unclear: Some(unclear), images: Vec::new() }));
+                    let why = "it has keys that differ from known ones in case only, which docker reads";
+                    return unclear(why.to_owned());
                 }
-                Err(error) => {
-                    let unclear = format!("it cannot be parsed: {error}");
-                    return Ok(Some(LoadableImages { unclear: Some(unclear), images: Vec::new() }));
-                }
+                Err(error) => return unclear(format!("it cannot be parsed: {error}")),
             };
             let blobs = blobs_by_offset(tar.index());
             let mut images = Vec::new();
             for item in items {
                 let Some(config) = tar.index().file(&plain(&item.config)) else {
                     // docker follows `..` and links to directories, and may find it.
-                    let unclear = format!("it lists the config `{}`, which does not exist", item.config);
-                    return Ok(Some(LoadableImages { unclear: Some(unclear), images: Vec::new() }));
+                    return unclear(format!("it lists the config `{}`, which does not exist", item.config));
                 };
                 let layers = item.layers.iter().map(|name| Some((name, tar.index().file(&plain(name))?)));
                 let layers = layers.collect::<Option<Vec<_>>>();

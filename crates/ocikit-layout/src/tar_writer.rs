@@ -59,40 +59,33 @@ enum Output {
 }
 
 /// `None` after it was completed.
-struct Writer(Option<Box<dyn Stream>>);
+struct Writer(Option<StreamOutput>);
 
 /// The output of a stream.
-trait Stream: Write + Send {
+enum StreamOutput {
+    Plain(Box<dyn Write + Send>),
+    Compressed(Box<Encoder<OutputFile>>),
+}
+
+impl StreamOutput {
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            StreamOutput::Plain(writer) => writer.write_all(bytes),
+            StreamOutput::Compressed(encoder) => encoder.write_all(bytes),
+        }
+    }
+
     /// Completes the output after everything was written.
-    fn complete(self: Box<Self>) -> io::Result<()>;
-}
-
-struct Plain<W>(W);
-
-impl<W: Write> Write for Plain<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
-impl<W: Write + Send> Stream for Plain<W> {
-    fn complete(mut self: Box<Self>) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
-impl Stream for Encoder<OutputFile> {
-    fn complete(self: Box<Self>) -> io::Result<()> {
-        self.finish()?.commit()
+    fn complete(self) -> io::Result<()> {
+        match self {
+            StreamOutput::Plain(mut writer) => writer.flush(),
+            StreamOutput::Compressed(encoder) => encoder.finish()?.commit(),
+        }
     }
 }
 
 impl Writer {
-    fn get(&mut self) -> io::Result<&mut Box<dyn Stream>> {
+    fn get(&mut self) -> io::Result<&mut StreamOutput> {
         self.0.as_mut().ok_or_else(|| io::Error::other("the archive is finished already"))
     }
 }
@@ -138,7 +131,7 @@ const MAX_BLOB_BYTES: u64 = 1 << 42;
 const FAILED_POSITION: u64 = u64::MAX;
 
 impl Output {
-    fn stream(name: String, writer: Box<dyn Stream>, path: Option<PathBuf>) -> Output {
+    fn stream(name: String, writer: StreamOutput, path: Option<PathBuf>) -> Output {
         let writer = Arc::new(Mutex::new(Writer(Some(writer))));
         Output::Stream { name, writer, written: watch::Sender::new(0), path }
     }
@@ -161,12 +154,12 @@ impl TarWriter {
         let output = match options.compression {
             Compression::None => match file.into_staged() {
                 Ok(staged) => Output::File { path, staged: Mutex::new(Some(Arc::new(staged))) },
-                Err(writer) => Output::stream(name, Box::new(Plain(writer)), Some(path)),
+                Err(writer) => Output::stream(name, StreamOutput::Plain(writer), Some(path)),
             },
             compression => {
                 let encoder =
                     Encoder::new(compression, file).map_err(|error| Error::failed("write to", &name, error))?;
-                Output::stream(name, Box::new(encoder), Some(path))
+                Output::stream(name, StreamOutput::Compressed(Box::new(encoder)), Some(path))
             }
         };
         Ok(TarWriter::new(output, options))
@@ -174,7 +167,7 @@ impl TarWriter {
 
     /// Creates an archive that is written to a stream; the name is for messages.
     pub fn stream(name: impl Into<String>, writer: impl Write + Send + 'static, options: TarOptions) -> TarWriter {
-        TarWriter::new(Output::stream(name.into(), Box::new(Plain(writer)), None), options)
+        TarWriter::new(Output::stream(name.into(), StreamOutput::Plain(Box::new(writer)), None), options)
     }
 
     fn new(output: Output, options: TarOptions) -> TarWriter {

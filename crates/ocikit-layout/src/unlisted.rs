@@ -59,9 +59,6 @@ pub(crate) fn referrer(digest: &Digest, bytes: Bytes) -> Option<Unlisted> {
     // With the fields of a descriptor of the referrers API.
     let mut descriptor = Descriptor::new(media_type, *digest, size);
     descriptor.annotations = document.annotations().clone();
-    descriptor.artifact_type = match &document {
-        Document::Manifest(manifest) => manifest.artifact_type().cloned(),
-        Document::Index(index) => index.artifact_type().cloned(),
-    };
+    descriptor.artifact_type = document.listed_artifact_type().cloned();
     Some(Unlisted { descriptor, subject })
 }

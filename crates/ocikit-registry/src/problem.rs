@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use ocikit_http::{Cause, Reply, RequestError, Secrets, retry};
+use ocikit_http::{Reply, RequestError, Secrets, retry};
 use ocikit_image::{Error, NoAnswer};
 use serde::Deserialize;
 
@@ -129,24 +129,7 @@ pub(crate) fn unreachable(error: RequestError, place: &str) -> Error {
             Err(error) => Error::broken(place, error),
         },
         RequestError::Setup(error) => unusable(error),
-        error => Error::Unreachable { place: place.to_owned(), cause: no_answer(error.cause()), source: error.into() },
-    }
-}
-
-fn no_answer(cause: Cause) -> NoAnswer {
-    match cause {
-        Cause::ConnectionRefused => NoAnswer::ConnectionRefused,
-        Cause::NameResolution => NoAnswer::NameResolution,
-        Cause::Tls => NoAnswer::Tls,
-        Cause::UntrustedCertificate => NoAnswer::UntrustedCertificate,
-        Cause::CertificateName => NoAnswer::CertificateName,
-        Cause::CertificateTime => NoAnswer::CertificateTime,
-        Cause::Proxy => NoAnswer::Proxy,
-        Cause::SpeaksPlainHttp => NoAnswer::SpeaksPlainHttp,
-        Cause::SpeaksTls => NoAnswer::SpeaksTls,
-        Cause::OutOfReach => NoAnswer::OutOfReach,
-        Cause::TimedOut => NoAnswer::TimedOut,
-        _ => NoAnswer::Other,
+        error => Error::Unreachable { place: place.to_owned(), cause: error.cause(), source: error.into() },
     }
 }
 

@@ -268,13 +268,7 @@ pub(crate) fn subject(found: &FetchedManifest) -> Option<Digest> {
 fn subject_and_entry(found: &FetchedManifest) -> Option<(Digest, Descriptor)> {
     let document = Document::parse(&found.descriptor.media_type, found.bytes.clone()).ok()?;
     let subject = document.subject()?.digest;
-    let artifact_type = match &document {
-        Document::Manifest(manifest) => {
-            let stated = manifest.artifact_type().or(manifest.config().map(|config| &config.media_type));
-            stated.cloned()
-        }
-        Document::Index(index) => index.artifact_type().cloned(),
-    };
+    let artifact_type = document.listed_artifact_type().cloned();
     let Descriptor { media_type, digest, size, .. } = found.descriptor.clone();
     let annotations = document.annotations().clone();
     Some((subject, Descriptor { artifact_type, annotations, ..Descriptor::new(media_type, digest, size) }))

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::auth::{Access, Guard, MAX_FORM_BYTES};
 use crate::clock::Clock;
 use crate::fault::{Faults, Quirks};
-use crate::limits::{Limits, MemoryBudget, Share};
+use crate::limits::{MemoryBudget, ServerLimits, Share};
 use crate::log::Log;
 use crate::query::Query;
 use crate::refusal::{Code, Refusal, Result};
@@ -30,7 +30,7 @@ pub(crate) struct Desk {
     pub(crate) store: Arc<Store>,
     pub(crate) allowed_hosts: Vec<String>,
     pub(crate) rules: Rules,
-    pub(crate) limits: Limits,
+    pub(crate) limits: ServerLimits,
     /// Memory for unfinished uploads, if the storage is in memory.
     pub(crate) upload_memory: MemoryBudget,
     /// Memory for the manifests and forms of all requests.

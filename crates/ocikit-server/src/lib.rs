@@ -102,7 +102,7 @@ pub use clock::Clock;
 pub use contents::Contents;
 pub use error::{Error, Result};
 pub use fault::{Action, Active, Fault, Faults, Location, Point, Reply};
-pub use limits::Limits;
+pub use limits::ServerLimits;
 pub use log::{Authorization, Exchange, Observer};
 pub use pattern::Pattern;
 pub use rules::{Children, Rules, Switch};

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Limits on the connections, memory and time that clients can use.
+/// ServerLimits on the connections, memory and time that clients can use.
 ///
 /// The upload of a blob has no time limit while it makes progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct ServerLimits {
     /// Maximum number of connections. Further clients wait. While they do, connections that are idle for 10 seconds are
     /// closed.
     pub max_connections: usize,
@@ -27,9 +27,9 @@ pub struct Limits {
     pub connection_idle_timeout: Duration,
 }
 
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
+impl Default for ServerLimits {
+    fn default() -> ServerLimits {
+        ServerLimits {
             // Together with one file for each, below the usual limit of 1024 open files per process.
             max_connections: 384,
             max_uploads: 1024,

@@ -17,7 +17,7 @@ use crate::contents::Contents;
 use crate::desk::Desk;
 use crate::error::{Error, Result};
 use crate::fault::Faults;
-use crate::limits::{Limits, MemoryBudget};
+use crate::limits::{MemoryBudget, ServerLimits};
 use crate::log::{Exchange, Log, Observer};
 use crate::rules::Rules;
 use crate::storage::Storage;
@@ -39,8 +39,8 @@ pub struct Server {
     pub allowed_hosts: Vec<String>,
     /// Behaviour that the specification leaves to the registry.
     pub rules: Rules,
-    /// Limits on the resources that clients can use.
-    pub limits: Limits,
+    /// ServerLimits on the resources that clients can use.
+    pub limits: ServerLimits,
     /// The faults to inject.
     pub faults: Faults,
     /// The source of the time.
@@ -61,7 +61,7 @@ impl Default for Server {
             authentication: Authentication::none(),
             allowed_hosts: Vec::new(),
             rules: Rules::default(),
-            limits: Limits::default(),
+            limits: ServerLimits::default(),
             faults: Faults::new(),
             clock: Clock::system(),
             observer: None,

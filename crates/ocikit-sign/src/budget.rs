@@ -44,7 +44,7 @@ const DOCUMENT_FACTOR: u64 = 8;
 
 /// The counters of one operation, checked against the limits above.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub(crate) struct SignatureBudget {
     max_read: u64,
     signatures: AtomicUsize,
     read: AtomicU64,
@@ -62,9 +62,9 @@ pub(crate) struct Reading<'a> {
     pub(crate) permit: SemaphorePermit<'a>,
 }
 
-impl Default for Budget {
-    fn default() -> Budget {
-        Budget {
+impl Default for SignatureBudget {
+    fn default() -> SignatureBudget {
+        SignatureBudget {
             max_read: MAX_READ_BYTES,
             signatures: AtomicUsize::new(0),
             read: AtomicU64::new(0),
@@ -77,11 +77,11 @@ impl Default for Budget {
     }
 }
 
-impl Budget {
+impl SignatureBudget {
     /// Returns a budget that reads at most this many bytes.
     #[cfg(test)]
-    pub(crate) fn reading_at_most(max_read: u64) -> Budget {
-        Budget { max_read, ..Budget::default() }
+    pub(crate) fn reading_at_most(max_read: u64) -> SignatureBudget {
+        SignatureBudget { max_read, ..SignatureBudget::default() }
     }
 
     /// Reads a blob once the budget has room for it. To avoid a deadlock, a caller that holds a `Reading` must not
@@ -174,7 +174,7 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_read_per_operation_are_bounded() {
-        let (memory, budget) = (Memory::new(), Budget::reading_at_most(250));
+        let (memory, budget) = (Memory::new(), SignatureBudget::reading_at_most(250));
         memory.insert(vec![1; 100]);
         let blob = Descriptor::of(MediaType::OCTET_STREAM, &[1; 100]);
         for _ in 0..2 {
@@ -183,12 +183,12 @@ mod tests {
         assert!(is_limit(budget.read(&memory, &blob).await.map(drop), "250 bytes"));
         // The size in a descriptor counts before anything is read.
         let claims = Descriptor { size: u64::MAX, ..blob };
-        assert!(is_limit(Budget::default().read(&memory, &claims).await.map(drop), "536870912 bytes"));
+        assert!(is_limit(SignatureBudget::default().read(&memory, &claims).await.map(drop), "536870912 bytes"));
     }
 
     #[tokio::test]
     async fn bytes_read_concurrently_are_bounded() {
-        let (memory, budget) = (Memory::new(), Budget::default());
+        let (memory, budget) = (Memory::new(), SignatureBudget::default());
         let large = vec![0; 16 << 20];
         let blob = Descriptor::of(MediaType::OCTET_STREAM, &large);
         memory.insert(large);
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn signatures_are_counted() {
-        let (budget, subject) = (Budget::default(), Digest::sha256_of(b""));
+        let (budget, subject) = (SignatureBudget::default(), Digest::sha256_of(b""));
         assert!(is_limit(budget.count_signature(&subject, MAX_SIGNATURES_OF_DIGEST + 1), "1000 possible signatures"));
         for number in 0..MAX_SIGNATURES {
             budget.count_signature(&subject, number % MAX_SIGNATURES_OF_DIGEST).unwrap();

@@ -39,6 +39,7 @@
 mod algorithm;
 mod budget;
 mod cosign;
+mod created;
 mod der;
 mod error;
 mod format;
@@ -66,6 +67,7 @@ mod trust;
 mod verify;
 
 pub use cosign::Predicate;
+pub use created::Created;
 pub use error::{Error, OtherStatement, PolicyEntry, PolicyFile, Result, expect_digest};
 pub use format::{Format, SignInput};
 pub use http::{Http, HttpOptions};

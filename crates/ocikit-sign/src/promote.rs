@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use ocikit_image::{Name, Root, SourceExt};
 use ocikit_spec::{Descriptor, Digest, Document, Manifest, MediaType, annotations};
 
-use crate::budget::{Budget, MAX_BUNDLE_BYTES};
+use crate::budget::{MAX_BUNDLE_BYTES, SignatureBudget};
 use crate::cosign::{bundle, statement};
 use crate::error::{Error, OtherStatement, Result, expect_digest};
 use crate::format::{Format, of_bundle};
@@ -119,7 +119,7 @@ async fn promoted(
 }
 
 /// Returns whether the same key signed this statement already.
-async fn is_signed(image: &Subject, statement: &[u8], signer: &dyn Signer, budget: &Budget) -> Result<bool> {
+async fn is_signed(image: &Subject, statement: &[u8], signer: &dyn Signer, budget: &SignatureBudget) -> Result<bool> {
     let mut signatures = Signatures::of(&*image.source, image.digest(), &[Format::Cosign], budget).await?;
     while let Some(found) = signatures.next().await? {
         if let Ok((_, bundle)) = &found.content
@@ -200,7 +200,7 @@ async fn read_statement(
     attestation: &Subject,
     layer: &Descriptor,
     options: &PromoteOptions,
-    budget: &Budget,
+    budget: &SignatureBudget,
 ) -> Result<Option<Vec<u8>>> {
     if layer.media_type != MediaType::IN_TOTO {
         return Ok(None);

@@ -6,7 +6,8 @@ use ocikit_image::{CopyOptions, Referrers, Root, Sink, copy_all};
 use ocikit_spec::Digest;
 use serde_json::Value;
 
-use crate::budget::Budget;
+use crate::budget::SignatureBudget;
+use crate::created::Created;
 use crate::error::{Error, Result, expect_digest};
 use crate::format::{Format, SignRequest, SigningKey};
 use crate::notation::{NotationOptions, NotationPlugin};
@@ -37,14 +38,15 @@ pub struct SignOptions {
 }
 
 impl SignOptions {
-    /// Returns options for these formats and this time: the root only, any digest, no name.
-    pub fn new(formats: Vec<Format>, created: Timestamp) -> SignOptions {
+    /// Returns options for these formats and this time: the root only, any digest, no name. The time is a
+    /// [`SystemTime`](std::time::SystemTime), a number of seconds since 1970, or a timestamp of the crate `jiff`.
+    pub fn new(formats: Vec<Format>, created: impl Into<Created>) -> SignOptions {
         SignOptions {
             formats,
             depth: Depth::Root,
             expect: None,
             reference: String::new(),
-            created,
+            created: created.into().timestamp(),
             notation: None,
             material: None,
         }
@@ -101,6 +103,21 @@ pub struct AttestOptions {
     pub material: Option<VerificationMaterial>,
 }
 
+impl AttestOptions {
+    /// Returns options for this predicate and this time: the root only, any digest. The time is as in
+    /// [`SignOptions::new`].
+    pub fn new(predicate_type: impl Into<String>, predicate: Value, created: impl Into<Created>) -> AttestOptions {
+        AttestOptions {
+            predicate_type: predicate_type.into(),
+            predicate,
+            depth: Depth::Root,
+            expect: None,
+            created: created.into().timestamp(),
+            material: None,
+        }
+    }
+}
+
 /// Attests a root and, depending on the options, manifests below it: signs an in-toto statement in a bundle, as
 /// cosign does. Nothing is written.
 ///
@@ -149,7 +166,7 @@ async fn sign_all(root: &Root, depth: Depth, formats: &[Format], request: &SignR
 }
 
 /// Returns the subjects to sign. All must be understood: verification refuses signatures of anything else.
-async fn signable(root: &Root, depth: Depth, budget: &Budget) -> Result<Vec<Subject>> {
+async fn signable(root: &Root, depth: Depth, budget: &SignatureBudget) -> Result<Vec<Subject>> {
     let subjects = subjects(root, depth, budget).await?;
     for subject in &subjects {
         if let SubjectKind::NotUnderstood(why) = &subject.kind {

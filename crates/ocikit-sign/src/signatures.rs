@@ -7,7 +7,7 @@ use ocikit_image::{Error, Name, Source};
 use ocikit_spec::{Descriptor, Digest, Document, Manifest, Tag};
 use tokio::sync::SemaphorePermit;
 
-use crate::budget::{Budget, MAX_SIGNATURE_MANIFEST_BYTES, MAX_SIGNATURES_OF_DIGEST};
+use crate::budget::{MAX_SIGNATURE_MANIFEST_BYTES, MAX_SIGNATURES_OF_DIGEST, SignatureBudget};
 use crate::cosign::simple;
 use crate::format::{Format, Storage};
 use crate::refusal::Refusal;
@@ -39,7 +39,7 @@ pub(crate) struct Signatures<'a> {
     source: &'a dyn Source,
     subject: Digest,
     formats: &'a [Format],
-    budget: &'a Budget,
+    budget: &'a SignatureBudget,
     /// Referrers that the location lists and that are not read yet.
     listed: VecDeque<Descriptor>,
     /// The format that is stored under the signature tag, until the tag is resolved.
@@ -58,7 +58,7 @@ impl<'a> Signatures<'a> {
         source: &'a dyn Source,
         subject: Digest,
         formats: &'a [Format],
-        budget: &'a Budget,
+        budget: &'a SignatureBudget,
     ) -> Result<Signatures<'a>, Error> {
         let mut listed = VecDeque::new();
         let (tagged, referrers): (Vec<_>, Vec<_>) =

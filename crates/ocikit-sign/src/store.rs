@@ -7,7 +7,7 @@ use ocikit_image::{Memory, Name, Naming, Root, SourceExt};
 use ocikit_spec::{Descriptor, MediaType, Platform, Tag};
 use serde_json::{Map, Value, json};
 
-use crate::budget::{Budget, MAX_SIGNATURES_OF_DIGEST, limit};
+use crate::budget::{MAX_SIGNATURES_OF_DIGEST, SignatureBudget, limit};
 use crate::cosign::simple;
 use crate::error::{Error, Result};
 use crate::format::{Content, Format, Storage};
@@ -33,7 +33,7 @@ pub struct Signature {
 #[derive(Debug, Default)]
 pub(crate) struct NewSignatures {
     memory: Arc<Memory>,
-    pub(crate) budget: Budget,
+    pub(crate) budget: SignatureBudget,
 }
 
 impl NewSignatures {

@@ -12,7 +12,7 @@ use ocikit_spec::{
 
 use serde::Deserialize;
 
-use crate::budget::{Budget, MAX_BUNDLE_BYTES, MAX_SUBJECTS};
+use crate::budget::{MAX_BUNDLE_BYTES, MAX_SUBJECTS, SignatureBudget};
 use crate::cosign::statement;
 
 /// Which manifests and indexes of a root are signed or verified. Policies spell the variants in camel case.
@@ -95,7 +95,7 @@ impl Subject {
 ///
 /// Annotations and media types of entries are hints; the bytes, whose digest is checked, decide what an entry is. An
 /// entry is left out as an attestation only if it cannot be run; see [`AttestationParts::are_statements`].
-pub(crate) async fn subjects(root: &Root, depth: Depth, budget: &Budget) -> Result<Vec<Subject>, Error> {
+pub(crate) async fn subjects(root: &Root, depth: Depth, budget: &SignatureBudget) -> Result<Vec<Subject>, Error> {
     if depth == Depth::Root {
         return Ok(vec![Subject::of(root)]);
     }
@@ -139,7 +139,7 @@ fn may_be_attestation(entry: &Descriptor) -> bool {
 async fn examine(
     source: Arc<dyn Source>,
     entry: Descriptor,
-    budget: &Budget,
+    budget: &SignatureBudget,
 ) -> Result<(Subject, Option<Document>), Error> {
     let may_be_attestation = may_be_attestation(&entry);
     let claims = entry.is_attestation().then(|| AttestationClaim {
@@ -213,7 +213,7 @@ impl AttestationParts {
 
     /// Returns whether nothing here can be run: the config is empty or has the platform unknown/unknown, and every
     /// layer is an in-toto statement, which is JSON and thus not an archive.
-    async fn are_statements(&self, source: &dyn Source, budget: &Budget) -> Result<bool, Error> {
+    async fn are_statements(&self, source: &dyn Source, budget: &SignatureBudget) -> Result<bool, Error> {
         if !read(source, &self.config, budget, is_nothing_to_run).await? {
             return Ok(false);
         }
@@ -231,7 +231,7 @@ impl AttestationParts {
 async fn read(
     source: &dyn Source,
     blob: &Descriptor,
-    budget: &Budget,
+    budget: &SignatureBudget,
     is_right: impl Fn(&[u8]) -> bool,
 ) -> Result<bool, Error> {
     match budget.read(source, blob).await {

@@ -5,7 +5,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_image::Root;
 use ocikit_spec::{Annotations, Descriptor, Digest, Platform, Repository};
 
-use crate::budget::Budget;
+use crate::budget::SignatureBudget;
 use crate::cosign::Predicate;
 use crate::error::{Error, Result, expect_digest};
 use crate::format::{Format, SignInput, Verification};
@@ -249,7 +249,7 @@ pub async fn verify(root: &Root, options: &VerifyOptions) -> Result<VerifyReport
     let wanted = options.wanted()?;
     let formats: Vec<Format> =
         Format::ALL.into_iter().filter(|format| wanted.iter().any(|(_, formats)| formats.contains(format))).collect();
-    let budget = &Budget::default();
+    let budget = &SignatureBudget::default();
     let subjects = subjects(root, options.depth, budget).await?;
     let expected = Expected::of(options.predicate_type.as_deref(), options.signed_as.as_ref());
     let checks: Vec<Vec<Check>> = stream::iter(subjects)
@@ -267,7 +267,7 @@ async fn verify_subject(
     wanted: &[(&Trust, Vec<Format>)],
     formats: &[Format],
     expected: Expected<'_>,
-    budget: &Budget,
+    budget: &SignatureBudget,
 ) -> Result<Vec<Check>> {
     let mut checks: Vec<_> =
         wanted.iter().map(|(trust, formats)| Check::of(&subject, trust, formats.clone())).collect();
@@ -318,7 +318,7 @@ impl Check {
         &mut self,
         found: &FoundSignature<'_>,
         verified: Result<Proof, Refusal>,
-        budget: &Budget,
+        budget: &SignatureBudget,
     ) -> Result<(), ocikit_image::Error> {
         let Outcome::Missing(refused) = &mut self.outcome else { return Ok(()) };
         match verified {

@@ -11,6 +11,10 @@ pub const CREATED: &str = "org.opencontainers.image.created";
 pub const SOURCE: &str = "org.opencontainers.image.source";
 /// `org.opencontainers.image.revision`: the source control revision.
 pub const REVISION: &str = "org.opencontainers.image.revision";
+/// `org.opencontainers.image.base.name`: the reference of the base image.
+pub const BASE_NAME: &str = "org.opencontainers.image.base.name";
+/// `org.opencontainers.image.base.digest`: the digest of the base image.
+pub const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
 /// `org.opencontainers.image.ref.name`: the name, usually a tag, of an entry of a layout's `index.json`.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// `io.containerd.image.name`: the full reference, in addition to [`REF_NAME`], as BuildKit and containerd write it.

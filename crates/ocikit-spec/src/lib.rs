@@ -1,5 +1,5 @@
 //! The types of the OCI specifications: digests, descriptors, media types, platforms, annotations, references, and the
-//! three documents (manifest, index, config).
+//! three documents (manifest, index, config). It also has what crates that do not use each other share: [`NoAnswer`].
 //!
 //! ```
 //! use ocikit_spec::{Digest, Manifest, Reference, annotations};
@@ -37,6 +37,7 @@ mod error;
 mod json;
 mod keys;
 mod media_type;
+mod no_answer;
 #[cfg(feature = "oci-spec")]
 mod oci_spec;
 mod platform;
@@ -56,5 +57,6 @@ pub use document::{
 pub use error::{Error, Result, hide_user_information};
 pub use keys::check_statement_keys;
 pub use media_type::MediaType;
+pub use no_answer::NoAnswer;
 pub use platform::Platform;
 pub use reference::{Reference, Registry, Repository, Tag};

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use ocikit::{Client, ClientOptions, Error, Event, Kind, Location, Observer, Put, Session, SessionOptions};
+use ocikit::{ArtifactKind, Client, ClientOptions, Error, Event, Location, Observer, Put, Session, SessionOptions};
 
 /// Prints each tag at the moment when it is published.
 #[derive(Debug)]
@@ -33,8 +33,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // Opened once, so that the root that was inspected is the one that is pushed.
     let image = session.open(&archive).await?;
-    if !matches!(Kind::of(&image), Kind::Image | Kind::Index | Kind::DockerImage | Kind::DockerIndex) {
-        return Err(format!("{archive} holds no image but {}", Kind::of(&image)).into());
+    if !matches!(
+        ArtifactKind::of(&image),
+        ArtifactKind::Image | ArtifactKind::Index | ArtifactKind::DockerImage | ArtifactKind::DockerIndex
+    ) {
+        return Err(format!("{archive} holds no image but {}", ArtifactKind::of(&image)).into());
     }
     let copied = match session.copy_root(&image, &target).await {
         // Match on the variant to react to an error; its text is for people.

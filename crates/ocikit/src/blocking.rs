@@ -21,7 +21,7 @@ use ocikit_spec::Repository;
 use ocikit_spec::{Descriptor, Reference, Tag};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{Changed, Inspection, Location, SessionOptions, Tree};
+use crate::{Changed, ImageTree, Inspection, Location, SessionOptions};
 
 /// A [`Session`](crate::Session) whose operations block until they are done. Cheap to clone, and can be used by several
 /// threads at the same time; the runtime ends with the last clone.
@@ -127,7 +127,7 @@ impl Session {
     /// # Errors
     ///
     /// Those of the place.
-    pub fn tree(&self, location: &Location) -> Result<Tree> {
+    pub fn tree(&self, location: &Location) -> Result<ImageTree> {
         self.wait(async { crate::tree(&self.session.open(location).await?).await })
     }
 

@@ -2,11 +2,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use ocikit_image::{
-    AnnotateOptions, CopyOptions, Mapped, Name, Naming, Orphan, Referrers, Result, Root, Sink, Source, SourceExt,
-    annotate_images, orphans,
+    AnnotateOptions, ArtifactKind, CopyOptions, Mapped, Name, Naming, Orphan, Referrers, Result, Root, Sink, Source,
+    SourceExt, annotate_images, orphans,
 };
 use ocikit_layout::{Dir, TarEdit};
-use ocikit_spec::{Digest, Document};
+use ocikit_spec::{Descriptor, Digest, Document};
 
 use crate::location::Location;
 use crate::session::{Local, Session, unsupported};
@@ -55,8 +55,7 @@ impl Session {
     ///
     /// ```no_run
     /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
-    /// # use ocikit::{Client, ClientOptions, Session, SessionOptions};
-    /// # let session = Session::new(Client::new(ClientOptions::default())?, SessionOptions::default());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
     /// use ocikit::image::{Image, Selection, map_images};
     ///
     /// let label = async |image: Image| image.edit().config(|c| c.label("team", "web")).finish().await;
@@ -115,6 +114,42 @@ impl Session {
         self.change(location, |root| async move { annotate_images(&root, options).await }).await
     }
 
+    /// Stores copies of the referrers that [`Session::change`] left, with the new digests as their subjects, and returns
+    /// them. The old ones are kept.
+    ///
+    /// Signatures and in-toto attestations are left out, because what they contain names the old digest, as are manifests
+    /// under cosign's tags, and referrers of an image that no longer has a successor.
+    ///
+    /// # Errors
+    ///
+    /// Those of the place.
+    pub async fn update_referrers(&self, location: &Location, changed: &Changed) -> Result<Vec<Descriptor>> {
+        let source = self.source(location).await?;
+        let mut updated = Vec::new();
+        for Orphan { subject, referrer, tag } in &changed.orphans {
+            let Some(new) = changed.replaced.get(subject).filter(|_| tag.is_none()) else { continue };
+            let root = Root::at(source.clone(), referrer.clone()).await?;
+            if names_its_subject(&root) {
+                continue;
+            }
+            // New documents are held in memory.
+            let size = match changed.after.source().held(new) {
+                Some(bytes) => bytes.len() as u64,
+                None if changed.after.digest() == *new => changed.after.descriptor().size,
+                None => continue,
+            };
+            updated.push(root.with_subject(new, size)?);
+        }
+        if updated.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sink = self.edit(location).await?;
+        let roots: Vec<_> = updated.iter().map(|root| (root.clone(), vec![Naming::default()])).collect();
+        let options = CopyOptions { referrers: Referrers::None, ..self.copy_options(Vec::new()) };
+        ocikit_image::copy_all(&roots, &sink, &options).await?;
+        Ok(updated.iter().map(|root| root.descriptor().clone()).collect())
+    }
+
     /// Removes the referrers that [`Session::change`] left without their subject, and returns how many. In an archive
     /// or layout, those whose subject is still listed are kept. A registry does not tell which tags lead to a subject,
     /// so all of them are removed there.
@@ -158,6 +193,25 @@ impl Session {
                 Ok(orphans.len())
             }
         }
+    }
+}
+
+/// Returns whether the contents of a referrer name the digest of its subject.
+fn names_its_subject(root: &Root) -> bool {
+    match ArtifactKind::of(root) {
+        ArtifactKind::Attestation
+        | ArtifactKind::CosignSignature
+        | ArtifactKind::NotationSignature
+        | ArtifactKind::SigstoreBundle => true,
+        // What is not known is not changed.
+        ArtifactKind::DockerSchema1 | ArtifactKind::Unknown => true,
+        ArtifactKind::Image
+        | ArtifactKind::Index
+        | ArtifactKind::Artifact
+        | ArtifactKind::HelmChart
+        | ArtifactKind::Wasm => false,
+        ArtifactKind::DockerImage | ArtifactKind::DockerIndex => false,
+        _ => true,
     }
 }
 

@@ -5,7 +5,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_image::files::Budget;
 use ocikit_image::walk::limits::{Limits, MAX_DEPTH};
 use ocikit_image::walk::{Edge, Found, Walk};
-use ocikit_image::{Error, Kind, Layer, Result, Root, Source};
+use ocikit_image::{ArtifactKind, Error, Layer, Result, Root, Source};
 use ocikit_spec::{
     Annotations, Config, Descriptor, Digest, Document, Execution, History, MediaType, Platform, annotations,
 };
@@ -159,7 +159,7 @@ impl Inspection {
     async fn of_document(root: &Root) -> Result<Inspection> {
         let descriptor = root.descriptor();
         let mut facts = Inspection::of(descriptor);
-        facts.kind = Kind::of(root).to_string();
+        facts.kind = ArtifactKind::of(root).to_string();
         let Some(document) = root.document() else { return Ok(facts) };
         facts.annotations = document.annotations().clone();
         facts.subject = document.subject().map(|subject| subject.digest);
@@ -177,7 +177,7 @@ impl Inspection {
         }
         if let Root::Image(image) = root
             && image.manifest().config().is_some_and(|config| config.media_type.is_image_config())
-            && facts.kind != Kind::CosignSignature.as_str()
+            && facts.kind != ArtifactKind::CosignSignature.as_str()
         {
             let config = image.config().await?;
             let digest = image.manifest().config().map_or(descriptor.digest, |config| config.digest);
@@ -209,7 +209,7 @@ impl Inspection {
     fn of(descriptor: &Descriptor) -> Inspection {
         let attests = descriptor.annotations.get(annotations::DOCKER_REFERENCE_DIGEST).map(str::to_owned);
         Inspection {
-            kind: Kind::Unknown.to_string(),
+            kind: ArtifactKind::Unknown.to_string(),
             digest: descriptor.digest,
             media_type: descriptor.media_type.clone(),
             size: descriptor.size,

@@ -52,6 +52,8 @@ mod location;
 mod present;
 mod remote;
 mod session;
+#[cfg(feature = "sign")]
+mod signing;
 #[cfg(feature = "sync")]
 pub mod sync;
 mod tree;
@@ -66,15 +68,18 @@ pub use listing::MAX_LISTED_IMAGES;
 pub use location::Location;
 pub use present::Present;
 pub use session::{Session, SessionOptions};
-pub use tree::{Relation, Tree, tree};
+#[cfg(feature = "sign")]
+pub use signing::{Signed, Signing, Verification};
+pub use tree::{ImageTree, Relation, tree};
 
 pub use ocikit_image::{
-    AnnotateOn, AnnotateOptions, Artifact, ArtifactBuilder, ArtifactFile, ComposeOptions, Composed, Copied,
-    CopyOptions, Error, Event, Fault, Image, Index, IndexFormat, Kind, Layer, Name, Naming, Observer, OnDuplicate,
-    PerTarget, Planned, Problem, PullOptions, Pulled, PulledFile, Put, Referrers, Report, Result, Root, Severity, Sink,
-    Source, SourceExt, ValidateDepth, ValidateOptions,
+    AnnotateOn, AnnotateOptions, Artifact, ArtifactBuilder, ArtifactFile, ArtifactKind, BlobFile, Body, ComposeOptions,
+    Composed, Copied, CopyOptions, Error, Event, Fault, Image, Index, IndexFormat, Layer, Memory, Name, Naming,
+    NewLayer, Observer, OnDuplicate, PerTarget, Planned, Problem, PullOptions, Pulled, PulledFile, Put, Referrers,
+    Report, Result, Root, Selection, Severity, Sink, Source, SourceExt, ValidateDepth, ValidateOptions, map_images,
+    select_platforms,
 };
-pub use ocikit_layout::{Collected, GcOptions, Removed, TarOptions};
+pub use ocikit_layout::{Collected, Compression, GcOptions, Removed, TarOptions};
 #[cfg(feature = "registry")]
 pub use ocikit_registry::{Client, ClientOptions};
 pub use ocikit_spec::{Annotations, Descriptor, Digest, MediaType, Platform, Reference, Registry, Repository, Tag};
@@ -84,4 +89,6 @@ pub use ocikit_image::files;
 pub use ocikit_layout as layout;
 #[cfg(feature = "registry")]
 pub use ocikit_registry as registry;
+#[cfg(feature = "sign")]
+pub use ocikit_sign as sign;
 pub use ocikit_spec as spec;

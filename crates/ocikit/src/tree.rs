@@ -3,14 +3,14 @@ use std::sync::Arc;
 
 use ocikit_image::walk::limits::Limits;
 use ocikit_image::walk::{Edge, Found, Node, Walk};
-use ocikit_image::{Error, Kind, Result, Root};
+use ocikit_image::{ArtifactKind, Error, Result, Root};
 use ocikit_spec::{Annotations, Descriptor, Digest, Document, MediaType, Platform, annotations};
 use serde::Serialize;
 
 /// A root, everything below it, and the referrers of each part, as a tree.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Tree {
+pub struct ImageTree {
     /// Its relation to the parent.
     pub relation: Relation,
     /// The kind of a document; `None` for blobs.
@@ -38,10 +38,10 @@ pub struct Tree {
     pub missing: Option<String>,
     /// The children: first configs and layers, or manifests; then attestation manifests, then referrers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub children: Vec<Tree>,
+    pub children: Vec<ImageTree>,
 }
 
-/// The relation of a node in a [`Tree`] to its parent.
+/// The relation of a node in a [`ImageTree`] to its parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Relation {
@@ -65,7 +65,7 @@ pub enum Relation {
 ///
 /// Those of reading manifests and lists of referrers. A missing entry of an index is not an error but is reported as
 /// missing.
-pub async fn tree(root: &Root) -> Result<Tree> {
+pub async fn tree(root: &Root) -> Result<ImageTree> {
     let source = root.source();
     let mut walk = Walk::reading(&**source, Limits::IMAGE, |descriptor| Root::at(source.clone(), descriptor));
     walk.start_with(root.descriptor(), Ok(root.clone()))?;
@@ -95,7 +95,7 @@ pub async fn tree(root: &Root) -> Result<Tree> {
             _ => Relation::Root,
         };
         let mut visit =
-            Visit { parent, tree: Tree::of(&descriptor, relation), images: HashSet::new(), below: Vec::new() };
+            Visit { parent, tree: ImageTree::of(&descriptor, relation), images: HashSet::new(), below: Vec::new() };
         positions.insert(Arc::as_ptr(&path).addr(), visits.len());
         match opened {
             Err(error @ (Error::NotFound { .. } | Error::Document { .. } | Error::Mismatch { .. })) => {
@@ -103,7 +103,7 @@ pub async fn tree(root: &Root) -> Result<Tree> {
             }
             Err(error) => return Err(error),
             Ok(opened) => {
-                visit.tree = Tree::of_document(&opened, relation);
+                visit.tree = ImageTree::of_document(&opened, relation);
                 if let Some(Document::Index(index)) = opened.document() {
                     let images = index.manifests().iter().filter(|entry| !entry.is_attestation());
                     visit.images = images.map(|entry| entry.digest).collect();
@@ -139,14 +139,14 @@ fn attested(entry: &Descriptor) -> Option<Digest> {
 struct Visit {
     parent: Option<usize>,
     /// The document with its config and layers.
-    tree: Tree,
+    tree: ImageTree,
     /// The images in an index, which its attestation manifests are shown below.
     images: HashSet<Digest>,
-    below: Vec<Tree>,
+    below: Vec<ImageTree>,
 }
 
 impl Visit {
-    fn finish(self) -> Tree {
+    fn finish(self) -> ImageTree {
         let Visit { mut tree, below, .. } = self;
         let (referrers, entries): (Vec<_>, Vec<_>) =
             below.into_iter().rev().partition(|child| child.relation == Relation::Referrer);
@@ -169,9 +169,9 @@ impl Visit {
     }
 }
 
-impl Tree {
-    fn of(descriptor: &Descriptor, relation: Relation) -> Tree {
-        Tree {
+impl ImageTree {
+    fn of(descriptor: &Descriptor, relation: Relation) -> ImageTree {
+        ImageTree {
             relation,
             kind: None,
             digest: descriptor.digest,
@@ -187,14 +187,15 @@ impl Tree {
     }
 
     /// Returns a document with its config and layers.
-    fn of_document(root: &Root, relation: Relation) -> Tree {
-        let mut tree = Tree { kind: Some(Kind::of(root).to_string()), ..Tree::of(root.descriptor(), relation) };
+    fn of_document(root: &Root, relation: Relation) -> ImageTree {
+        let mut tree =
+            ImageTree { kind: Some(ArtifactKind::of(root).to_string()), ..ImageTree::of(root.descriptor(), relation) };
         match root.document() {
             Some(Document::Manifest(manifest)) => {
                 tree.artifact_type = manifest.artifact_type().cloned().or(tree.artifact_type);
                 let config = manifest.config().filter(|config| config.media_type != MediaType::OCI_EMPTY);
-                tree.children.extend(config.map(|config| Tree::of(config, Relation::Config)));
-                tree.children.extend(manifest.layers().iter().map(|layer| Tree::of(layer, Relation::Layer)));
+                tree.children.extend(config.map(|config| ImageTree::of(config, Relation::Config)));
+                tree.children.extend(manifest.layers().iter().map(|layer| ImageTree::of(layer, Relation::Layer)));
             }
             Some(Document::Index(index)) => tree.artifact_type = index.artifact_type().cloned(),
             None => {}
@@ -237,7 +238,8 @@ mod tests {
         let signature = testing::referrer(&memory, &sbom, "application/signature");
         let found = tree(&Root::at(memory, index).await.unwrap()).await.unwrap();
 
-        let shown = |tree: &Tree| tree.children.iter().map(|child| (child.relation, child.digest)).collect::<Vec<_>>();
+        let shown =
+            |tree: &ImageTree| tree.children.iter().map(|child| (child.relation, child.digest)).collect::<Vec<_>>();
         use Relation::{Attestation, Manifest, Referrer};
         assert_eq!(shown(&found), [(Manifest, one.digest), (Manifest, two.digest)]);
         let below = &found.children[1];

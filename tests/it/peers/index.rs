@@ -126,7 +126,7 @@ fn at_most_two_thirds_of_the_requests_of_the_fastest_peer_are_sent() {
     let crane =
         count(&|| drop(peers.ok(&format!("crane index append -m {} -m {} -t {}", at("amd64"), at("arm64"), at("c")))));
     let regctl = count(&|| {
-        drop(peers.ok(&format!("regctl index create {} --ref {} --ref {}", at("r"), at("amd64"), at("arm64"))))
+        drop(peers.ok(&format!("regctl index create {} --ref {} --ref {}", at("r"), at("amd64"), at("arm64"))));
     });
     assert!(ours * 3 <= crane * 2 && ours * 3 <= regctl * 2, "ocikit {ours}, crane {crane}, regctl {regctl}");
     let stated = count(&|| {
@@ -140,7 +140,7 @@ fn at_most_two_thirds_of_the_requests_of_the_fastest_peer_are_sent() {
             "linux/amd64",
             "--set-platform",
             "linux/arm64",
-        ]))
+        ]));
     });
     assert!(
         stated * 2 <= crane && stated * 2 <= regctl,

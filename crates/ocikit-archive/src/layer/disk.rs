@@ -6,6 +6,7 @@ use std::fs::{self, File, Metadata as Found};
 use std::io::{self, Read, Write};
 use std::path::{Path as FilePath, PathBuf};
 
+use crate::compression::Decoder;
 use crate::error::{Error, Result};
 use crate::layer::entry::{Entry, FileKind, Kind, Metadata, Time};
 use crate::layer::path::Path;
@@ -159,6 +160,17 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
+    /// Appends the entries of an archive of any compression; see [`Writer::append_tar`]. Errors of reading have this
+    /// name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::append_tar`], and [`Error::File`] if the archive cannot be read or decompressed.
+    pub fn append_archive(&mut self, name: &FilePath, archive: impl Read, options: &FileOptions) -> Result<()> {
+        let decoder = Decoder::new(archive).map_err(|error| unreadable(name, error))?;
+        self.append_tar(&mut Reader::new(Contents { path: name, file: decoder }), options)
+    }
+
     /// Appends one file, symlink or other object of this machine as [`FileOptions::destination`]. A directory is added
     /// without its contents.
     ///
@@ -243,12 +255,12 @@ impl<W: Write> Writer<W> {
 const READ_BYTES: usize = 64 << 10;
 
 /// The contents of a file, whose errors name it.
-struct Contents<'a> {
+struct Contents<'a, R> {
     path: &'a FilePath,
-    file: io::BufReader<File>,
+    file: R,
 }
 
-impl Read for Contents<'_> {
+impl<R: Read> Read for Contents<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.file.read(buffer) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => {

@@ -53,6 +53,17 @@ impl Path {
         &self.0[start..]
     }
 
+    /// Returns the path of a name in this directory; a name with several components is normalized.
+    ///
+    /// ```
+    /// # use ocikit_archive::layer::Path;
+    /// assert_eq!(Path::confined(b"usr/bin").child(b"tool").to_string(), "usr/bin/tool");
+    /// ```
+    #[must_use]
+    pub fn child(&self, name: &[u8]) -> Path {
+        Path::confined(&[&self.0, &b"/"[..], name].concat())
+    }
+
     /// Returns the path of a plain name in this directory.
     pub(crate) fn join(&self, name: &[u8]) -> Path {
         let slash: &[u8] = if self.is_root() { b"" } else { b"/" };

@@ -26,7 +26,7 @@ impl OpenTree {
     ///
     /// Those of [`OpenTree::snapshot`]; [`Error::Layer`](crate::Error::Layer) if an owner cannot be mapped.
     pub fn changes(&mut self, mut before: Snapshot, owners: &Owners) -> Result<Changes> {
-        before.to_container(owners)?;
+        before.set_container_owners(owners)?;
         self.changes_since(&before, owners)
     }
 
@@ -37,7 +37,7 @@ impl OpenTree {
     /// As [`OpenTree::changes`].
     pub fn changes_since(&mut self, before: &Snapshot, owners: &Owners) -> Result<Changes> {
         let mut after = self.snapshot()?;
-        after.to_container(owners)?;
+        after.set_container_owners(owners)?;
         let mut changed = BTreeSet::new();
         let mut changes = Changes::default();
         for (path, state) in &after.files {

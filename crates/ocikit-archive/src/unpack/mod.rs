@@ -62,7 +62,7 @@ use crate::unpack::node::{Content, Part, Settings};
 use crate::unpack::workers::{Job, Workers};
 
 pub use changes::Changes;
-pub use owners::{IdRange, Owners, ROOTLESS_XATTR, parse_rootless_record, rootless_record};
+pub use owners::{IdRange, Owners, ROOTLESS_XATTR, current_user, parse_rootless_record, rootless_record};
 pub use snapshot::{OpenTree, Snapshot, State};
 pub use staging::Staging;
 

@@ -70,6 +70,11 @@ impl IdRange {
 /// The attribute that records the owner of a file for rootless containers.
 pub const ROOTLESS_XATTR: &str = "user.rootlesscontainers";
 
+/// Returns the effective user and group of this process.
+pub fn current_user() -> (u32, u32) {
+    (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+}
+
 /// The owner that a file gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {

@@ -13,7 +13,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
-use crate::layer::{FileKind, Metadata, Path, Time};
+use crate::layer::{FileKind, Last, Metadata, Path, Resolver, Time};
 use crate::unpack::directories::{Directories, failed};
 use crate::unpack::owners::{IdRange, Owners, ROOTLESS_XATTR, parse_rootless_record};
 
@@ -118,6 +118,41 @@ impl OpenTree {
         }
     }
 
+    /// Reads a regular file of the tree, whose symlinks are followed as if the tree were the root; `None` if it does not exist or is
+    /// something else.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] if it cannot be read; of the kind [`FileTooLarge`](io::ErrorKind::FileTooLarge) if it has more than `limit`
+    /// bytes.
+    pub fn read_inside(&mut self, path: &[u8], limit: u64) -> Result<Option<Vec<u8>>> {
+        let mut resolver = Resolver::new(path, Last::Follow);
+        let mut kind = FileKind::Directory;
+        while let Some(asked) = resolver.question().cloned() {
+            let parent = self.directories.open(&asked.parent().unwrap_or_default())?;
+            match statat(&parent, asked.name(), AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(_) => kind = state(&parent, asked.name(), &asked)?.kind,
+                Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+                Err(error) => return Err(failed("read", &asked, error)),
+            }
+            // Too many symlinks, or a path that goes on after a file.
+            if resolver.answer(&kind).is_err() {
+                return Ok(None);
+            }
+        }
+        let path = resolver.path().clone();
+        if !matches!(kind, FileKind::Regular { .. }) {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        let read = self.file(&path)?.take(limit + 1).read_to_end(&mut bytes);
+        read.map_err(|error| failed("read", &path, error))?;
+        match bytes.len() as u64 > limit {
+            true => Err(failed("read", &path, io::Error::from(io::ErrorKind::FileTooLarge))),
+            false => Ok(Some(bytes)),
+        }
+    }
+
     /// Computes the digest of a regular file.
     ///
     /// # Errors
@@ -163,7 +198,7 @@ impl Snapshot {
     /// # Errors
     ///
     /// [`Error::Layer`] if an owner is in no range of a map.
-    pub(crate) fn to_container(&mut self, owners: &Owners) -> Result<()> {
+    pub(crate) fn set_container_owners(&mut self, owners: &Owners) -> Result<()> {
         let me = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         for (path, state) in &mut self.files {
             let (user, group) = (state.metadata.uid as u32, state.metadata.gid as u32);

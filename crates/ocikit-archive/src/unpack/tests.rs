@@ -357,7 +357,7 @@ fn a_directory_that_lost_everything_is_opaque() {
     let mut tree = OpenTree::open(&root).unwrap();
     let names = tree.changes(before, &Owners::Keep).unwrap().entries;
     let names: Vec<_> = names.iter().map(|entry| entry.path.to_string()).collect();
-    assert_eq!(names, ["d", "d/.wh..wh..opq", "d/new", "e", "e/.wh.a"]);
+    assert_eq!(names, ["", "d", "d/.wh..wh..opq", "d/new", "e", "e/.wh.a"]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::file::{ArtifactFile, UNKNOWN_CONFIG};
 use crate::blob_file::BlobFile;
 use crate::error::{Error, Result};
 use crate::memory::Memory;
-use crate::root::{Layer, Root};
+use crate::root::{Artifact, Layer, Root};
 use crate::source::Source;
 
 /// The artifact type of an artifact that states none, as oras-go writes it.
@@ -33,7 +33,7 @@ const EMPTY_DATA: &str = "e30=";
 ///
 /// let source: Arc<dyn Source> = Arc::new(Memory::new());
 /// let mut artifact = ArtifactBuilder::new("application/vnd.example.policy");
-/// artifact.layer_bytes("application/vnd.example.policy.rego".into(), "package main");
+/// artifact.layer_bytes("application/vnd.example.policy.rego", "package main");
 /// artifact.annotation("org.opencontainers.image.title", "policy");
 /// let Root::Other(policy) = artifact.finish(&source)? else { panic!("an artifact is no image") };
 /// assert_eq!(policy.manifest().unwrap().layers().len(), 1);
@@ -49,6 +49,13 @@ pub struct ArtifactBuilder {
     annotations: Annotations,
     documents: HashMap<Digest, Bytes>,
     owned: Vec<(Digest, Arc<dyn Source>)>,
+}
+
+impl Artifact {
+    /// Starts a new artifact of this type; see [`ArtifactBuilder`].
+    pub fn builder(artifact_type: impl Into<MediaType>) -> ArtifactBuilder {
+        ArtifactBuilder::new(artifact_type)
+    }
 }
 
 impl ArtifactBuilder {
@@ -78,13 +85,14 @@ impl ArtifactBuilder {
     }
 
     /// Sets a config that is held in memory.
-    pub fn config_bytes(&mut self, media_type: MediaType, bytes: impl Into<Bytes>) -> &mut ArtifactBuilder {
-        let config = self.hold(media_type, bytes.into());
+    pub fn config_bytes(&mut self, media_type: impl Into<MediaType>, bytes: impl Into<Bytes>) -> &mut ArtifactBuilder {
+        let config = self.hold(media_type.into(), bytes.into());
         self.config(config)
     }
 
     /// Sets a config from another source, such as a file.
-    pub fn config_from(&mut self, config: Layer) -> &mut ArtifactBuilder {
+    pub fn config_from(&mut self, config: impl Into<Layer>) -> &mut ArtifactBuilder {
+        let config = config.into();
         self.owned.push((config.descriptor().digest, config.source().clone()));
         self.config(config.descriptor().clone())
     }
@@ -97,13 +105,14 @@ impl ArtifactBuilder {
     }
 
     /// Adds a layer that is held in memory.
-    pub fn layer_bytes(&mut self, media_type: MediaType, bytes: impl Into<Bytes>) -> &mut ArtifactBuilder {
-        let layer = self.hold(media_type, bytes.into());
+    pub fn layer_bytes(&mut self, media_type: impl Into<MediaType>, bytes: impl Into<Bytes>) -> &mut ArtifactBuilder {
+        let layer = self.hold(media_type.into(), bytes.into());
         self.layer(layer)
     }
 
     /// Adds a layer from another source, such as a file.
-    pub fn layer_from(&mut self, layer: Layer) -> &mut ArtifactBuilder {
+    pub fn layer_from(&mut self, layer: impl Into<Layer>) -> &mut ArtifactBuilder {
+        let layer = layer.into();
         self.owned.push((layer.descriptor().digest, layer.source().clone()));
         self.layer(layer.descriptor().clone())
     }
@@ -152,6 +161,30 @@ impl ArtifactBuilder {
     pub fn subject(&mut self, subject: &Descriptor) -> &mut ArtifactBuilder {
         self.subject = Some(Descriptor::new(subject.media_type.clone(), subject.digest, subject.size));
         self
+    }
+
+    /// Creates the manifest of an artifact whose config and layers were all added with their source.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use ocikit_image::{Artifact, SourceExt};
+    ///
+    /// let policy = Artifact::builder("application/vnd.example.policy")
+    ///     .layer_bytes("application/vnd.example.policy.rego", "package main")
+    ///     .annotation("org.opencontainers.image.title", "policy")
+    ///     .build()?;
+    /// let layer = policy.layers().next().expect("it has one layer");
+    /// assert_eq!(layer.open().await?.bytes().await?, "package main");
+    /// # Ok::<(), ocikit_image::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`ArtifactBuilder::finish`].
+    pub fn build(&self) -> Result<Root> {
+        let nothing: Arc<dyn Source> = Arc::new(Memory::new());
+        self.finish(&nothing)
     }
 
     /// Creates the manifest over a source, which has the config and the layers that were added by their descriptor alone.
@@ -233,7 +266,7 @@ mod tests {
         other.insert(&b"second"[..]);
         let subject = Descriptor::of(MediaType::OCI_MANIFEST, b"subject");
         let mut artifact = ArtifactBuilder::without_type();
-        artifact.config_bytes("application/vnd.config".into(), "{\"a\":1}").layer(first.clone());
+        artifact.config_bytes("application/vnd.config", "{\"a\":1}").layer(first.clone());
         artifact.layer_from(Layer::at(Arc::new(other), second.clone())).subject(&subject);
         let base: Arc<dyn Source> = Arc::new(base);
         let root = artifact.finish(&base).unwrap();

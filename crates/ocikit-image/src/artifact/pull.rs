@@ -174,7 +174,8 @@ async fn stage(source: Arc<dyn Source>, file: PlannedFile, path: PathBuf) -> Res
     Ok(StagedFile { from: path, to: file.path })
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::artifact::{ArtifactBuilder, ArtifactFile};

@@ -130,7 +130,8 @@ fn set_times(file: &File, modified: Time) -> io::Result<()> {
     time.map_or(Ok(()), |time| file.set_times(FileTimes::new().set_modified(time)))
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use ocikit_archive::Compression;
     use ocikit_archive::layer::{Metadata, Path as LayerPath, Writer};

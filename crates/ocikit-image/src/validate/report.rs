@@ -232,42 +232,42 @@ pub enum Fault {
 impl Fault {
     /// Returns the severity.
     pub fn severity(&self) -> Severity {
-        match self {
-            // Violates the specification, but all clients accept it.
-            Fault::MediaType { .. } | Fault::HistoryCount { .. } => Severity::Warning,
-            // The specification allows a subject that is created later, or never.
-            Fault::Subject { .. } => Severity::Warning,
-            // Uses disk space only.
-            Fault::Unreferenced { .. } | Fault::UnknownFile => Severity::Warning,
-            // All others make a pull fail, or return wrong contents.
-            _ => Severity::Error,
-        }
+        self.properties().1
     }
 
     /// Returns a stable identifier of the fault for programs.
     pub fn as_str(&self) -> &'static str {
+        self.properties().0
+    }
+
+    fn properties(&self) -> (&'static str, Severity) {
+        use Severity::{Error, Warning};
         match self {
-            Fault::Missing => "missing",
-            Fault::Size { .. } => "size",
-            Fault::Digest { .. } => "digest",
-            Fault::Unreadable { .. } => "unreadable",
-            Fault::TooLong { .. } => "too-long",
-            Fault::InvalidDocument { .. } => "invalid-document",
-            Fault::TooDeep => "too-deep",
-            Fault::MediaType { .. } => "media-type",
-            Fault::Compression { .. } => "compression",
-            Fault::Undecodable { .. } => "undecodable",
-            Fault::TooLargeUncompressed { .. } => "too-large-uncompressed",
-            Fault::DiffId { .. } => "diff-id",
-            Fault::LayerCount { .. } => "layer-count",
-            Fault::HistoryCount { .. } => "history-count",
-            Fault::Platform { .. } => "platform",
-            Fault::Subject { .. } => "subject",
-            Fault::Attestation { .. } => "attestation",
-            Fault::Unreferenced { .. } => "unreferenced",
-            Fault::LayoutVersion { .. } => "layout-version",
-            Fault::DockerList { .. } => "docker-list",
-            Fault::UnknownFile => "unknown-file",
+            // These make a pull fail, or return wrong contents.
+            Fault::Missing => ("missing", Error),
+            Fault::Size { .. } => ("size", Error),
+            Fault::Digest { .. } => ("digest", Error),
+            Fault::Unreadable { .. } => ("unreadable", Error),
+            Fault::TooLong { .. } => ("too-long", Error),
+            Fault::InvalidDocument { .. } => ("invalid-document", Error),
+            Fault::TooDeep => ("too-deep", Error),
+            Fault::Compression { .. } => ("compression", Error),
+            Fault::Undecodable { .. } => ("undecodable", Error),
+            Fault::TooLargeUncompressed { .. } => ("too-large-uncompressed", Error),
+            Fault::DiffId { .. } => ("diff-id", Error),
+            Fault::LayerCount { .. } => ("layer-count", Error),
+            Fault::Platform { .. } => ("platform", Error),
+            Fault::Attestation { .. } => ("attestation", Error),
+            Fault::LayoutVersion { .. } => ("layout-version", Error),
+            Fault::DockerList { .. } => ("docker-list", Error),
+            // These violate the specification, but all clients accept them.
+            Fault::MediaType { .. } => ("media-type", Warning),
+            Fault::HistoryCount { .. } => ("history-count", Warning),
+            // The specification allows a subject that is created later, or never.
+            Fault::Subject { .. } => ("subject", Warning),
+            // These use disk space only.
+            Fault::Unreferenced { .. } => ("unreferenced", Warning),
+            Fault::UnknownFile => ("unknown-file", Warning),
         }
     }
 }

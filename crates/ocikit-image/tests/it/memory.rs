@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use ocikit_image::testing::{self, Place, conformance};
 use ocikit_image::{
-    AnnotateOn, AnnotateOptions, CopyOptions, Error, Event, Kind, Memory, Naming, Observer, Put, Referrers, Result,
-    Root, Sink, Source, SourceExt, annotate, copy, copy_all, plan,
+    AnnotateOn, AnnotateOptions, ArtifactKind, CopyOptions, Error, Event, Memory, Naming, Observer, Put, Referrers,
+    Result, Root, Sink, Source, SourceExt, annotate, copy, copy_all, plan,
 };
 use ocikit_spec::{Descriptor, Document, MediaType, Platform};
 
@@ -216,27 +216,27 @@ async fn imgpkg_8_moby_34216_foreign_layers_stay_only_where_they_can_be_fetched_
 #[tokio::test]
 async fn kinds_are_detected() {
     let root = attested().await;
-    assert_eq!(Kind::of(&root), Kind::Index);
+    assert_eq!(ArtifactKind::of(&root), ArtifactKind::Index);
     let Root::Index(index) = &root else { panic!("an index") };
-    assert_eq!(Kind::of(&index.open(&index.manifests()[0]).await.unwrap()), Kind::Image);
-    assert_eq!(Kind::of(&index.open(&index.manifests()[2]).await.unwrap()), Kind::Attestation);
+    assert_eq!(ArtifactKind::of(&index.open(&index.manifests()[0]).await.unwrap()), ArtifactKind::Image);
+    assert_eq!(ArtifactKind::of(&index.open(&index.manifests()[2]).await.unwrap()), ArtifactKind::Attestation);
     let memory = Arc::new(Memory::new());
     for (artifact_type, kind) in [
-        ("application/vnd.example", Kind::Artifact),
-        ("application/vnd.cncf.notary.signature", Kind::NotationSignature),
-        ("application/vnd.dev.sigstore.bundle.v0.3+json", Kind::SigstoreBundle),
-        ("application/vnd.cncf.helm.config.v1+json", Kind::HelmChart),
-        ("application/vnd.wasm.config.v0+json", Kind::Wasm),
+        ("application/vnd.example", ArtifactKind::Artifact),
+        ("application/vnd.cncf.notary.signature", ArtifactKind::NotationSignature),
+        ("application/vnd.dev.sigstore.bundle.v0.3+json", ArtifactKind::SigstoreBundle),
+        ("application/vnd.cncf.helm.config.v1+json", ArtifactKind::HelmChart),
+        ("application/vnd.wasm.config.v0+json", ArtifactKind::Wasm),
     ] {
         let about = testing::referrer(&memory, root.descriptor(), artifact_type);
         let root = Root::at(memory.clone(), about).await.unwrap();
-        assert_eq!(Kind::of(&root), kind);
+        assert_eq!(ArtifactKind::of(&root), kind);
         assert!(matches!(root.document(), Some(Document::Manifest(_))));
     }
     let schema1 = Descriptor::of(MediaType::DOCKER_SCHEMA1_SIGNED, b"{}");
-    assert_eq!(Kind::of(&Root::at(memory.clone(), schema1).await.unwrap()), Kind::DockerSchema1);
+    assert_eq!(ArtifactKind::of(&Root::at(memory.clone(), schema1).await.unwrap()), ArtifactKind::DockerSchema1);
     let blob = Descriptor::of(MediaType::OCTET_STREAM, b"{}");
-    assert_eq!(Kind::of(&Root::at(memory, blob).await.unwrap()), Kind::Unknown);
+    assert_eq!(ArtifactKind::of(&Root::at(memory, blob).await.unwrap()), ArtifactKind::Unknown);
 }
 
 #[tokio::test]

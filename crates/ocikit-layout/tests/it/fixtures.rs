@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ocikit_image::{AnnotateOptions, CopyOptions, Error, Kind, Memory, Name, Put, Root, Sink, Source, annotate, copy};
+use ocikit_image::{
+    AnnotateOptions, ArtifactKind, CopyOptions, Error, Memory, Name, Put, Root, Sink, Source, annotate, copy,
+};
 use ocikit_layout::{Scratch, Tar};
 use serde_json::{Map, Value};
 
@@ -125,15 +127,18 @@ async fn only_image_is_selected_without_a_name() {
 #[tokio::test]
 async fn attestation_manifests_are_recognized() {
     for (name, kinds) in [
-        ("buildkit-attested/image.tar", &[Kind::Image, Kind::Attestation][..]),
-        ("buildkit-attested/config.tar", &[Kind::Image, Kind::Attestation]),
-        ("buildkit-attested/multi.tar", &[Kind::Image, Kind::Image, Kind::Attestation, Kind::Attestation]),
+        ("buildkit-attested/image.tar", &[ArtifactKind::Image, ArtifactKind::Attestation][..]),
+        ("buildkit-attested/config.tar", &[ArtifactKind::Image, ArtifactKind::Attestation]),
+        (
+            "buildkit-attested/multi.tar",
+            &[ArtifactKind::Image, ArtifactKind::Image, ArtifactKind::Attestation, ArtifactKind::Attestation],
+        ),
     ] {
         let tar = Arc::new(Tar::open(testdata().join(name)).await.unwrap());
         let Root::Index(index) = Root::open(tar, &Name::Only).await.unwrap() else { panic!("{name}") };
         let mut found = Vec::new();
         for entry in index.manifests() {
-            found.push(Kind::of(&index.open(entry).await.unwrap()));
+            found.push(ArtifactKind::of(&index.open(entry).await.unwrap()));
         }
         assert_eq!(found, kinds, "{name}");
     }

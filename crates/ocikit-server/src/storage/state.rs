@@ -171,7 +171,8 @@ impl RegistryIndex {
             true => holdings.manifests.contains_key(&child.digest),
             false => holdings.blobs.contains(&child.digest) || holdings.manifests.contains_key(&child.digest),
         };
-        let children = document.children().filter(|child| may_be_distributed(child));
+        // Layers that must not be distributed are downloaded from the URLs in their descriptor.
+        let children = document.children().filter(|child| !child.media_type.is_foreign_layer());
         children.filter(|child| !here(child)).map(|child| child.digest).collect()
     }
 
@@ -255,12 +256,6 @@ impl RegistryIndex {
             self.repositories.remove(name);
         }
     }
-}
-
-/// Returns whether a layer may be distributed. Others are downloaded from the URLs in their descriptor.
-fn may_be_distributed(descriptor: &Descriptor) -> bool {
-    let name = descriptor.media_type.as_str();
-    !(name.contains(".nondistributable.") || name.contains(".rootfs.foreign."))
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub(crate) struct Store {
 #[derive(Debug)]
 enum Content {
     Memory(RwLock<HashMap<Digest, Arc<[Bytes]>>>),
-    Disk(Disk),
+    Disk(Arc<Disk>),
 }
 
 /// A manifest to store.
@@ -76,7 +76,7 @@ impl Store {
 
     pub(crate) fn open(path: &Path, durability: Durability) -> Result<Store> {
         let (disk, state) = Disk::open(path, durability)?;
-        Ok(Store::new(state, Content::Disk(disk)))
+        Ok(Store::new(state, Content::Disk(Arc::new(disk))))
     }
 
     fn new(state: RegistryIndex, content: Content) -> Store {
@@ -128,13 +128,9 @@ impl Store {
                 let found = bytes.read().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned();
                 found.map(Reader::Memory).ok_or_else(|| io::ErrorKind::NotFound.into())
             }
-            Content::Disk(_) => {
-                let store = self.clone();
-                let open = move || match &store.content {
-                    Content::Disk(disk) => disk.open_blob(&digest),
-                    Content::Memory(_) => Err(io::ErrorKind::NotFound.into()),
-                };
-                Ok(Reader::File(Arc::new(blocking(open).await?)))
+            Content::Disk(disk) => {
+                let disk = disk.clone();
+                Ok(Reader::File(Arc::new(blocking(move || disk.open_blob(&digest)).await?)))
             }
         }
     }
@@ -172,9 +168,7 @@ impl Store {
             let sealed = store.seal_and_sync(draft)?;
             let _changes = store.lock_changes();
             store.store_bytes(sealed, &digest)?;
-            if let Content::Disk(disk) = &store.content {
-                disk.add_blob(&name, &digest)?;
-            }
+            store.on_disk(|disk| disk.add_blob(&name, &digest))?;
             store.write_state().add_blob(&name, digest, size);
             Ok(())
         })
@@ -191,9 +185,7 @@ impl Store {
         self.change(move |store| {
             let _changes = store.lock_changes();
             let Some(size) = store.blob(&from, &digest) else { return Ok(false) };
-            if let Content::Disk(disk) = &store.content {
-                disk.add_blob(&name, &digest)?;
-            }
+            store.on_disk(|disk| disk.add_blob(&name, &digest))?;
             store.write_state().add_blob(&name, digest, size);
             Ok(true)
         })
@@ -230,9 +222,7 @@ impl Store {
                 }
             }
             store.store_bytes(sealed, &digest)?;
-            if let Content::Disk(disk) = &store.content {
-                disk.add_manifest(&name, &digest, &entry)?;
-            }
+            store.on_disk(|disk| disk.add_manifest(&name, &digest, &entry))?;
             store.write_state().add_manifest(&name, digest, entry);
             tags.into_iter().try_for_each(|tag| store.set_tag(&name, tag, &digest))?;
             Ok(())
@@ -257,9 +247,7 @@ impl Store {
     pub(crate) async fn delete_blob(self: &Arc<Self>, name: RepositoryName, digest: Digest) -> io::Result<bool> {
         self.change(move |store| {
             let _changes = store.lock_changes();
-            if let Content::Disk(disk) = &store.content {
-                disk.remove_blob(&name, &digest)?;
-            }
+            store.on_disk(|disk| disk.remove_blob(&name, &digest))?;
             let references = store.write_state().remove_blob(&name, &digest);
             store.remove_unreferenced(references, &digest)
         })
@@ -270,11 +258,11 @@ impl Store {
     pub(crate) async fn delete_manifest(self: &Arc<Self>, name: RepositoryName, digest: Digest) -> io::Result<bool> {
         self.change(move |store| {
             let _changes = store.lock_changes();
-            if let Content::Disk(disk) = &store.content {
+            store.on_disk(|disk| {
                 let tags = store.read_state().tags_of(&name, &digest);
                 tags.iter().try_for_each(|tag| disk.remove_tag(&name, tag))?;
-                disk.remove_manifest(&name, &digest)?;
-            }
+                disk.remove_manifest(&name, &digest)
+            })?;
             let references = store.write_state().remove_manifest(&name, &digest);
             store.remove_unreferenced(references, &digest)
         })
@@ -285,9 +273,7 @@ impl Store {
     pub(crate) async fn delete_tag(self: &Arc<Self>, name: RepositoryName, tag: Tag) -> io::Result<bool> {
         self.change(move |store| {
             let _changes = store.lock_changes();
-            if let Content::Disk(disk) = &store.content {
-                disk.remove_tag(&name, &tag)?;
-            }
+            store.on_disk(|disk| disk.remove_tag(&name, &tag))?;
             Ok(store.write_state().remove_tag(&name, &tag))
         })
         .await
@@ -304,6 +290,14 @@ impl Store {
                 let store = self.clone();
                 blocking(move || change(&store)).await
             }
+        }
+    }
+
+    /// Writes down a change, if the storage is on disk.
+    fn on_disk(&self, change: impl FnOnce(&Disk) -> io::Result<()>) -> io::Result<()> {
+        match &self.content {
+            Content::Memory(_) => Ok(()),
+            Content::Disk(disk) => change(disk),
         }
     }
 
@@ -331,9 +325,7 @@ impl Store {
     }
 
     fn set_tag(&self, name: &RepositoryName, tag: Tag, digest: &Digest) -> io::Result<()> {
-        if let Content::Disk(disk) = &self.content {
-            disk.set_tag(name, &tag, digest)?;
-        }
+        self.on_disk(|disk| disk.set_tag(name, &tag, digest))?;
         self.write_state().set_tag(name, tag, *digest);
         Ok(())
     }

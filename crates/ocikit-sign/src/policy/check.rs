@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use ocikit_image::Root;
 use ocikit_spec::{Descriptor, Digest, Platform, Repository};
 
-use crate::budget::Budget;
+use crate::budget::SignatureBudget;
 use crate::error::{Error, PolicyEntry, PolicyFile, Result, expect_digest};
 use crate::format::Format;
 use crate::maker::{Maker, count_distinct};
@@ -101,7 +101,7 @@ impl Policy {
         expect_digest(root, options.expect)?;
         let rule = self.rule(options.repository.as_ref())?;
         let trusted = &self.trusted(&rule.requirements, options)?;
-        let budget = &Budget::default();
+        let budget = &SignatureBudget::default();
         let mut meant: Vec<(Depth, Vec<Subject>)> = Vec::new();
         for requirement in &rule.requirements {
             if !meant.iter().any(|(depth, _)| *depth == requirement.depth) {
@@ -189,7 +189,7 @@ pub(super) async fn check_subject(
     requirements: &[Requirement],
     wanted: Vec<usize>,
     trusted: &BTreeMap<&str, Trust>,
-    budget: &Budget,
+    budget: &SignatureBudget,
 ) -> Result<Vec<Finding>> {
     let mut tallies: Vec<_> = wanted
         .into_iter()
@@ -260,7 +260,7 @@ impl<'a> Tally<'a> {
         subject: &Subject,
         found: &FoundSignature<'_>,
         informed: &BTreeMap<&str, Trust>,
-        budget: &Budget,
+        budget: &SignatureBudget,
     ) -> Result<()> {
         let expected = Expected::of(self.requirement.predicate_type.as_deref(), None);
         for ((name, trust, check), makers) in self.signers.iter_mut().zip(&mut self.makers) {

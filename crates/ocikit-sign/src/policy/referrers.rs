@@ -6,7 +6,7 @@ use ocikit_image::walk::{Edge, Found, Walk};
 use ocikit_image::{Root, Source};
 use ocikit_spec::{Descriptor, Digest};
 
-use crate::budget::Budget;
+use crate::budget::SignatureBudget;
 use crate::error::Result;
 use crate::format::Format;
 use crate::policy::check::{PolicyOptions, check_subject, informed};
@@ -46,8 +46,12 @@ impl Policy {
         // The requirements for an artifact that is not a signature itself.
         let plain = rule.requirements.iter().filter(|requirement| requirement.predicate_type.is_none());
         let plain: Vec<_> = plain.map(|wanted| Requirement { depth: Depth::Root, ..wanted.clone() }).collect();
-        let mut search =
-            Search { trusted: &trusted, plain: &plain, budget: Budget::default(), found: SignatureCounts::default() };
+        let mut search = Search {
+            trusted: &trusted,
+            plain: &plain,
+            budget: SignatureBudget::default(),
+            found: SignatureCounts::default(),
+        };
         let below = subjects(root, Depth::Everything, &search.budget).await?;
         let mut walk = Walk::new(&**root.source(), Limits::IMAGE);
         let mut parts: BTreeMap<Digest, Vec<Subject>> = BTreeMap::new();
@@ -86,7 +90,7 @@ impl Policy {
 struct Search<'a> {
     trusted: &'a BTreeMap<&'a str, Trust>,
     plain: &'a [Requirement],
-    budget: Budget,
+    budget: SignatureBudget,
     found: SignatureCounts,
 }
 

@@ -116,6 +116,19 @@ impl Document {
         }
     }
 
+    /// Returns the artifact type that a list of referrers has for the document: its own, or the media type of the config of a
+    /// manifest without one. Distribution specification, "Listing Referrers".
+    pub fn listed_artifact_type(&self) -> Option<&MediaType> {
+        let is_stated = |stated: &&MediaType| !stated.as_str().is_empty();
+        match self {
+            Document::Manifest(manifest) => {
+                let config = manifest.config().map(|config| &config.media_type);
+                manifest.artifact_type().filter(is_stated).or(config)
+            }
+            Document::Index(index) => index.artifact_type().filter(is_stated),
+        }
+    }
+
     /// Returns the annotations.
     pub fn annotations(&self) -> &Annotations {
         match self {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use ocikit_image::Referrers;
-use ocikit_registry::{Credential, Secret};
+use ocikit_registry::Credential;
 use ocikit_spec::{Platform, Reference, Registry, Repository};
 
 use super::select::Select;
@@ -177,9 +177,4 @@ pub(super) fn repository(text: &str) -> Result<Repository, InvalidRepository> {
         return Err(InvalidRepository::HasTag);
     }
     Ok(repository)
-}
-
-/// Returns the credential for a user name and a password.
-pub(super) fn password(username: String, password: String) -> Credential {
-    Credential::Password { username, password: Secret::new(password) }
 }

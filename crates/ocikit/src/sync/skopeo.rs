@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ocikit_image::Referrers;
+use ocikit_registry::Credential;
 use serde::Deserialize;
 
-use super::config::{Access, Config, DEFAULT_JOBS, Invalid, Prefix, Rule, password, source};
+use super::config::{Access, Config, DEFAULT_JOBS, Invalid, Prefix, Rule, source};
 use super::select::{InvalidSelection, Select};
 
 #[derive(Deserialize)]
@@ -53,7 +54,7 @@ pub(super) fn parse(text: &str, to: Option<&Prefix>) -> Result<Config, Invalid> 
         for (image, versions) in &registry.images_by_semver {
             add(image, Select::of(&[], &[], Some(versions), &[]))?;
         }
-        let credential = registry.credentials.map(|found| password(found.username, found.password));
+        let credential = registry.credentials.map(|found| Credential::password(found.username, found.password));
         let insecure = registry.tls_verify == Some(false);
         config.registries.insert(host, Access { credential, insecure, certificates: registry.cert_dir });
     }

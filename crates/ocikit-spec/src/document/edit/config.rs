@@ -1,10 +1,11 @@
 use std::time::Duration;
 
+use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::to_raw_value;
 
 use super::base::{Edit, Item, change_map, item, list, no_item, parsed, raw, remove, set};
-use crate::document::{Config, History};
+use crate::document::{Config, Execution, History};
 use crate::error::{Error, Result};
 use crate::json::Object;
 use crate::{Digest, Platform};
@@ -254,9 +255,16 @@ impl ConfigEdit {
 
     /// Replaces the health check. Its unknown fields are kept.
     pub fn healthcheck(&mut self, check: &Healthcheck) -> &mut ConfigEdit {
+        self.change_healthcheck(|old| old.clone_from(check))
+    }
+
+    /// Changes the health check, which is created if there is none. Its unknown fields are kept.
+    pub fn change_healthcheck(&mut self, change: impl FnOnce(&mut Healthcheck)) -> &mut ConfigEdit {
         self.within(|execution| {
             let present = execution.raw("Healthcheck").filter(|value| *value != "null");
             let mut object = Object::parse(present.unwrap_or("{}"))?;
+            let mut check: Healthcheck = execution.get::<Option<_>>("Healthcheck")?.unwrap_or_default();
+            change(&mut check);
             let new: serde_json::Value = serde_json::to_value(check)?;
             let mut changed = present.is_none();
             for key in ["Test", "Interval", "Timeout", "StartPeriod", "StartInterval", "Retries"] {
@@ -445,6 +453,98 @@ impl ConfigEdit {
         self.change_layers(|layers| layers.replace_base(&Layers::of(&old)?, Layers::of(&new)?))
     }
 
+    /// Changes the settings that the image inherited from its old base image to those of a new one: every setting that is
+    /// equal to that of the old base. Variables, labels, ports and volumes are compared one by one; default arguments are
+    /// inherited only together with the program. The platform is that of the new base, field by field.
+    pub fn inherit(&mut self, old: &Config, new: &Config) -> &mut ConfigEdit {
+        let own = self.original.clone();
+        let (was, is, own_settings) = (old.execution(), new.execution(), own.execution());
+        self.inherit_lists(was, is, own_settings);
+        for (field, was, is, own) in [
+            (ConfigField::User, &was.user, &is.user, &own_settings.user),
+            (ConfigField::WorkingDir, &was.working_dir, &is.working_dir, &own_settings.working_dir),
+            (ConfigField::StopSignal, &was.stop_signal, &is.stop_signal, &own_settings.stop_signal),
+        ] {
+            match is {
+                _ if own != was || is == was => {}
+                None => drop(self.remove(field)),
+                Some(value) => {
+                    match field {
+                        ConfigField::User => self.user(value),
+                        ConfigField::WorkingDir => self.working_dir(value),
+                        _ => self.stop_signal(value),
+                    };
+                }
+            }
+        }
+        if own_settings.entrypoint == was.entrypoint {
+            if own_settings.cmd == was.cmd {
+                self.cmd(&is.cmd);
+            }
+            self.entrypoint(&is.entrypoint);
+        }
+        if let (Ok(was), Ok(is), Ok(found)) = (old.healthcheck(), new.healthcheck(), own.healthcheck())
+            && found == was
+            && is != was
+        {
+            match is {
+                Some(check) => self.healthcheck(&check),
+                None => self.remove(ConfigField::Healthcheck),
+            };
+        }
+        if let (Some(was), Some(is), Some(found)) = (old.platform(), new.platform(), own.platform()) {
+            let mut platform = found.clone();
+            if found.os_version == was.os_version {
+                platform.os_version.clone_from(&is.os_version);
+            }
+            if found.os_features == was.os_features {
+                platform.os_features.clone_from(&is.os_features);
+            }
+            if found.variant == was.variant {
+                platform.variant.clone_from(&is.variant);
+            }
+            self.platform(&platform);
+        }
+        self
+    }
+
+    fn inherit_lists(&mut self, was: &Execution, is: &Execution, own: &Execution) {
+        let (was_set, is_set, own_set) = (variables(was), variables(is), variables(own));
+        for (name, value) in &was_set {
+            if own_set.get(name) == Some(value) && !is_set.contains_key(name) {
+                self.remove_env(name);
+            }
+        }
+        for (name, value) in &is_set {
+            // A variable that the image set or removed stays as it is.
+            if own_set.get(name) == was_set.get(name) {
+                self.env(name, value);
+            }
+        }
+        for (key, value) in was.labels.iter() {
+            if own.labels.get(key) == Some(value) && is.labels.get(key).is_none() {
+                self.remove_label(key);
+            }
+        }
+        for (key, value) in is.labels.iter() {
+            if own.labels.get(key) == was.labels.get(key) {
+                self.label(key, value);
+            }
+        }
+        for port in was.exposed_ports.iter().filter(|port| !is.exposed_ports.contains(port)) {
+            self.remove_port(port);
+        }
+        for port in is.exposed_ports.iter().filter(|port| !was.exposed_ports.contains(port)) {
+            self.port(port);
+        }
+        for directory in was.volumes.iter().filter(|directory| !is.volumes.contains(directory)) {
+            self.remove_volume(directory);
+        }
+        for directory in is.volumes.iter().filter(|directory| !was.volumes.contains(directory)) {
+            self.volume(directory);
+        }
+    }
+
     /// Returns the config with the changes; the same bytes if nothing changed.
     ///
     /// # Errors
@@ -607,6 +707,11 @@ fn set_history(config: &mut Object, history: &[Item]) -> serde_json::Result<bool
         false => config.set("history", to_raw_value(history)?),
         true => is_listed && config.remove("history"),
     })
+}
+
+/// Returns the environment variables by name, in order. Of two with one name the last counts.
+fn variables(settings: &Execution) -> IndexMap<&str, &str> {
+    settings.env.iter().filter_map(|variable| variable.split_once('=')).collect()
 }
 
 fn unknown_step() -> History {

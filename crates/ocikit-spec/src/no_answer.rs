@@ -1,7 +1,9 @@
-/// Why there is no answer from a server.
+use std::time::Duration;
+
+/// Why there is no usable answer from a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Cause {
+pub enum NoAnswer {
     /// The connection was refused.
     ConnectionRefused,
     /// The host name could not be resolved.
@@ -20,10 +22,32 @@ pub enum Cause {
     SpeaksPlainHttp,
     /// The client sent plain HTTP, and the server speaks TLS.
     SpeaksTls,
-    /// Another server named this one, which has an address that the other one may not name.
+    /// Another server redirected to this one, which is in a private network that redirects must not reach.
     OutOfReach,
     /// No bytes arrived within the time limit, or a small document took too long.
     TimedOut,
+    /// The server limits the rate of requests (status 429).
+    RateLimited {
+        /// The `Retry-After` of the last answer, if there was one.
+        retry_after: Option<Duration>,
+    },
+    /// Every attempt was answered with this status.
+    Failing {
+        /// The HTTP status: 408, 425 or 5xx.
+        status: u16,
+    },
     /// Any other failure: the connection broke, or the answer cannot be parsed.
     Other,
+}
+
+impl NoAnswer {
+    /// Returns whether no connection was established.
+    pub fn is_connect(self) -> bool {
+        use NoAnswer::*;
+        match self {
+            ConnectionRefused | NameResolution | OutOfReach | Proxy => true,
+            SpeaksPlainHttp | SpeaksTls | Tls | UntrustedCertificate | CertificateName | CertificateTime => true,
+            TimedOut | RateLimited { .. } | Failing { .. } | Other => false,
+        }
+    }
 }

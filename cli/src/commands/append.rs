@@ -1,0 +1,170 @@
+use std::path::{Path as FilePath, PathBuf};
+
+use clap::Args;
+use ocikit::image::files::{FileOptions, ModifiedTime, Owner, Path, Time, TopDirectory};
+use ocikit::image::{NewLayer, Selection, append_layers};
+use ocikit::spec::History;
+use ocikit::{Error, Location};
+
+use crate::change::{ChangeArguments, PlatformArguments};
+use crate::context::Context;
+use crate::failure::{Failure, Result};
+use crate::layers::{CompressionArguments, CompressionName, epoch, mode, owner, time};
+
+const EXAMPLES: &str = "\
+Examples:
+  ocikit append ghcr.io/acme/app:1 ./dist --destination /srv/www
+  ocikit append --delete /etc/motd --delete /var/cache app.tar
+  ocikit append app.tar rootfs.tar.gz -o new.tar
+  ocikit append --owner 1000:1000 --mode 0755 --destination /usr/bin/tool app.tar ./tool";
+
+/// Add a layer to an image, for one platform or for all
+///
+/// The layer holds the deletions first, then the sources in their order. A name that ends in .tar, .tar.gz, .tgz, .tar.zst, .tar.xz or .tar.bz2, and `-` for standard input, is a tar whose entries are added; a directory is added with its contents. A tar that is the only source is added byte for byte unless an option changes it. The other layers are not transferred.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Append {
+    /// Image to add the layer to
+    location: Location,
+    /// Directories, files, tars, or `-` for a tar on standard input
+    #[arg(value_name = "SOURCE")]
+    sources: Vec<PathBuf>,
+    /// Directory in the image; of a single file its path, unless it ends in /
+    #[arg(long, value_name = "PATH")]
+    destination: Option<PathBuf>,
+    /// Hide this path of the lower layers; repeatable
+    #[arg(long, value_name = "PATH")]
+    delete: Vec<PathBuf>,
+    /// Owner of the entries, or `keep`; default: 0:0, of tars theirs
+    #[arg(long, value_name = "UID[:GID]", value_parser = owner)]
+    owner: Option<Owner>,
+    /// Permissions of files and directories
+    #[arg(long, value_name = "OCTAL", value_parser = mode)]
+    mode: Option<u32>,
+    /// Modification time; default: that of the files
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    mtime: Option<Time>,
+    /// Add tars as files instead of their entries
+    #[arg(long)]
+    no_extract: bool,
+    /// Give the destination the owner, mode and time of a source directory
+    #[arg(long)]
+    include_directory: bool,
+    #[command(flatten)]
+    compression: CompressionArguments,
+    #[command(flatten)]
+    platforms: PlatformArguments,
+    #[command(flatten)]
+    change: ChangeArguments,
+}
+
+/// What a source is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Tar,
+    Directory,
+    File,
+}
+
+impl Append {
+    pub(crate) async fn run(&self, context: &Context) -> Result {
+        if self.sources.is_empty() && self.delete.is_empty() {
+            return Err(Failure::usage("cannot append: give a SOURCE or --delete PATH"));
+        }
+        let layer = self.layer(context).await?;
+        let change = self.change.prepare(context, &self.location, &[])?;
+        let selection = Selection::of(self.platforms.platform.clone());
+        let is_partial = !self.platforms.platform.is_empty();
+        change.run(is_partial, async |root| append_layers(&root, &selection, &[layer]).await).await
+    }
+
+    async fn layer(&self, context: &Context) -> Result<NewLayer> {
+        let options = self.compression.options(CompressionName::Gzip)?;
+        let is_plain =
+            self.destination.is_none() && self.owner.is_none() && self.mode.is_none() && self.mtime.is_none();
+        let layer = match &self.sources[..] {
+            [tar] if is_plain && self.delete.is_empty() && self.kind(tar) == Kind::Tar => {
+                NewLayer::of_tar(reader(tar)?, options).await?
+            }
+            _ => {
+                let parts = self.sources.iter().map(|source| self.part(context, source)).collect::<Result<Vec<_>>>()?;
+                let hidden: Vec<_> = self.delete.iter().map(inside).collect();
+                NewLayer::write(options, move |layer| {
+                    hidden.iter().try_for_each(|path| layer.hide(path))?;
+                    for (source, kind, options) in &parts {
+                        match kind {
+                            Kind::Directory => layer.append_tree(source, options)?,
+                            Kind::File => layer.append_file(source, options)?,
+                            Kind::Tar => layer.append_archive(source, opened(source)?, options)?,
+                        }
+                    }
+                    Ok(())
+                })
+                .await?
+            }
+        };
+        let names: Vec<_> = self.sources.iter().map(|source| source.display().to_string()).collect();
+        let deleted = self.delete.iter().map(|path| format!("--delete {}", path.display()));
+        let words: Vec<_> = deleted.chain(names).collect();
+        let created = epoch(context).map(|time| time.to_string());
+        let created_by = Some(format!("ocikit append {}", words.join(" ")));
+        Ok(layer.with_history(History { created, created_by, ..History::default() }))
+    }
+
+    fn kind(&self, source: &FilePath) -> Kind {
+        const ENDINGS: [&str; 8] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".txz", ".tar.bz2", ".tbz2"];
+        let name = source.to_string_lossy();
+        match source.is_dir() {
+            true => Kind::Directory,
+            false if self.no_extract => Kind::File,
+            false if name == "-" || ENDINGS.iter().any(|ending| name.ends_with(ending)) => Kind::Tar,
+            false => Kind::File,
+        }
+    }
+
+    fn part(&self, context: &Context, source: &FilePath) -> Result<(PathBuf, Kind, FileOptions)> {
+        let kind = self.kind(source);
+        if kind == Kind::File && source == FilePath::new("-") {
+            return Err(Failure::usage("cannot append standard input as a file: leave out --no-extract"));
+        }
+        let default = if kind == Kind::Tar { Owner::Keep } else { Owner::ROOT };
+        let mut options = FileOptions::from(self.owner.unwrap_or(default));
+        options.mode = self.mode;
+        options.modified = match (self.mtime, epoch(context)) {
+            (Some(time), _) => ModifiedTime::Fixed(time),
+            // The times in a tar are those of its writer.
+            (None, Some(epoch)) if kind != Kind::Tar => ModifiedTime::AtMost(epoch),
+            _ => ModifiedTime::Keep,
+        };
+        options.destination = self.destination.as_deref().map(inside).unwrap_or_default();
+        if self.include_directory {
+            options.top = TopDirectory::Include;
+        }
+        if kind == Kind::File {
+            let into = self.destination.as_ref().map(|path| path.as_os_str().as_encoded_bytes());
+            if into.is_none_or(|path| path.ends_with(b"/")) || self.sources.len() > 1 {
+                let name = source.file_name().ok_or_else(|| {
+                    Failure::usage(format_args!("cannot append `{}`: it has no file name", source.display()))
+                })?;
+                options.destination = options.destination.child(name.as_encoded_bytes());
+            }
+        }
+        Ok((source.to_owned(), kind, options))
+    }
+}
+
+/// Returns a path of the image.
+fn inside(path: &(impl AsRef<FilePath> + ?Sized)) -> Path {
+    Path::confined(path.as_ref().as_os_str().as_encoded_bytes())
+}
+
+fn opened(source: &FilePath) -> std::io::Result<Box<dyn std::io::Read + Send>> {
+    Ok(match source == FilePath::new("-") {
+        true => Box::new(std::io::stdin()),
+        false => Box::new(std::fs::File::open(source)?),
+    })
+}
+
+fn reader(source: &FilePath) -> Result<Box<dyn std::io::Read + Send>> {
+    Ok(opened(source).map_err(|error| Error::failed("open", source.display(), error))?)
+}

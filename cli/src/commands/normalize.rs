@@ -1,0 +1,58 @@
+use clap::Args;
+use ocikit::Location;
+use ocikit::image::files::{Owner, Time};
+use ocikit::image::{EarlierTimes, NormalizeOptions, Selection, normalize};
+
+use crate::change::{ChangeArguments, PlatformArguments};
+use crate::context::Context;
+use crate::failure::Result;
+use crate::layers::{CompressionArguments, CompressionName, epoch, owner, time};
+
+const EXAMPLES: &str = "\
+Examples:
+  ocikit normalize app.tar
+  ocikit normalize --time 1700000000 --owner 0:0 app.tar
+  ocikit normalize --time 2024-01-01T00:00:00Z --all-times -o same.tar app.tar
+  ocikit normalize --compression gzip ghcr.io/acme/app:1";
+
+/// Make the layers and times of an image reproducible
+///
+/// Times of files, history and creation that are later than SOURCE_DATE_EPOCH are set to it; without it, the creation time of each image is used. Entries are ordered by path, and layers are compressed in the same way everywhere. Two builds of the same files get the same digest.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Normalize {
+    /// Image to normalize
+    location: Location,
+    /// Latest time: seconds since 1970, or RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    time: Option<Time>,
+    /// Set earlier times too
+    #[arg(long)]
+    all_times: bool,
+    /// Owner of all files
+    #[arg(long, value_name = "UID[:GID]", value_parser = owner)]
+    owner: Option<Owner>,
+    #[command(flatten)]
+    compression: CompressionArguments,
+    #[command(flatten)]
+    platforms: PlatformArguments,
+    #[command(flatten)]
+    change: ChangeArguments,
+}
+
+impl Normalize {
+    pub(crate) async fn run(&self, context: &Context) -> Result {
+        let mut options = NormalizeOptions::default();
+        options.selection = Selection::of(self.platforms.platform.clone());
+        options.epoch = self.time.or_else(|| epoch(context));
+        options.earlier = if self.all_times { EarlierTimes::Replace } else { EarlierTimes::Keep };
+        options.owner = self.owner;
+        options.directory = Some(self.compression.directory());
+        if self.compression.compression.is_some() || self.compression.has_level() {
+            options.compression = Some(self.compression.encoder(CompressionName::Gzip)?);
+        }
+        let change = self.change.prepare(context, &self.location, &[])?;
+        let is_partial = !self.platforms.platform.is_empty();
+        change.run(is_partial, async |root| normalize(&root, &options).await).await
+    }
+}

@@ -1,0 +1,47 @@
+use ocikit_archive::Compression;
+use ocikit_spec::MediaType;
+
+use crate::error::Result;
+use crate::map_images::{Mapped, Selection, map_images};
+use crate::new_layer::NewLayer;
+use crate::recompress::check_compression;
+use crate::root::{Image, Root};
+
+/// Adds layers on top of the selected images, in this order. Existing layers stay where they are.
+///
+/// ```
+/// # #[cfg(feature = "testing")]
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// # use std::sync::Arc;
+/// # use ocikit_image::{Memory, Root, testing};
+/// # let memory = Arc::new(Memory::new());
+/// # let descriptor = testing::image(&memory, 1, &"linux/amd64".parse()?, &[1000]);
+/// # let root = Root::at(memory, descriptor).await?;
+/// use ocikit_archive::{Compression, layer::Path};
+/// use ocikit_image::{NewLayer, Selection, append_layers};
+///
+/// let layer = NewLayer::write(Compression::Gzip, |layer| layer.hide(&Path::confined(b"etc/motd"))).await?;
+/// let mapped = append_layers(&root, &Selection::all(), &[layer]).await?;
+/// assert_eq!(mapped.root.layers().count(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+///
+/// # Errors
+///
+/// As [`map_images`]; [`Error::Unsupported`](crate::Error::Unsupported) for zstd in Docker's format, which does not have
+/// it.
+pub async fn append_layers(root: &Root, selection: &Selection, layers: &[NewLayer]) -> Result<Mapped> {
+    map_images(root, selection, |image| append_to(image, layers)).await
+}
+
+async fn append_to(image: Image, layers: &[NewLayer]) -> Result<Image> {
+    let mut edit = image.edit();
+    for layer in layers {
+        if layer.descriptor().media_type == MediaType::OCI_LAYER_ZSTD {
+            check_compression(&image, Compression::Zstd)?;
+        }
+        edit.append_layer(layer.clone());
+    }
+    edit.finish().await
+}

@@ -1,0 +1,294 @@
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use ocikit_spec::{Descriptor, Digest, MediaType};
+
+use crate::edit::{over, replaced};
+use crate::error::{Error, Result};
+use crate::map_images::{Mapped, Selection, map_images};
+use crate::root::{Image, Index, Root};
+
+/// A family of media types.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// The OCI image specification.
+    #[default]
+    Oci,
+    /// Docker's image manifest version 2 schema 2, and its manifest list.
+    Docker,
+}
+
+/// The format to convert to.
+#[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
+pub struct ConvertOptions {
+    /// The format.
+    pub to: Format,
+    /// What happens to parts that the format cannot hold.
+    pub unsupported: UnsupportedParts,
+}
+
+/// What happens to attestation manifests, subjects and artifact types in a conversion to Docker's format, which has none of
+/// them. Annotations are always left out and reported.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UnsupportedParts {
+    /// The conversion fails.
+    #[default]
+    Refuse,
+    /// They are left out and reported.
+    Drop,
+}
+
+/// The result of [`convert`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Converted {
+    /// The converted root.
+    pub mapped: Mapped,
+    /// What the new format cannot hold.
+    pub dropped: Vec<Dropped>,
+}
+
+/// A part that a format cannot hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Dropped {
+    /// Annotations of a manifest, of its descriptors, or of an index.
+    Annotations {
+        /// The document before the conversion.
+        document: Digest,
+        /// Their keys.
+        keys: Vec<String>,
+    },
+    /// The subject of a manifest or index.
+    Subject {
+        /// The document before the conversion.
+        document: Digest,
+    },
+    /// The artifact type of a manifest or index.
+    ArtifactType {
+        /// The document before the conversion.
+        document: Digest,
+    },
+    /// An attestation manifest of an index.
+    Attestation {
+        /// The manifest.
+        manifest: Digest,
+    },
+}
+
+impl From<Converted> for Mapped {
+    fn from(converted: Converted) -> Mapped {
+        converted.mapped
+    }
+}
+
+/// Converts an image, or an index with its images, to another format. Configs and layers are the same blobs; a conversion
+/// to the other format and back gives the same configs and layers.
+///
+/// ```
+/// # #[cfg(feature = "testing")]
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// # use std::sync::Arc;
+/// # use ocikit_image::{Memory, Root, testing};
+/// # let memory = Arc::new(Memory::new());
+/// # let descriptor = testing::image(&memory, 1, &"linux/amd64".parse()?, &[1000]);
+/// # let root = Root::at(memory, descriptor).await?;
+/// use ocikit_image::{ConvertOptions, Format, convert};
+///
+/// let mut options = ConvertOptions::default();
+/// options.to = Format::Docker;
+/// let converted = convert(&root, &options).await?;
+/// assert!(converted.mapped.root.descriptor().media_type.is_docker());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+///
+/// # Errors
+///
+/// As [`map_images`]. [`Error::Unsupported`] for what Docker's format does not have: zstd layers, nested indexes, artifacts
+/// in an index, and the parts of [`UnsupportedParts`].
+pub async fn convert(root: &Root, options: &ConvertOptions) -> Result<Converted> {
+    let dropped = Mutex::new(Vec::new());
+    let note = |part: Dropped| {
+        if let Ok(mut dropped) = dropped.lock() {
+            dropped.push(part);
+        }
+    };
+    let mut mapped = map_images(root, &Selection::all(), |image| convert_image(image, options, &note)).await?;
+    if let (Root::Index(before), Root::Index(after)) = (root, &mapped.root) {
+        let index = convert_index(before, after, options, &note)?;
+        mapped.replaced.remove(&before.digest());
+        if index.digest() != before.digest() {
+            mapped.replaced.insert(before.digest(), index.digest());
+        }
+        if options.to == Format::Docker {
+            mapped.attestations.clear();
+        }
+        mapped.root = Root::Index(index);
+    }
+    let mut dropped = dropped.into_inner().unwrap_or_default();
+    // Images are converted in parallel.
+    dropped.sort_by_key(|part| (part.document(), format!("{part:?}")));
+    dropped.dedup();
+    Ok(Converted { mapped, dropped })
+}
+
+impl Dropped {
+    /// Returns the document that had it.
+    pub fn document(&self) -> Digest {
+        match self {
+            Dropped::Annotations { document, .. }
+            | Dropped::Subject { document }
+            | Dropped::ArtifactType { document }
+            | Dropped::Attestation { manifest: document } => *document,
+        }
+    }
+}
+
+impl Format {
+    /// Returns a media type of the family.
+    fn manifest(self) -> MediaType {
+        match self {
+            Format::Oci => MediaType::OCI_MANIFEST,
+            Format::Docker => MediaType::DOCKER_MANIFEST,
+        }
+    }
+}
+
+/// Returns the error for a part that Docker's format does not have, unless it is dropped.
+fn refuse(place: &impl std::fmt::Display, digest: Digest, part: &str, options: &ConvertOptions) -> Result<()> {
+    match options.unsupported {
+        UnsupportedParts::Drop => Ok(()),
+        UnsupportedParts::Refuse => {
+            let what = format!("{digest} has {part}, which Docker's format cannot hold");
+            Err(Error::Unsupported { place: place.to_string(), what })
+        }
+    }
+}
+
+async fn convert_image(image: Image, options: &ConvertOptions, note: &(impl Fn(Dropped) + Sync)) -> Result<Image> {
+    let family = options.to.manifest();
+    let manifest = image.manifest().clone();
+    let media_type = manifest.media_type().in_family_of(&family);
+    let mut edit = manifest.edit();
+    edit.set_media_type(&media_type);
+    if let Some(config) = manifest.config() {
+        edit.set_config_media_type(&config.media_type.in_family_of(&family));
+    }
+    for (position, layer) in manifest.layers().iter().enumerate() {
+        edit.set_layer_media_type(position, &layer.media_type.in_family_of(&family));
+    }
+    if options.to == Format::Docker {
+        let (document, place) = (image.digest(), image.source());
+        let zstd = manifest.layers().iter().any(|layer| layer.media_type.as_str().ends_with("zstd"));
+        if zstd {
+            let what = format!("{document} has zstd layers, which Docker's format cannot hold");
+            return Err(Error::Unsupported { place: place.to_string(), what });
+        }
+        if manifest.subject().is_some() {
+            refuse(place, document, "a subject", options)?;
+            edit.remove_subject();
+            note(Dropped::Subject { document });
+        }
+        if manifest.artifact_type().is_some() {
+            refuse(place, document, "an artifact type", options)?;
+            edit.set_artifact_type(None);
+            note(Dropped::ArtifactType { document });
+        }
+        let mut keys: Vec<_> = manifest.annotations().iter().map(|(key, _)| key.to_owned()).collect();
+        for key in &keys {
+            edit.remove_annotation(key);
+        }
+        let plain = |descriptor: &Descriptor| Descriptor {
+            annotations: Default::default(),
+            media_type: descriptor.media_type.in_family_of(&family),
+            ..descriptor.clone()
+        };
+        for (position, layer) in manifest.layers().iter().enumerate().filter(|(_, layer)| !layer.annotations.is_empty())
+        {
+            keys.extend(layer.annotations.iter().map(|(key, _)| key.to_owned()));
+            edit.replace_layer(position, &plain(layer));
+        }
+        if let Some(config) = manifest.config().filter(|config| !config.annotations.is_empty()) {
+            keys.extend(config.annotations.iter().map(|(key, _)| key.to_owned()));
+            edit.set_config(&plain(config));
+        }
+        note_annotations(document, keys, note);
+    }
+    let unusable = |source| Error::document(&image.digest(), image.source(), source);
+    let manifest = edit.finish().map_err(unusable)?;
+    let Some(descriptor) = replaced(&image.descriptor, manifest.bytes()) else { return Ok(image) };
+    let documents = [(descriptor.digest, manifest.bytes().clone())];
+    let source = Arc::new(over(&image.source, documents, &HashMap::new()));
+    Ok(Image { descriptor: Descriptor { media_type, ..descriptor }, manifest, source })
+}
+
+fn convert_index(
+    before: &Index,
+    after: &Index,
+    options: &ConvertOptions,
+    note: &(impl Fn(Dropped) + Sync),
+) -> Result<Index> {
+    let family = options.to.manifest();
+    let media_type = after.document().media_type().in_family_of(&family);
+    let (document, place) = (before.digest(), before.source());
+    let mut edit = after.document().edit();
+    edit.set_media_type(&media_type);
+    let mut keys = Vec::new();
+    if options.to == Format::Docker {
+        if after.document().subject().is_some() {
+            refuse(place, document, "a subject", options)?;
+            edit.remove_subject();
+            note(Dropped::Subject { document });
+        }
+        if after.document().artifact_type().is_some() {
+            refuse(place, document, "an artifact type", options)?;
+            edit.set_artifact_type(None);
+            note(Dropped::ArtifactType { document });
+        }
+        keys.extend(after.document().annotations().iter().map(|(key, _)| key.to_owned()));
+        for key in &keys {
+            edit.remove_annotation(key);
+        }
+    }
+    let mut attestations = Vec::new();
+    for (position, entry) in after.manifests().iter().enumerate() {
+        if options.to == Format::Docker && entry.is_attestation() {
+            refuse(place, document, "attestation manifests", options)?;
+            note(Dropped::Attestation { manifest: before.manifests().get(position).unwrap_or(entry).digest });
+            attestations.push(position);
+            continue;
+        }
+        if options.to == Format::Docker && !entry.media_type.is_manifest() {
+            let what = format!("{document} lists {}, which Docker's format cannot hold", entry.media_type);
+            return Err(Error::Unsupported { place: place.to_string(), what });
+        }
+        edit.set_entry_media_type(position, &entry.media_type.in_family_of(&family));
+        if options.to == Format::Docker {
+            for (key, _) in entry.annotations.iter() {
+                edit.remove_entry_annotation(position, key);
+                keys.push(key.to_owned());
+            }
+        }
+    }
+    for position in attestations.into_iter().rev() {
+        edit.remove(position);
+    }
+    note_annotations(document, keys, note);
+    let index = edit.finish().map_err(|source| Error::document(&document, place, source))?;
+    let Some(descriptor) = replaced(&after.descriptor, index.bytes()) else { return Ok(after.clone()) };
+    let documents = [(descriptor.digest, index.bytes().clone())];
+    let source = Arc::new(over(&after.source, documents, &HashMap::new()));
+    Ok(Index { descriptor: Descriptor { media_type, ..descriptor }, document: index, source })
+}
+
+fn note_annotations(document: Digest, mut keys: Vec<String>, note: &impl Fn(Dropped)) {
+    keys.sort();
+    keys.dedup();
+    if !keys.is_empty() {
+        note(Dropped::Annotations { document, keys });
+    }
+}

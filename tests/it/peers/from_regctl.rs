@@ -1,0 +1,265 @@
+//! The rows of `docs/from-regctl.md`: each command of regctl beside the one of ocikit, with the same result.
+
+use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+
+use ocikit_tests::{Bench, Daemon, Peers, Registry, testdata};
+use serde_json::Value;
+
+use super::pages;
+use crate::bench;
+
+/// Both programs, and a registry with an index under `app:1`.
+struct Rows {
+    peers: Peers,
+    bench: Bench,
+    registry: Daemon,
+}
+
+impl Rows {
+    fn new() -> Option<Rows> {
+        let peers = Peers::find(&["regctl", "olareg"])?;
+        let (bench, registry) = (bench(), peers.olareg());
+        let rows = Rows { peers, bench, registry };
+        rows.regctl(&format!("registry set --tls disabled {}", rows.host()));
+        let image = testdata("buildkit-multi/image.tar").display().to_string();
+        rows.bench.ok(&["copy", "-q", &image, &rows.at("app:1")]);
+        for path in [rows.bench.path("a.txt"), rows.peers.path("a.txt")] {
+            fs::write(path, "a").unwrap();
+        }
+        Some(rows)
+    }
+
+    fn host(&self) -> String {
+        self.registry.address.replace("127.0.0.1", "localhost")
+    }
+
+    fn at(&self, name: &str) -> String {
+        format!("{}/{name}", self.host())
+    }
+
+    fn regctl(&self, line: &str) -> String {
+        self.peers.ok(&format!("regctl {line}"))
+    }
+
+    /// Runs a command that reads standard input.
+    fn regctl_with_input(&self, line: &str, input: &[u8]) -> String {
+        let mut command = self.peers.command("regctl");
+        let child = command.args(line.split_whitespace()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut child = child.unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{line}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    fn ours(&self, words: &[&str]) -> String {
+        self.bench.ok(words)
+    }
+
+    fn digest(&self, name: &str) -> String {
+        self.ours(&["digest", &self.at(name)])
+    }
+
+    fn layer(&self) -> String {
+        let manifest = self.ours(&["manifest", "get", "--platform", "linux/amd64", &self.at("app:1")]);
+        json(&manifest)["layers"][0]["digest"].as_str().unwrap().to_owned()
+    }
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+fn sorted(text: &str) -> Vec<String> {
+    let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn the_page_has_every_subcommand() {
+    let Some(peers) = Peers::find(&["regctl"]) else { return };
+    pages::has_every_subcommand(&peers, "regctl", "from-regctl.md");
+}
+
+#[test]
+fn artifacts() {
+    let Some(rows) = Rows::new() else { return };
+    let flags = "--artifact-type a/b --file a.txt --file-media-type text/plain --file-title --strip-dirs";
+    rows.regctl(&format!("artifact put {flags} {}", rows.at("files:regctl")));
+    rows.ours(&["artifact", "push", &rows.at("files:ours"), "a.txt:text/plain", "--artifact-type", "a/b"]);
+    let layers = |name: &str| json(&rows.ours(&["manifest", "get", &rows.at(name)]))["layers"].clone();
+    assert_eq!(layers("files:ours"), layers("files:regctl"));
+    assert_eq!(rows.regctl(&format!("artifact get {}", rows.at("files:ours"))), "a");
+    rows.ours(&["artifact", "pull", &rows.at("files:regctl"), "-o", "out"]);
+    assert_eq!(fs::read_to_string(rows.bench.path("out/a.txt")).unwrap(), "a");
+    let subject = rows.at("app:1");
+    rows.regctl(&format!("artifact put {flags} --subject {subject}"));
+    rows.ours(&["attach", &subject, "a.txt:text/plain", "--artifact-type", "a/c"]);
+    let listed = rows.regctl(&format!("artifact list {subject}"));
+    let ours = json(&rows.ours(&["referrers", "--json", &subject]));
+    let ours: Vec<_> =
+        ours["referrers"].as_array().unwrap().iter().map(|it| it["digest"].as_str().unwrap().to_owned()).collect();
+    assert!(ours.len() == 2 && ours.iter().all(|digest| listed.contains(digest)), "{ours:?} {listed}");
+    let (theirs, tree) = (rows.regctl(&format!("artifact tree {subject}")), rows.ours(&["tree", &subject]));
+    assert!(ours.iter().all(|digest| theirs.contains(digest) && tree.contains(digest)), "{theirs}\n{tree}");
+}
+
+#[test]
+fn blobs() {
+    let Some(rows) = Rows::new() else { return };
+    let (repository, layer) = (rows.at("app"), rows.layer());
+    let blob = format!("{repository}@{layer}");
+    rows.ours(&["blob", "get", &blob, "-o", "ours"]);
+    let bytes = fs::read(rows.bench.path("ours")).unwrap();
+    let output = rows.peers.command("regctl").args(["blob", "get", &repository, &layer]).output().unwrap();
+    assert_eq!(output.stdout, bytes);
+    let head = rows.regctl(&format!("blob head {repository} {layer}"));
+    let size = json(&rows.ours(&["blob", "head", "--json", &blob]))["size"].to_string();
+    assert!(head.contains(&format!("Content-Length: {size}")), "{head}");
+    assert_eq!(
+        rows.regctl_with_input(&format!("blob put {repository}"), b"a"),
+        rows.ours(&["blob", "put", "a.txt", &repository])
+    );
+    let pushed = format!("{repository}@{}", rows.ours(&["blob", "put", "a.txt", &repository]));
+    rows.ours(&["blob", "delete", &pushed]);
+    let digest = pushed.split_once('@').unwrap().1;
+    assert_ne!(rows.peers.run(&format!("regctl blob head {repository} {digest}")).code, 0);
+    rows.ours(&["blob", "put", "a.txt", &repository]);
+    rows.regctl(&format!("blob delete {repository} {digest}"));
+    assert_eq!(rows.bench.ocikit(&["blob", "head", &pushed]).code, 3);
+    // One pipe copies a blob between any two places.
+    rows.regctl(&format!("blob copy {repository} {} {layer}", rows.at("regctl")));
+    rows.bench.ocikit_with_input(&["blob", "put", "-", &rows.at("ours")], &bytes).ok();
+    for name in ["regctl", "ours"] {
+        rows.ours(&["blob", "head", &rows.at(&format!("{name}@{layer}"))]);
+    }
+}
+
+#[test]
+fn files_and_differences() {
+    let Some(rows) = Rows::new() else { return };
+    let image = rows.at("app:1");
+    let listed = rows.ours(&["ls", "--platform", "linux/amd64", &image]);
+    let file = listed.lines().find(|name| name.starts_with("/etc/") && !name.ends_with('/')).unwrap();
+    let ours = rows.ours(&["cat", "--platform", "linux/amd64", &image, file]);
+    assert_eq!(rows.regctl(&format!("image get-file --platform linux/amd64 {image} {file}")), ours);
+    rows.ours(&["annotate", "-q", "-o", &rows.at("app:2"), &image, "k=v"]);
+    let (two, platform) = (rows.at("app:2"), "linux/amd64");
+    let theirs = rows.regctl(&format!("manifest diff {image} {two}"));
+    let ours = rows.bench.ocikit(&["diff", &image, &two]);
+    assert!(theirs.contains("\"k\": \"v\"") && ours.stdout.contains('k'), "{theirs}\n{ours}");
+    assert_eq!(
+        rows.regctl(&format!("image get-file --platform {platform} {two} {file}")),
+        rows.ours(&["cat", "--platform", platform, &two, file])
+    );
+}
+
+#[test]
+fn images() {
+    let Some(rows) = Rows::new() else { return };
+    let image = rows.at("app:1");
+    rows.regctl(&format!("image copy {image} {}", rows.at("regctl:1")));
+    rows.ours(&["copy", "-q", &image, &rows.at("ours:1")]);
+    assert_eq!(rows.digest("ours:1"), rows.digest("regctl:1"));
+    assert_eq!(rows.regctl(&format!("image digest {image}")), rows.digest("app:1"));
+    let arm = rows.ours(&["digest", "--platform", "linux/arm64", &image]);
+    assert_eq!(rows.regctl(&format!("image digest --platform linux/arm64 {image}")), arm);
+    rows.regctl(&format!("image export {image} image.tar"));
+    rows.ours(&["pull", "-q", &image, "-o", "image.tar"]);
+    let theirs = rows.peers.path("image.tar").display().to_string();
+    assert_eq!(rows.ours(&["digest", &theirs]), rows.ours(&["digest", "image.tar"]));
+    let ours = rows.bench.path("image.tar").display().to_string();
+    rows.regctl(&format!("image import {} {ours}", rows.at("regctl:2")));
+    rows.ours(&["push", "-q", &theirs, &rows.at("ours:2")]);
+    assert_eq!((rows.digest("regctl:2"), rows.digest("ours:2")), (rows.digest("app:1"), rows.digest("app:1")));
+    let theirs = json(&rows.regctl(&format!("image inspect --platform linux/arm64 {image}")));
+    let config = json(&rows.ours(&["config", "--platform", "linux/arm64", &image]));
+    assert_eq!((&theirs["architecture"], &theirs["rootfs"]), (&config["architecture"], &config["rootfs"]));
+    assert_eq!(
+        rows.regctl(&format!("image manifest --format raw-body {image}")),
+        rows.ours(&["manifest", "get", &image])
+    );
+    let digest = rows.digest("app:1");
+    rows.regctl(&format!("image delete {}", rows.at(&format!("regctl@{digest}"))));
+    rows.ours(&["delete", &rows.at(&format!("ours@{digest}"))]);
+    for name in ["regctl:1", "ours:1"] {
+        assert_eq!(rows.bench.ocikit(&["digest", &rows.at(name)]).code, 3, "{name}");
+    }
+    rows.regctl(&format!("image mod {image} --create {} --annotation [*]k=v", rows.at("app:regctl")));
+    rows.ours(&["annotate", "-q", "-o", &rows.at("app:ours"), &image, "k=v"]);
+    let annotated = |name: &str| {
+        let manifest = rows.ours(&["manifest", "get", "--platform", "linux/arm64", &rows.at(name)]);
+        json(&manifest)["annotations"].clone()
+    };
+    assert_eq!(annotated("app:ours"), annotated("app:regctl"));
+}
+
+#[test]
+fn indexes() {
+    let Some(rows) = Rows::new() else { return };
+    let image = rows.at("app:1");
+    let (ours, theirs) = (rows.at("app:ours"), rows.at("app:regctl"));
+    let same = |what: &str| assert_eq!(rows.digest("app:ours"), rows.digest("app:regctl"), "{what}");
+    rows.regctl(&format!("index create {theirs} --ref {image} --platform linux/amd64"));
+    rows.ours(&["index", "create", &ours, &image, "--platform", "linux/amd64"]);
+    same("create");
+    rows.regctl(&format!("index add {theirs} --ref {image} --platform linux/arm64 --desc-annotation k=v"));
+    rows.ours(&["index", "add", "-q", &ours, &image, "--platform", "linux/arm64", "--entry-annotation", "k=v"]);
+    same("add");
+    rows.regctl(&format!("index delete {theirs} --platform linux/amd64"));
+    rows.ours(&["index", "remove", "-q", &ours, "--platform", "linux/amd64"]);
+    same("delete");
+    rows.regctl(&format!("index create {theirs}"));
+    rows.ours(&["index", "create", &ours]);
+    same("an empty index");
+}
+
+#[test]
+fn manifests_repositories_and_tags() {
+    let Some(rows) = Rows::new() else { return };
+    let image = rows.at("app:1");
+    let text = rows.ours(&["manifest", "get", &image]);
+    assert_eq!(rows.regctl(&format!("manifest get --format raw-body {image}")), text);
+    assert_eq!(rows.regctl(&format!("manifest head {image}")), rows.digest("app:1"));
+    let raw = fs::File::create(rows.bench.path("m.json")).and_then(|mut file| file.write_all(text.as_bytes()));
+    raw.unwrap();
+    rows.regctl_with_input(&format!("manifest put {}", rows.at("app:regctl")), text.as_bytes());
+    rows.ours(&["manifest", "put", "m.json", &rows.at("app:ours")]);
+    assert_eq!(rows.digest("app:ours"), rows.digest("app:regctl"));
+    rows.regctl(&format!("repo copy {} {}", rows.at("app"), rows.at("regctl")));
+    rows.ours(&["copy", "-q", "--all-tags", &rows.at("app"), &rows.at("ours")]);
+    let tags = |name: &str| sorted(&rows.ours(&["tags", &rows.at(name)]));
+    assert_eq!(tags("ours"), tags("regctl"));
+    assert_eq!(sorted(&rows.regctl(&format!("tag ls {}", rows.at("app")))), tags("app"));
+    assert_eq!(sorted(&rows.regctl(&format!("repo ls {}", rows.host()))), sorted(&rows.ours(&["repos", &rows.host()])));
+    rows.regctl(&format!("tag delete {}", rows.at("app:regctl")));
+    rows.ours(&["delete", &rows.at("app:ours")]);
+    assert_eq!(tags("app"), ["1"]);
+    let digest = rows.digest("app:1");
+    rows.regctl(&format!("manifest delete {}", rows.at(&format!("regctl@{digest}"))));
+    rows.ours(&["delete", &rows.at(&format!("ours@{digest}"))]);
+    assert_eq!(rows.bench.ocikit(&["digest", &rows.at("ours:1")]).code, 3);
+}
+
+#[test]
+fn registries() {
+    let Some(peers) = Peers::find(&["regctl"]) else { return };
+    let (bench, registry) = (bench(), Registry::for_user("user", "secret"));
+    let host = registry.name().replace("127.0.0.1", "localhost");
+    peers.ok(&format!("regctl registry set --tls disabled {host}"));
+    assert_ne!(peers.run(&format!("regctl repo ls {host}")).code, 0);
+    assert_eq!(bench.ocikit(&["repos", &host]).code, 4);
+    peers.ok(&format!("regctl registry login -u user -p secret {host}"));
+    bench.ocikit_with_input(&["login", "-u", "user", "--password-stdin", &host], b"secret").ok();
+    peers.ok(&format!("regctl repo ls {host}"));
+    bench.ok(&["repos", &host]);
+    assert_eq!(peers.ok(&format!("regctl registry whoami {host}")), "user");
+    peers.ok("regctl registry config");
+    peers.ok(&format!("regctl registry logout {host}"));
+    bench.ok(&["logout", &host]);
+    assert_ne!(peers.run(&format!("regctl repo ls {host}")).code, 0);
+    assert_eq!(bench.ocikit(&["repos", &host]).code, 4);
+}
