@@ -295,11 +295,13 @@ impl Context {
         self.client_of(locations.iter().filter_map(|location| registry_of(location)))
     }
 
-    /// Returns a session with separate credentials for some locations, as `copy --src-creds` needs it.
+    /// Returns a session with separate credentials for some locations, as `copy --src-creds` needs it. `origin` says
+    /// where they come from.
     pub(crate) fn session_as(
         &self,
         locations: &[&Location],
         credentials: &[(&Location, Credential)],
+        origin: &str,
         options: SessionOptions,
     ) -> Result<Session> {
         let registries: BTreeSet<_> = locations.iter().filter_map(|location| registry_of(location)).collect();
@@ -313,9 +315,8 @@ impl Context {
             }
         }
         let mut client = self.options_of(&registries)?;
-        let fixed = |(registry, credential): (&Registry, &Credential)| {
-            keychain_of("--src-creds or --dest-creds", registry, credential.clone())
-        };
+        let fixed =
+            |(registry, credential): (&Registry, &Credential)| keychain_of(origin, registry, credential.clone());
         let own = own.into_iter().map(fixed).chain([client.keychain.clone()]);
         client.keychain = Arc::new(Keychains(own.collect()));
         Ok(self.session_of(Client::new(client), options))

@@ -14,6 +14,8 @@ use crate::quote::quoted;
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) code: Code,
+    /// The exit code of a contract that the command follows instead of its own.
+    pub(crate) exit: Option<u8>,
     /// The message with its causes, on one line; empty if nothing is to be printed.
     pub(crate) message: String,
     /// Lines below the message: the end of a log.
@@ -65,7 +67,14 @@ pub(crate) type Result<T = (), E = Failure> = std::result::Result<T, E>;
 
 impl Failure {
     pub(crate) fn new(code: Code, message: impl Display) -> Failure {
-        Failure { code, message: message.to_string(), details: Vec::new(), failed: Vec::new(), hints: Vec::new() }
+        Failure {
+            code,
+            exit: None,
+            message: message.to_string(),
+            details: Vec::new(),
+            failed: Vec::new(),
+            hints: Vec::new(),
+        }
     }
 
     pub(crate) fn usage(message: impl Display) -> Failure {
@@ -123,6 +132,11 @@ impl Failure {
             }
         }
         self
+    }
+
+    /// Returns the exit code of the program.
+    pub(crate) fn exit_code(&self) -> u8 {
+        self.exit.unwrap_or(self.code as u8)
     }
 
     /// Removes the message, so that only the exit code reports the failure.
@@ -300,6 +314,39 @@ fn choose(place: &str, choice: &str) -> String {
 impl From<ocikit::spec::Error> for Failure {
     fn from(error: ocikit::spec::Error) -> Failure {
         Failure::usage(error)
+    }
+}
+
+impl From<ocikit_publish::PublishError> for Failure {
+    fn from(error: ocikit_publish::PublishError) -> Failure {
+        use ocikit_publish::PublishError;
+        let message = with_causes(&error);
+        match error {
+            PublishError::Store { failures, .. } => {
+                let mut failures: Vec<_> =
+                    failures.into_iter().map(|(repository, error)| (repository, Failure::from(error))).collect();
+                if let [(_, only)] = &mut failures[..] {
+                    only.message = format!("{}; no tag was changed", only.message);
+                    return failures.remove(0).1;
+                }
+                let hints = failures.iter_mut().find(|(_, failure)| !failure.hints.is_empty());
+                let hints = hints.map(|(_, failure)| std::mem::take(&mut failure.hints)).unwrap_or_default();
+                let code = failures.first().map_or(Code::Other, |(_, failure)| failure.code);
+                let failed = failures.into_iter().map(|(repository, Failure { code, message, .. })| FailedItem {
+                    name: repository.to_string(),
+                    code,
+                    message,
+                });
+                Failure { hints, failed: failed.collect(), ..Failure::new(code, message) }
+            }
+            PublishError::Sign { source, .. } => Failure { message, ..(*source).into() },
+            PublishError::AllOlder { .. } => {
+                Failure::new(Code::Other, message).hint("add --allow-moving-back to move tags back")
+            }
+            PublishError::NoSigner => Failure::usage(message)
+                .hint("add --key, add a signer to `sign-config`, or accept it with --allow-unsigned"),
+            _ => Failure::new(Code::Other, message),
+        }
     }
 }
 

@@ -122,7 +122,7 @@ pub(crate) struct SignerArguments {
 }
 
 impl SignerArguments {
-    /// Returns whether a key is given.
+    /// Returns whether `--key` is given.
     pub(crate) fn is_given(&self) -> bool {
         self.key.is_some()
     }

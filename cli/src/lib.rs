@@ -77,7 +77,7 @@ pub fn main() -> ExitCode {
             let arguments = || std::env::args_os().skip(1).filter_map(|argument| argument.into_string().ok());
             let failure = failure.with_file_hint(arguments()).with_typed_names(arguments());
             output::print_failure(&failure, failure.hint_for(&parser(), &command), json);
-            ExitCode::from(failure.code as u8)
+            ExitCode::from(failure.exit_code())
         }
     }
 }

@@ -183,7 +183,7 @@ fn failure_object(failure: &Failure, hint: Option<&str>) -> serde_json::Value {
         "kind": failure.code.kind(),
         "message": failure.message,
         "hint": hint,
-        "exitCode": failure.code as u8,
+        "exitCode": failure.exit_code(),
     });
     if !failure.failed.is_empty() {
         let failed = failure.failed.iter().map(|FailedItem { name, code, message }| {

@@ -195,7 +195,7 @@ pub fn policies(bytes: &[u8]) {
     use std::sync::{Arc, LazyLock};
 
     use ocikit_image::{Memory, Root};
-    use ocikit_sign::signify::{self, Job};
+    use ocikit_publish::signify::{self, Job};
     use ocikit_sign::{
         ExternalSignature, KeyKind, Policy, PolicyOptions, PolicySigner, PrivateKey, PromoteOptions, SignerFiles,
     };

@@ -8,7 +8,7 @@ use ocikit_tests::testdata;
 use serde_json::Value;
 
 /// Name, level and allowed dependencies of each crate. A crate depends on crates of lower levels only.
-const MAY_USE: [(&str, u8, &[&str]); 13] = [
+const MAY_USE: [(&str, u8, &[&str]); 14] = [
     ("ocikit-spec", 0, &[]),
     ("ocikit-archive", 1, &["ocikit-spec"]),
     ("ocikit-http", 1, &["ocikit-spec"]),
@@ -19,9 +19,10 @@ const MAY_USE: [(&str, u8, &[&str]); 13] = [
     ("ocikit-sign", 3, &["ocikit-spec", "ocikit-http", "ocikit-image"]),
     ("ocikit", 4, &["ocikit-spec", "ocikit-image", "ocikit-layout", "ocikit-registry", "ocikit-sign"]),
     ("ocikit-build", 4, &["ocikit-spec", "ocikit-image", "ocikit-layout"]),
-    ("ocikit-cli", 6, &["*"]),
-    ("ocikit-tests", 7, &["*"]),
-    ("ocikit-benches", 7, &["*"]),
+    ("ocikit-publish", 6, &["ocikit-spec", "ocikit-http", "ocikit-image", "ocikit-sign", "ocikit"]),
+    ("ocikit-cli", 7, &["*"]),
+    ("ocikit-tests", 8, &["*"]),
+    ("ocikit-benches", 8, &["*"]),
 ];
 
 /// Runs the cargo that builds these tests and returns what it prints.

@@ -46,6 +46,8 @@ macro_rules! checked {
 
 checked! {
     "ocikit-image" {
+        stage_to_each = image::stage_to_each(&any(), &any::<[image::Target; 1]>(), &any());
+        publish = any::<image::Staged>().publish();
         bytes = any::<image::Body>().bytes();
         save = any::<image::Body>().save(any::<PathBuf>());
         open = image::BlobFile::open(any::<PathBuf>());
@@ -175,7 +177,6 @@ checked! {
         shutdown = any::<ocikit_server::Running>().shutdown();
     }
     "ocikit-sign" {
-        send = ocikit_sign::signify::send(&any(), &any::<[ocikit_sign::signify::Target; 1]>(), &any());
         check = any::<ocikit_sign::Policy>().check(&any(), &any());
         check_referrers = any::<ocikit_sign::Policy>().check_referrers(&any(), &any());
         promote = ocikit_sign::promote(&any(), &*any::<Box<dyn ocikit_sign::Signer>>(), &any());
@@ -191,7 +192,14 @@ checked! {
         attach = ocikit_sign::attach(&any::<[ocikit_sign::Signature; 1]>(), &any(), &any());
         get = any::<ocikit_sign::Http>().get("url", &[("name", "value")], 1);
         post = any::<ocikit_sign::Http>().post("url", "type", &[("name", "value")], any(), 1);
+        post_until = any::<ocikit_sign::Http>().post_until("url", "type", any(), 1, |_, _| any());
         open = ocikit_sign::KmsSigner::open("reference");
+    }
+    "ocikit-publish" {
+        renew = ocikit_publish::signify::renew(&any::<[u8; 1]>(), &any(), &any(), any());
+        publish = ocikit_publish::publish(&any(), &any(), &any(), any::<Option<&ocikit_publish::ImageSigner>>());
+        dry_run = ocikit_publish::dry_run(&any(), &any(), &any());
+        send = ocikit_publish::signify::send(&any(), &any::<[ocikit_publish::signify::Target; 1]>(), &any());
     }
     "ocikit-build" {
         start = ocikit_build::Daemon::start(&any());

@@ -91,7 +91,7 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn a_request_has_one_collection_per_image() {
+fn kym_8_and_9_request_has_one_collection_per_image() {
     let place = Place::new(&[202]);
     let registry = place.registry.name();
     let mut expected = Vec::new();
@@ -131,7 +131,7 @@ fn a_request_has_one_collection_per_image() {
 }
 
 #[test]
-fn only_status_202_is_success() {
+fn kym_10_only_status_202_is_success() {
     for (statuses, code, asked) in [
         (&[500][..], 6, 5),
         (&[200], 6, 5),
@@ -180,7 +180,7 @@ fn client_certificates_of_other_authorities_are_refused() {
 }
 
 #[test]
-fn an_image_that_no_service_signs_is_an_error() {
+fn kym_11_and_12_unsigned_and_moved_images_are_errors() {
     let place = Place::new(&[202]);
     let reference = place.reference("index");
     assert_snapshot!(place.signify(&[&reference]), @r"
@@ -241,4 +241,111 @@ fn ci_environment_variables_select_the_services() {
     place.write_config("'*': [one, two]");
     let outcome = place.signify(&[&JOB[..], &[&place.reference("index")]].concat());
     assert_eq!((outcome.code, outcome.stdout.as_str()), (7, "one failed\ntwo accepted 202\n"), "{outcome}");
+}
+
+#[test]
+fn kym_11_unsigned_is_explicit() {
+    let place = Place::new(&[202]);
+    let reference = place.reference("index");
+    let outcome = place.signify(&["--repo", "acme/app", "--allow-unsigned", &reference]);
+    assert_snapshot!(outcome, @r"
+    exit 0
+    --- stderr
+    warning: no signer signs for acme/app outside CI; not asked: one; nothing is signed
+    ");
+    assert_eq!(place.service.requests().len(), 0);
+}
+
+/// The old certificate gets a token, and the token a certificate for a new key. The old secret stays until that is there.
+#[test]
+fn certificates_are_renewed_or_the_secret_stays() {
+    let (authority, bench) = (CertificateAuthority::new(), bench());
+    let token = answer("200 OK", br#"{"access_token": "canary-token"}"#);
+    let chain = answer("200 OK", br#"{"certificateChain": {"value": "canary-chain"}}"#);
+    let service = StubServer::start(vec![token, chain]);
+    let secure = TlsProxy::start(service.address, &authority, true);
+    fs::write(bench.path("ca.pem"), authority.pem()).unwrap();
+    let identity = authority.client();
+    let encode = |pem: &str| base64(pem.as_bytes());
+    let secret = json!({"certData": encode(&identity.certificate), "privateKeyData": encode(&identity.key),
+        "clientID": "the client", "tokenURL": format!("https://{}/token", secure.name()),
+        "certServiceURL": format!("https://{}/certificates", secure.name()), "password": "canary-password"});
+    fs::write(bench.path("secret.json"), secret.to_string()).unwrap();
+    let outcome = bench.ocikit(&["signify", "renew", "secret.json", "--ca-file", "ca.pem", "--days", "3"]);
+    assert_snapshot!(outcome, @r"
+    exit 1
+    --- stderr
+    error: secret.json: cannot renew the client certificate: the certificate chain is not PKCS #7 in PEM
+    ");
+    assert_eq!(fs::read_to_string(bench.path("secret.json")).unwrap(), secret.to_string());
+    let requests = service.requests();
+    let [(token_head, form), (chain_head, body)] = &requests[..] else { panic!("{requests:?}") };
+    assert!(token_head.starts_with("POST /token HTTP/1.1\r\n"), "{token_head}");
+    assert_eq!(form, "grant_type=client_credentials&client_id=the+client");
+    assert!(chain_head.to_lowercase().contains("\r\nauthorization: bearer canary-token\r\n"), "{chain_head}");
+    let body: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(
+        (&body["validity"], &body["policy"]),
+        (&json!({"value": 3, "type": "DAYS"}), &"sap-cloud-platform-clients".into())
+    );
+    assert!(body["csr"]["value"].as_str().unwrap().starts_with("-----BEGIN CERTIFICATE REQUEST-----\n"), "{body}");
+    let plain = secret.to_string().replace("https://", "http://");
+    fs::write(bench.path("secret.json"), plain).unwrap();
+    let outcome = bench.ocikit(&["signify", "renew", "secret.json", "--ca-file", "ca.pem"]);
+    assert!(outcome.code != 0, "{outcome}");
+}
+
+/// The published digest is recorded for every tag, and secrets are in none of the files and outputs.
+#[test]
+fn kym_8_15_and_19_publications_are_recorded() {
+    let mut place = Place::new(&[202]);
+    for (name, value) in [
+        ("CI", "true"),
+        ("BUILD_BUILDID", "7"),
+        ("JOB_TYPE", "postsubmit"),
+        ("REPO_OWNER", "acme"),
+        ("REPO_NAME", "app"),
+        ("PULL_BASE_SHA", "6c22711f5a0c9d0f5f4c1c0e8b5d7a3e9f1b2c3d"),
+        ("OCIKIT_USERNAME", "me"),
+        ("OCIKIT_PASSWORD", "canary-password"),
+    ] {
+        place.bench = place.bench.with(name, value);
+    }
+    let registry = place.registry.name();
+    let config = fs::read_to_string(place.bench.path("config.yaml")).unwrap();
+    fs::write(
+        place.bench.path("config.yaml"),
+        config.replace("registry: localhost", &format!("registry: {registry}/prod")),
+    )
+    .unwrap();
+    let source = testdata("buildkit-multi/image.tar").display().to_string();
+    let line = ["publish", "-v", &source, "--config", "config.yaml", "--name", "app", "--tag", "a", "--tag", "b"];
+    let files =
+        ["--report", "report.json", "--build-report", "build.json", "--html", "page.html", "--ca-file", "ca.pem"];
+    let outcome = place.bench.ocikit(&[&line[..], &files].concat());
+    let digest = place.bench.ok(&["digest", &source]);
+    let (_, body) = place.service.requests().pop().unwrap_or_else(|| panic!("{outcome}"));
+    let body: Value = serde_json::from_str(&body).unwrap();
+    for (collection, tag) in body["trustedCollections"].as_array().unwrap().iter().zip(["a", "b"]) {
+        assert_eq!(collection["gun"], format!("{registry}/prod/app"));
+        assert_eq!(collection["targets"][0]["name"], tag);
+        assert_eq!(format!("sha256:{}", collection["targets"][0]["digest"].as_str().unwrap()), digest);
+    }
+    let read = |name: &str| fs::read_to_string(place.bench.path(name)).unwrap();
+    let build: Value = serde_json::from_str(&read("build.json")).unwrap();
+    assert_eq!(
+        (&build["signed"], &build["tags"], &build["digest"]),
+        (&true.into(), &json!(["a", "b"]), &json!(digest))
+    );
+    assert!(
+        outcome.stderr.contains("##vso[task.setvariable variable=digest;issecret=false;isoutput=true]sha256:"),
+        "{outcome}"
+    );
+    let secret: Value = serde_json::from_str(&read("secret.json")).unwrap();
+    for text in [&outcome.stdout, &outcome.stderr, &read("report.json"), &read("build.json"), &read("page.html")] {
+        for canary in ["canary", "hidden", secret["privateKeyData"].as_str().unwrap()] {
+            assert!(!text.contains(canary), "{canary}: {text}");
+        }
+    }
+    outcome.ok();
 }

@@ -64,7 +64,12 @@ impl Copy {
             let credential = pair(given)?;
             credentials.extend(targets.iter().map(|target| (target, credential.clone())));
         }
-        let session = context.session_as(&locations, &credentials, self.transfer.options(self.archive.options()))?;
+        let session = context.session_as(
+            &locations,
+            &credentials,
+            "--src-creds or --dest-creds",
+            self.transfer.options(self.archive.options()),
+        )?;
         if !self.all_tags {
             return copy_to_all(context, &session, &source, &targets, &self.transfer).await;
         }

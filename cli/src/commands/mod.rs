@@ -30,6 +30,10 @@ mod ls;
 mod manifest;
 mod normalize;
 pub(crate) mod probe;
+mod publish;
+mod publish_plugin;
+mod publish_report;
+mod publish_tags;
 mod pull;
 mod push;
 mod rebase;
@@ -93,6 +97,7 @@ pub(crate) enum Command {
     Ls(ls::Ls),
     Manifest(manifest::Manifest),
     Probe(probe::Probe),
+    Publish(Box<publish::Publish>),
     Pull(pull::Pull),
     Push(push::Push),
     Rebase(rebase::Rebase),
@@ -123,7 +128,12 @@ impl Command {
     pub(crate) fn calls_services(&self) -> bool {
         matches!(
             self,
-            Command::Attest(_) | Command::Build(_) | Command::Sign(_) | Command::Signify(_) | Command::Verify(_)
+            Command::Attest(_)
+                | Command::Build(_)
+                | Command::Publish(_)
+                | Command::Sign(_)
+                | Command::Signify(_)
+                | Command::Verify(_)
         )
     }
 
@@ -160,6 +170,7 @@ impl Command {
             Command::Ls(command) => command.run(context).await,
             Command::Manifest(command) => command.run(context).await,
             Command::Probe(command) => command.run(context).await,
+            Command::Publish(command) => command.run(context).await,
             Command::Pull(command) => command.run(context).await,
             Command::Push(command) => command.run(context).await,
             Command::Rebase(command) => command.run(context).await,

@@ -1,8 +1,10 @@
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use ocikit::{Digest, Location, Reference, Root};
-use ocikit_sign::signify::{self, Accepted, Config, Job, Service, Target};
+use ocikit_publish::git::GitState;
+use ocikit_publish::signify::{self, Accepted, Config, Job, RenewOptions, Service, Target};
+use ocikit_publish::{Published, TagState};
 use ocikit_sign::{Http, HttpOptions, TlsSettings};
 use serde::Serialize;
 
@@ -16,7 +18,8 @@ use crate::{file, keys};
 const EXAMPLES: &str = "\
 Examples:
   ocikit signify --config config.yaml --repo acme/app ghcr.io/acme/app:1
-  ocikit signify --config config.yaml --repo acme/app --dry-run ghcr.io/acme/app:1";
+  ocikit signify --config config.yaml --repo acme/app --dry-run ghcr.io/acme/app:1
+  ocikit signify renew signify.json";
 
 /// Record the digests of tags with the Signify service
 ///
@@ -24,14 +27,16 @@ Examples:
 /// builder's configuration selects the signers by source repository and job type. Prints the answer of each signer;
 /// fails if no signer is selected or a signer does not accept the request.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Signify {
+    #[command(subcommand)]
+    command: Option<SignifyCommand>,
     /// Images to record, by tag
     #[arg(required = true)]
     reference: Vec<Reference>,
     /// Read the configuration of the image builder from this file
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    config: Option<PathBuf>,
     /// Select signers by this repository; default: $REPO_OWNER/$REPO_NAME
     ///
     /// The default applies only if CI=true.
@@ -45,9 +50,72 @@ pub(crate) struct Signify {
     /// Fail unless all images have this digest
     #[arg(long, value_name = "DIGEST")]
     expect: Option<Digest>,
+    /// Succeed without a signature if no signer is selected
+    #[arg(long)]
+    allow_unsigned: bool,
     /// Print the request without sending it
     #[arg(long)]
     dry_run: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum SignifyCommand {
+    Renew(Renew),
+}
+
+const RENEW_EXAMPLES: &str = "\
+Examples:
+  ocikit signify renew signify.json
+  ocikit signify renew signify.json --days 30";
+
+/// Replace the client certificate in a secret file by a new one
+///
+/// Gets a token from `tokenURL` with the old certificate, and a certificate for a new key (RSA, 4096 bits) from
+/// `certServiceURL`. The file is replaced only after the new certificate was checked.
+#[derive(Debug, Args)]
+#[command(after_help = RENEW_EXAMPLES)]
+struct Renew {
+    /// Secret file (JSON) with the old certificate and the addresses
+    secret: PathBuf,
+    /// Ask for a certificate that is valid for this many days
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    days: u32,
+    /// Ask for a certificate by this policy of the authority
+    #[arg(long, value_name = "NAME", default_value = "sap-cloud-platform-clients")]
+    policy: String,
+}
+
+#[derive(Serialize)]
+struct RenewOutput {
+    secret: String,
+    renewed: bool,
+}
+
+impl Renew {
+    async fn run(&self, context: &Context) -> Result {
+        let old = keys::read_secret(&self.secret)?;
+        let refuse = |error| failure_of(error).in_file(&self.secret);
+        let identity = signify::identity(&old).map_err(refuse)?;
+        let common = context.http_options()?;
+        let tls = TlsSettings { identity: Some(identity), ..common.tls };
+        let http = Http::new(&HttpOptions { tls, ..common });
+        let http = http.map_err(|error| Failure::from(error).in_file(&self.secret))?;
+        let mut options = RenewOptions::default();
+        (options.days, options.policy) = (self.days, self.policy.clone());
+        let renewed = signify::renew(&old, &http, &options, keys::now(context.epoch)?).await.map_err(refuse)?;
+        let text = std::str::from_utf8(&renewed).map_err(Failure::usage)?;
+        let mut name = self.secret.clone().into_os_string();
+        name.push(".new");
+        let beside = PathBuf::from(name);
+        keys::write_new(&beside, text)?;
+        if let Err(error) = std::fs::rename(&beside, &self.secret) {
+            // The new file is of no use without its name.
+            let _ = std::fs::remove_file(&beside);
+            return Err(Failure::io("write to", self.secret.display(), &error));
+        }
+        let secret = self.secret.display().to_string();
+        context.output.result(&RenewOutput { secret, renewed: true }, || format!("renewed {}", self.secret.display()))
+    }
 }
 
 #[derive(Serialize)]
@@ -78,11 +146,22 @@ struct SignerOutput<'a> {
 
 impl Signify {
     pub(crate) async fn run(&self, context: &Context) -> Result {
-        let config =
-            Config::parse(&file::read_text(&self.config)?).map_err(|error| failure_of(error).in_file(&self.config))?;
-        let selected = config.select(&self.sources()?, &self.job()).map_err(failure_of)?;
+        if let Some(SignifyCommand::Renew(command)) = &self.command {
+            return command.run(context).await;
+        }
+        // The parser requires it.
+        let path = self.config.as_deref().unwrap_or(Path::new(""));
+        let config = Config::parse(&file::read_text(path)?).map_err(|error| failure_of(error).in_file(path))?;
+        let selected = match config.select(&self.sources()?, &self.job()) {
+            Err(error @ signify::Error::NoService { .. }) if self.allow_unsigned => {
+                context.output.say(format!("warning: {error}; nothing is signed"));
+                let result = SignifyOutput { request: serde_json::Value::Null, signers: Vec::new(), skipped: &[] };
+                return context.output.result(&result, Lines::default);
+            }
+            selected => selected.map_err(failure_of)?,
+        };
         // All certificates are read before the first request, so that a broken one leaves nothing half done.
-        let clients = selected.services.iter().map(|service| self.client(context, service));
+        let clients = selected.services.iter().map(|service| client(context, path, service));
         let clients = if self.dry_run { Vec::new() } else { clients.collect::<Result<_>>()? };
         let targets = self.targets(context).await?;
         let (mut signers, mut failures) = (Vec::new(), Vec::new());
@@ -128,16 +207,6 @@ impl Signify {
         }
     }
 
-    fn client(&self, context: &Context, service: &Service) -> Result<Http> {
-        let path = self.config.parent().unwrap_or(Path::new("")).join(&service.secret);
-        let secret = keys::read_secret(&path)?;
-        let identity = signify::identity(&secret).map_err(|error| failure_of(error).in_file(&path))?;
-        let common = context.http_options()?;
-        let tls = TlsSettings { identity: Some(identity), ..common.tls };
-        let options = HttpOptions { tls, total: service.timeout, ..common };
-        Http::new(&options).map_err(|error| Failure::from(error).in_file(&path))
-    }
-
     /// Resolves the references to their manifest or index, with verified size and digest.
     async fn targets(&self, context: &Context) -> Result<Vec<Target>> {
         let locations: Vec<_> = self.reference.iter().cloned().map(Location::Registry).collect();
@@ -152,8 +221,66 @@ impl Signify {
     }
 }
 
+/// Returns the client for a service, with the certificate from the directory of the configuration.
+fn client(context: &Context, config: &Path, service: &Service) -> Result<Http> {
+    let path = config.parent().unwrap_or(Path::new("")).join(&service.secret);
+    let secret = keys::read_secret(&path)?;
+    let identity = signify::identity(&secret).map_err(|error| failure_of(error).in_file(&path))?;
+    let common = context.http_options()?;
+    let tls = TlsSettings { identity: Some(identity), ..common.tls };
+    let options = HttpOptions { tls, total: service.timeout, ..common };
+    Http::new(&options).map_err(|error| Failure::from(error).in_file(&path))
+}
+
+/// The services that record the tags of a publication.
+pub(crate) struct Recorder {
+    services: Vec<(Service, Http)>,
+}
+
+impl Recorder {
+    /// Selects the services for a job, and reads all certificates, except for a dry run. Fails if no service is selected.
+    pub(crate) fn of(
+        context: &Context,
+        path: &Path,
+        config: &Config,
+        git: &GitState,
+        dry_run: bool,
+    ) -> Result<Recorder> {
+        let job = git.event.job_type().map_or(Job::Local, |kind| Job::Of(kind.to_owned()));
+        let sources = git.full_name();
+        let sources =
+            sources.ok_or_else(|| Failure::usage("cannot select signers: the source repository is not known"))?;
+        let selected = config.select(&sources, &job).map_err(failure_of)?.services;
+        let selected = if dry_run { Vec::new() } else { selected };
+        let services = selected.into_iter().map(|service| Ok((service.clone(), client(context, path, service)?)));
+        Ok(Recorder { services: services.collect::<Result<_>>()? })
+    }
+
+    /// Records the tags that point to the image, with the digest that was published, whatever the tags point to now.
+    /// Returns the names of the services.
+    pub(crate) async fn record(&self, published: &Published) -> Result<Vec<String>> {
+        let mut targets = Vec::new();
+        for target in &published.targets {
+            for tag in target.tags.iter().filter(|tag| matches!(tag.state, TagState::Verified)) {
+                let reference = Reference::tagged(target.destination.push.clone(), tag.planned.tag.clone());
+                targets.push(Target::new(&reference, &published.root).map_err(failure_of)?);
+            }
+        }
+        let (mut done, mut failures) = (Vec::new(), Vec::new());
+        for (service, client) in &self.services {
+            match signify::send(service, &targets, client).await {
+                Ok(_) => done.push(service.name.clone()),
+                Err(error) => failures.push((service.name.clone(), failure_of(error))),
+            }
+        }
+        let accepted = done.len();
+        partial(failures, accepted, "signers").map(|()| done)
+    }
+}
+
 fn failure_of(error: signify::Error) -> Failure {
     match error {
+        signify::Error::Renewal { .. } => Failure::new(Code::Other, error),
         signify::Error::NotAccepted { .. } => Failure::new(Code::Unreachable, error),
         signify::Error::NoResponse { .. } => Failure::new(Code::Unreachable, error)
             .hint("check the endpoint of the service; if its CA is not a public one, add --ca-file"),

@@ -92,8 +92,8 @@ pub use compose::{
 };
 pub use convert::{ConvertOptions, Converted, Dropped, Format, UnsupportedParts, convert};
 pub use copy::{
-    Copied, CopyOptions, PerTarget, Planned, Target, Tee, copy, copy_all, copy_all_to_each, copy_to_each, plan,
-    plan_to_each,
+    Copied, CopyOptions, PerTarget, Planned, Published, Staged, Target, Tee, copy, copy_all, copy_all_to_each,
+    copy_to_each, plan, plan_to_each, stage_to_each,
 };
 pub use edit::{ImageEdit, IndexEdit};
 pub use edit_images::{ConfigChange, CopyKey, EditOptions, edit_images};

@@ -116,7 +116,11 @@ impl Http {
 
     /// Sends a POST request with a retry rule of the caller. `pause` gets the number of attempts and the last
     /// outcome, and returns the delay before the next attempt, or `None` to stop.
-    pub(crate) async fn post_until(
+    ///
+    /// # Errors
+    ///
+    /// Those of [`get`](Http::get).
+    pub async fn post_until(
         &self,
         url: &str,
         content_type: &str,

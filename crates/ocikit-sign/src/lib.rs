@@ -23,8 +23,8 @@
 //! ```
 //!
 //! A [`Policy`] defines which signers the images of each repository require. [`promote`] signs the attestations that
-//! BuildKit stored in an index, [`import_signature`] accepts signatures of other tools, and [`signify`] requests
-//! signatures from a Signify service.
+//! BuildKit stored in an index, and [`import_signature`] accepts signatures of other
+//! tools.
 //!
 //! # Guarantees
 //!
@@ -58,7 +58,6 @@ mod revocation;
 mod sign;
 mod signatures;
 mod signer;
-pub mod signify;
 mod sigstore;
 mod store;
 mod subjects;

@@ -16,6 +16,7 @@ mod layouts;
 mod notation;
 mod old_log;
 mod pages;
+mod publish;
 mod registries;
 mod rest;
 mod services;

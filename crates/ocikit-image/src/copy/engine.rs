@@ -20,10 +20,11 @@ use super::lane::{FanOutPlan, Lane, LaneRun, MAX_TARGET_DELAY, Mode, TargetState
 use super::options::{Copied, CopyOptions};
 use super::pace::Pace;
 use super::per_target::PerTarget;
-use crate::error::{Error, Result};
-use crate::event::{Event, Progress};
+use super::staged::Unpublished;
+use crate::error::Result;
+use crate::event::Progress;
 use crate::graph::{Graph, MAX_PARALLEL_READS};
-use crate::merge::{KeptTag, PendingRoot, publish_merged, settle};
+use crate::merge::{KeptTag, PendingRoot, settle};
 use crate::related::related;
 use crate::root::Root;
 use crate::source::{Naming, Put, Sink};
@@ -42,6 +43,17 @@ pub(super) async fn run(
     options: &CopyOptions,
     mode: Mode,
 ) -> PerTarget<Vec<Copied>> {
+    let results = run_staged(roots, to, options, mode).await;
+    results.into_iter().map(|result| result.map(|(copied, _)| copied)).collect()
+}
+
+/// As [`run`]; with [`Mode::Stage`] each target also has what is to be published there.
+pub(super) async fn run_staged(
+    roots: &[Root],
+    to: Vec<Destination<'_>>,
+    options: &CopyOptions,
+    mode: Mode,
+) -> PerTarget<TargetResult> {
     let run = Run { roots, options, mode, progress: Progress(options.observer.clone()) };
     let states: Vec<_> = to.iter().map(|target| TargetState::new(target.sink)).collect();
     let members = to.into_iter().zip(&states).enumerate();
@@ -87,6 +99,9 @@ struct Member {
 /// The referrers of each root. `None` if they cannot be found, which is the error of every target.
 type Related = Option<Arc<Vec<Vec<(Root, Naming)>>>>;
 
+/// What was copied to a target, for each root, and what is to be published there.
+type TargetResult = (Vec<Copied>, Unpublished);
+
 /// A lookup that several tasks wait for.
 type Lookup<'a, T> = Shared<BoxFuture<'a, T>>;
 
@@ -129,7 +144,7 @@ impl Run<'_> {
             position,
             root: root.clone(),
             // A dry run does not look at names.
-            names: if names.is_empty() && self.mode == Mode::Copy { vec![Naming::default()] } else { names },
+            names: if names.is_empty() && self.mode.writes() { vec![Naming::default()] } else { names },
         });
         let mut merged = HashMap::new();
         match settle(pending.collect(), &state.sink, self.options.comparing(), &mut merged).await {
@@ -155,7 +170,7 @@ impl Run<'_> {
     }
 
     /// Copies to targets that lack the same roots. Returns the results of those that did not fail.
-    async fn copy_group(&self, members: Vec<Member>, related: Lookup<'_, Related>) -> Vec<(usize, Vec<Copied>)> {
+    async fn copy_group(&self, members: Vec<Member>, related: Lookup<'_, Related>) -> Vec<(usize, TargetResult)> {
         let Run { options, mode, .. } = self;
         let pending = &members[0].pending.clone();
         let states: Vec<_> = members.iter().map(|member| member.state.clone()).collect();
@@ -169,7 +184,7 @@ impl Run<'_> {
         let lanes = Lane::sort(members, |member| &member.state);
         let pace = Arc::new(Pace::new(lanes.len(), Some(MAX_TARGET_DELAY), options.jobs.max(1).saturating_mul(2)));
         let plan = FanOutPlan::new(graph, pending, &pace, &vec![true; lanes.len()]);
-        if !plan.is_empty() && *mode == Mode::Copy {
+        if !plan.is_empty() && mode.writes() {
             self.progress.planned(plan.blobs().map(|(_, blob)| blob));
         }
         let phase = self.plan_referrers(&lanes, &plan, &pace, related).boxed().shared();
@@ -223,7 +238,7 @@ impl Run<'_> {
             let takes_part: Vec<_> =
                 (0..lanes.len()).map(|lane| group.iter().any(|(found, ..)| *found == lane)).collect();
             let plan = FanOutPlan::new(graph, pending, pace, &takes_part);
-            if !pending.is_empty() && self.mode == Mode::Copy {
+            if !pending.is_empty() && self.mode.writes() {
                 self.progress.planned(before.blobs().chain(plan.blobs()).map(|(_, blob)| blob));
             }
             for (_, member, pending, kept) in group {
@@ -259,7 +274,7 @@ impl Run<'_> {
         lane: &Lane<Member>,
         plan: &FanOutPlan,
         phase: Lookup<'_, Arc<ReferrerPhase>>,
-    ) -> Vec<(usize, Vec<Copied>)> {
+    ) -> Vec<(usize, TargetResult)> {
         let referrers = phase.clone().map(|_| any_left(&lane.states));
         let mut found = None;
         if run.put_plan(plan, &lane.states, referrers).await.is_ok() {
@@ -281,7 +296,7 @@ impl Run<'_> {
     }
 
     /// Publishes the roots at a target and returns its results. Returns `None` if the target has failed.
-    async fn finish(&self, member: &Member, plan: &FanOutPlan, phase: &ReferrerPhase) -> Option<(usize, Vec<Copied>)> {
+    async fn finish(&self, member: &Member, plan: &FanOutPlan, phase: &ReferrerPhase) -> Option<(usize, TargetResult)> {
         let Member { position, state, pending, kept, .. } = member;
         let lacking = phase.lacking.get(position).filter(|_| !state.has_failed())?;
         let mut copied: Vec<_> = self.roots.iter().map(Copied::nothing).collect();
@@ -298,67 +313,28 @@ impl Run<'_> {
             // Nothing is published before everything is stored.
             copied[position].blobs.push((blob.clone(), state.put_of(blob)?));
         }
-        if self.mode == Mode::Copy
-            && !(pending.is_empty() && lacking.pending.is_empty())
-            && let Err(error) = complete(state, [&lacking.pending, pending], self.options, &self.progress).await
+        let lists = [lacking.pending.clone(), pending.clone()];
+        let unpublished = Unpublished::new(&state.sink, lists, self.options.comparing().keep_tags, &self.progress);
+        if self.mode.writes()
+            && !unpublished.is_empty()
+            && let Err(error) = self.complete(state, &unpublished).await
         {
             state.fail(error);
             return None;
         }
-        Some((*position, copied))
+        Some((*position, (copied, unpublished)))
     }
-}
 
-/// Gives roots their names after everything below them is stored. The second list follows the first; within a list the
-/// order is kept if the target [has one](Sink::keeps_order).
-async fn complete(
-    state: &TargetState,
-    lists: [&[PendingRoot]; 2],
-    options: &CopyOptions,
-    progress: &Progress,
-) -> Result<()> {
-    let to = &state.sink;
-    // A root that already existed was read from the target just now. One that was uploaded is read back before it is
-    // named.
-    let mut confirmed = HashSet::new();
-    let roots = lists.into_iter().flatten().map(|pending| pending.root.descriptor());
-    let unsure = roots.filter(|root| state.put_of(root) == Some(Put::Copied) && confirmed.insert(root.digest));
-    stream::iter(unsure).map(|root| to.confirm(root)).buffered(MAX_PARALLEL_READS).boxed().try_collect::<()>().await?;
-    let at_once = if to.keeps_order() { 1 } else { MAX_PARALLEL_READS };
-    // Referrers are published before the image, so that a client that sees the image also finds them.
-    for list in lists {
-        let keep_tags = options.comparing().keep_tags;
-        let publish = list.iter().map(|pending| async move {
-            if let Some((tag, _)) = pending.referrer_tag() {
-                let root = publish_merged(pending, to, keep_tags).await?;
-                progress.event(Event::Published { root: root.descriptor(), tag: Some(tag) });
-                return Ok(());
-            }
-            let root = pending.root.descriptor();
-            for naming in &pending.names {
-                check_replaced(to, naming).await?;
-                to.publish(root, naming).await?;
-                progress.event(Event::Published { root, tag: naming.tag.as_ref() });
-            }
-            Ok::<_, Error>(())
-        });
-        stream::iter(publish).buffered(at_once).boxed().try_collect::<()>().await?;
-    }
-    to.finish().await
-}
-
-/// Checks that a tag that is moved in place of another root still leads to that. An archive or layout, which keeps the
-/// order of its roots, finds the replaced entry by itself.
-async fn check_replaced(to: &Arc<dyn Sink>, naming: &Naming) -> Result<()> {
-    let Naming { tag: Some(tag), replaces: Some(replaced), .. } = naming else { return Ok(()) };
-    if to.keeps_order() {
-        return Ok(());
-    }
-    match to.tagged(tag).await? {
-        Some(there) if there.digest != *replaced => {
-            Err(Error::other_digest(format!("{to}@{replaced}"), format!("tag {tag}"), there.digest))
-        }
-        _ => Ok(()),
+    /// Reads back the roots that were uploaded, and with [`Mode::Copy`] gives them their names.
+    async fn complete(&self, state: &TargetState, unpublished: &Unpublished) -> Result<()> {
+        // A root that already existed was read from the target just now. One that was uploaded is read back before it
+        // is named.
+        let mut confirmed = HashSet::new();
+        let uploaded = |root: &&Descriptor| state.put_of(root) == Some(Put::Copied) && confirmed.insert(root.digest);
+        let unsure = unpublished.roots().filter(uploaded);
+        let confirm = unsure.map(|root| state.sink.confirm(root));
+        stream::iter(confirm).buffered(MAX_PARALLEL_READS).boxed().try_collect::<()>().await?;
+        if self.mode == Mode::Copy { unpublished.publish().await } else { Ok(()) }
     }
 }
 

@@ -25,8 +25,20 @@ const SMALL_BLOB_BYTES: u64 = 64 << 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
     Copy,
+    /// Stores and reads back everything, and leaves the names to [`Staged`](super::Staged).
+    Stage,
     /// Only queries whether the target has the blob; one that it lacks counts as [`Put::Copied`].
     DryRun,
+}
+
+impl Mode {
+    /// Returns whether the run stores blobs.
+    pub(super) fn writes(self) -> bool {
+        match self {
+            Mode::Copy | Mode::Stage => true,
+            Mode::DryRun => false,
+        }
+    }
 }
 
 /// A target, and its outcome so far.
@@ -222,7 +234,7 @@ impl LaneRun<'_> {
         plan: &FanOutPlan,
         states: &Arc<[Arc<TargetState>]>,
     ) -> Result<(), AllFailed> {
-        if self.mode == Mode::Copy && !plan.is_empty() {
+        if self.mode.writes() && !plan.is_empty() {
             for state in states.iter().filter(|state| !state.has_failed()) {
                 // What is in the repository already is not put, so that it need not be looked for.
                 let nodes = plan.graph.stages().flatten().filter(|node| {
@@ -238,12 +250,12 @@ impl LaneRun<'_> {
         any_left(states)?;
         let mut shared = plan.channels.iter().cloned();
         let stages: Vec<Vec<&Node>> = match self.mode {
-            Mode::Copy => plan.graph.stages().map(|stage| stage.iter().collect()).collect(),
+            Mode::Copy | Mode::Stage => plan.graph.stages().map(|stage| stage.iter().collect()).collect(),
             // A query does not depend on the others.
             Mode::DryRun => vec![plan.graph.stages().flatten().collect()],
         };
         for stage in stages {
-            let is_small = |node: &&Node| self.mode == Mode::Copy && node.descriptor.size < SMALL_BLOB_BYTES;
+            let is_small = |node: &&Node| self.mode.writes() && node.descriptor.size < SMALL_BLOB_BYTES;
             tasks.run(stage, self.jobs, is_small, |node| self.put(node, shared.next(), states)).await?;
         }
         Ok(())

@@ -6,6 +6,7 @@ mod lane;
 mod options;
 mod pace;
 mod per_target;
+mod staged;
 mod tee;
 
 use std::slice;
@@ -19,6 +20,7 @@ use engine::Destination;
 use lane::Mode;
 pub use options::{Copied, CopyOptions, Planned, Target};
 pub use per_target::PerTarget;
+pub use staged::{Published, Staged};
 pub use tee::Tee;
 
 /// Copies a root and everything below it, then its referrers. Each digest is copied once, up to
@@ -56,6 +58,25 @@ pub async fn copy_to_each(from: &Root, targets: &[Target], options: &CopyOptions
         match copied.kept.iter().find(|kept| kept.not_copied == from.digest()) {
             Some(kept) => Err(kept.refuse(&target.sink)),
             None => Ok(copied),
+        }
+    });
+    each.collect()
+}
+
+/// Copies a root to several targets as [`copy_to_each`] does, up to the point where everything is stored and read back.
+/// No name changes before [`Staged::publish`], so that names can wait until all targets are ready.
+///
+/// The results are in the order of the targets. A target that fails does not stop the others.
+pub async fn stage_to_each(from: &Root, targets: &[Target], options: &CopyOptions) -> PerTarget<Staged> {
+    let destinations =
+        targets.iter().map(|Target { sink, names }| Destination { sink, names: vec![names.clone()] }).collect();
+    let staged = engine::run_staged(slice::from_ref(from), destinations, options, Mode::Stage).await;
+    let each = targets.iter().zip(staged).map(|(target, staged)| {
+        let (mut copied, unpublished) = staged?;
+        let copied = copied.remove(0);
+        match copied.kept.iter().find(|kept| kept.not_copied == from.digest()) {
+            Some(kept) => Err(kept.refuse(&target.sink)),
+            None => Ok(Staged { copied, unpublished }),
         }
     });
     each.collect()

@@ -4,7 +4,9 @@
 //! certificate. Nothing is signed locally and nothing is stored with the image; the only result is that the service
 //! accepted the request.
 //!
-//! No other module of this crate uses this one, and it uses only the HTTP client.
+//! It uses the HTTP client of the crate that signs, and nothing else of it.
+
+mod renew;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,14 +16,16 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::SignedDuration;
+use ocikit::{Descriptor, Digest, Reference};
 use ocikit_http::{Document, Identity, RequestError, Url};
-use ocikit_spec::{Descriptor, Digest, Reference};
+use ocikit_sign::Http;
 use serde::Deserialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::error::yaml_problem;
-use crate::http::Http;
+pub use renew::{RenewOptions, renew};
+
+use crate::yaml::yaml_problem;
 
 /// The result of an operation of this module.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -49,6 +53,12 @@ pub enum Error {
     ClientCertificate {
         /// What is wrong with it.
         problem: &'static str,
+    },
+    /// A client certificate could not be renewed.
+    #[error("cannot renew the client certificate: {problem}")]
+    Renewal {
+        /// The problem. Contains no part of the secret or of a response.
+        problem: String,
     },
     /// No service signs the images of a source repository in a job.
     #[error("{}", no_service(.repository, .job, .skipped))]
@@ -425,7 +435,7 @@ pub async fn send(service: &Service, targets: &[Target], http: &Http) -> Result<
     if targets.is_empty() {
         return Err(Error::NoTargets);
     }
-    let pause = |attempts, outcome: Result<&Document, &RequestError>| match outcome {
+    let pause = |attempts, outcome: ocikit_sign::Result<&Document, &RequestError>| match outcome {
         Ok(response) if response.status == ACCEPTED || is_final(response.status) => None,
         _ => (attempts < MAX_ATTEMPTS).then_some(service.pause),
     };
@@ -442,7 +452,7 @@ pub async fn send(service: &Service, targets: &[Target], http: &Http) -> Result<
         Err(error) => {
             let problem = match error {
                 // `named` adds the address.
-                crate::Error::Service { problem, .. } => problem,
+                ocikit_sign::Error::Service { problem, .. } => problem,
                 error => error.to_string(),
             };
             Err(Error::NoResponse { service: named(service), problem })

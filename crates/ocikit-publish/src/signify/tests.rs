@@ -1,4 +1,4 @@
-use ocikit_spec::MediaType;
+use ocikit::MediaType;
 
 use super::*;
 

@@ -1,0 +1,166 @@
+//! What `publish` prints and writes: the plan, the report, and the outputs of the job.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use ocikit::{Digest, Planned, Root};
+use ocikit_publish::Plan;
+use ocikit_publish::ci::{Delimiter, System, dotenv, set_variables, step_outputs};
+use ocikit_publish::git::Event;
+use ocikit_publish::report::Report;
+use ocikit_publish::tags::TagSet;
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::environment::variable;
+use crate::failure::{Code, Failure, Result};
+use crate::file;
+use crate::output::{self, Lines};
+
+/// Where reports go.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Reports")]
+pub(crate) struct ReportArguments {
+    /// Write the report to this file (JSON)
+    #[arg(long = "report", value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Write the build report of the image builder to this file (JSON)
+    #[arg(long, alias = "build-report-path", value_name = "FILE")]
+    build_report: Option<PathBuf>,
+    /// Write a page that shows what was published to this file (HTML)
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Write the summary to this file (Markdown)
+    #[arg(long, value_name = "FILE")]
+    summary: Option<PathBuf>,
+    /// Write the outputs of the job to this file as NAME=VALUE lines
+    #[arg(long, value_name = "FILE")]
+    outputs: Option<PathBuf>,
+}
+
+impl ReportArguments {
+    /// Prints a report and writes it to the files, and to the outputs of the CI system.
+    pub(crate) fn write(&self, context: &Context, system: System, report: &Report) -> Result {
+        let json = |value: serde_json::Value| format!("{value}\n");
+        for (path, text) in [
+            (&self.report, json(serde_json::json!(report))),
+            (&self.build_report, json(serde_json::json!(report.build_report()))),
+            (&self.html, report.html()),
+            (&self.summary, report.markdown()),
+        ] {
+            if let Some(path) = path {
+                file::write(path, text.as_bytes())?;
+            }
+        }
+        let outputs = report.outputs();
+        if let Some(path) = &self.outputs {
+            file::write(path, dotenv(&outputs).map_err(Failure::usage)?.as_bytes())?;
+        }
+        match system {
+            System::GithubActions => {
+                if let Some(path) = variable("GITHUB_OUTPUT") {
+                    let delimiter = Delimiter::random().map_err(|error| Failure::new(Code::Other, error))?;
+                    let lines = step_outputs(&outputs, &delimiter).map_err(Failure::usage)?;
+                    append(Path::new(&path), &lines)?;
+                }
+                if let Some(path) = variable("GITHUB_STEP_SUMMARY") {
+                    append(Path::new(&path), &report.markdown())?;
+                }
+            }
+            System::AzureDevops => {
+                output::print_lines(set_variables(&outputs).map_err(Failure::usage)?.iter().collect::<Lines>());
+            }
+            _ => {}
+        }
+        say(context, report);
+        context.output.result(report, || {
+            let targets = report.targets.iter().flat_map(|target| target.tags.iter().map(move |tag| (target, tag)));
+            let verified = targets.filter(|(_, tag)| tag.state == "verified");
+            verified.map(|(target, tag)| format!("{}:{}@{}", target.read, tag.tag, report.digest)).collect::<Lines>()
+        })
+    }
+}
+
+/// Says what happened at each repository.
+fn say(context: &Context, report: &Report) {
+    for target in &report.targets {
+        let counts = [(target.uploaded, "uploaded"), (target.mounted, "mounted"), (target.present, "already exist")];
+        let counts = counts.into_iter().filter(|(count, _)| count.blobs > 0);
+        let mut parts: Vec<_> = counts
+            .map(|(count, word)| format!("{} blobs {word} ({})", count.blobs, output::bytes(count.bytes)))
+            .collect();
+        if parts.is_empty() {
+            parts.push("already exists".to_owned());
+        }
+        if target.signed {
+            parts.push(match target.signatures.len() {
+                0 => "signed before".to_owned(),
+                _ => "signed".to_owned(),
+            });
+        }
+        context.output.say(format!("{}: {}", target.repository, parts.join(", ")));
+        for skipped in &target.skipped {
+            context.output.say(format!("{}: tag {} not used: {}", target.repository, skipped.tag, skipped.reason));
+        }
+    }
+    if report.signing.starts_with("not signed") && report.recorded_by.is_empty() {
+        context.output.say(&report.signing);
+    }
+}
+
+fn append(path: &Path, text: &str) -> Result {
+    let opened = OpenOptions::new().append(true).create(true).open(path);
+    let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|error| Failure::io("write to", path.display(), &error))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PlanOutput {
+    event: Event,
+    digest: Digest,
+    signing: String,
+    targets: Vec<PlannedTarget>,
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PlannedTarget {
+    repository: String,
+    read: String,
+    tags: Vec<String>,
+    skipped: Vec<String>,
+    missing_blobs: usize,
+    missing_bytes: u64,
+}
+
+/// Prints what a dry run found.
+pub(crate) fn print_plan(context: &Context, plan: &Plan, root: &Root, planned: &[(Planned, TagSet)]) -> Result {
+    let targets = plan.destinations.iter().zip(planned).map(|(destination, (planned, tags))| PlannedTarget {
+        repository: destination.push.to_string(),
+        read: destination.read.to_string(),
+        tags: tags.tags.iter().map(|planned| planned.tag.to_string()).collect(),
+        skipped: tags.skipped.iter().map(|skipped| format!("{}: {}", skipped.tag, skipped.reason)).collect(),
+        missing_blobs: planned.blobs.iter().filter(|(_, present)| !present).count(),
+        missing_bytes: planned.missing_bytes(),
+    });
+    let (event, digest, signing) = (plan.event, root.digest(), plan.signing.words());
+    let result = PlanOutput { event, digest, signing, targets: targets.collect(), dry_run: true };
+    context.output.result(&result, || {
+        let mut lines = Lines::default();
+        lines.push(format!("dry run: {event} event, {digest}, {}", result.signing));
+        for target in &result.targets {
+            let (blobs, bytes) = (target.missing_blobs, output::bytes(target.missing_bytes));
+            lines.push(format!("{}: would upload {blobs} blobs ({bytes})", target.repository));
+            if target.read != target.repository {
+                lines.push(format!("  read as {}", target.read));
+            }
+            target.tags.iter().for_each(|tag| lines.push(format!("  tag {tag}")));
+            target.skipped.iter().for_each(|skipped| lines.push(format!("  not used: {skipped}")));
+        }
+        lines
+    })
+}

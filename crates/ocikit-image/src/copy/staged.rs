@@ -1,0 +1,144 @@
+use std::fmt;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use ocikit_spec::Descriptor;
+
+use super::options::Copied;
+use crate::error::{Error, Result};
+use crate::event::{Event, Progress};
+use crate::graph::MAX_PARALLEL_READS;
+use crate::merge::{PendingRoot, publish_merged};
+use crate::source::{Naming, Sink};
+
+/// A copy to one target of which everything is stored and read back, and no name has changed. If it is dropped, no name
+/// changes.
+#[must_use = "the names of the target change when it is published"]
+pub struct Staged {
+    pub(super) copied: Copied,
+    pub(super) unpublished: Unpublished,
+}
+
+/// The names of a target after [`Staged::publish`].
+#[derive(Debug)]
+pub struct Published {
+    /// The copy.
+    pub copied: Copied,
+    /// The names that could not be given to the root, and why. The others were given.
+    pub failed: Vec<(Naming, Error)>,
+}
+
+impl Staged {
+    /// Returns what was copied.
+    pub fn copied(&self) -> &Copied {
+        &self.copied
+    }
+
+    /// Gives the root its names, after its referrers have theirs. A name that fails does not stop the others.
+    ///
+    /// # Errors
+    ///
+    /// Those of the target for the names of referrers, and of completing the target.
+    pub async fn publish(self) -> Result<Published> {
+        let Staged { copied, unpublished } = self;
+        if unpublished.is_empty() {
+            return Ok(Published { copied, failed: Vec::new() });
+        }
+        let [referrers, roots] = &unpublished.lists;
+        unpublished.publish_list(referrers).await?;
+        let names = roots.iter().flat_map(|pending| pending.names.iter().map(move |naming| (pending, naming)));
+        let named = names.map(|(pending, naming)| {
+            let one = PendingRoot { names: vec![naming.clone()], ..pending.clone() };
+            let unpublished = &unpublished;
+            async move { (naming.clone(), unpublished.publish_root(&one).await) }
+        });
+        let outcomes: Vec<_> = stream::iter(named).buffered(unpublished.at_once()).boxed().collect().await;
+        unpublished.to.finish().await?;
+        let failed = outcomes.into_iter().filter_map(|(naming, outcome)| Some((naming, outcome.err()?)));
+        Ok(Published { failed: failed.collect(), copied })
+    }
+}
+
+impl fmt::Debug for Staged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Staged").field("copied", &self.copied).finish_non_exhaustive()
+    }
+}
+
+/// The roots that are stored at a target and do not have their names yet.
+pub(super) struct Unpublished {
+    to: Arc<dyn Sink>,
+    /// Referrers, then the roots.
+    lists: [Vec<PendingRoot>; 2],
+    keep_tags: bool,
+    progress: Progress,
+}
+
+impl Unpublished {
+    pub(super) fn new(
+        to: &Arc<dyn Sink>,
+        lists: [Vec<PendingRoot>; 2],
+        keep_tags: bool,
+        progress: &Progress,
+    ) -> Unpublished {
+        Unpublished { to: to.clone(), lists, keep_tags, progress: progress.clone() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lists.iter().all(Vec::is_empty)
+    }
+
+    pub(super) fn roots(&self) -> impl Iterator<Item = &Descriptor> {
+        self.lists.iter().flatten().map(|pending| pending.root.descriptor())
+    }
+
+    /// Returns how many roots are published in parallel: one if the target keeps their order.
+    fn at_once(&self) -> usize {
+        if self.to.keeps_order() { 1 } else { MAX_PARALLEL_READS }
+    }
+
+    /// Gives all roots their names. Referrers are published before the image, so that a client that sees the image also
+    /// finds them.
+    pub(super) async fn publish(&self) -> Result<()> {
+        for list in &self.lists {
+            self.publish_list(list).await?;
+        }
+        self.to.finish().await
+    }
+
+    async fn publish_list(&self, list: &[PendingRoot]) -> Result<()> {
+        let publish = list.iter().map(|pending| self.publish_root(pending));
+        stream::iter(publish).buffered(self.at_once()).boxed().try_collect::<()>().await
+    }
+
+    async fn publish_root(&self, pending: &PendingRoot) -> Result<()> {
+        let Unpublished { to, keep_tags, progress, .. } = self;
+        if let Some((tag, _)) = pending.referrer_tag() {
+            let root = publish_merged(pending, to, *keep_tags).await?;
+            progress.event(Event::Published { root: root.descriptor(), tag: Some(tag) });
+            return Ok(());
+        }
+        let root = pending.root.descriptor();
+        for naming in &pending.names {
+            check_replaced(to, naming).await?;
+            to.publish(root, naming).await?;
+            progress.event(Event::Published { root, tag: naming.tag.as_ref() });
+        }
+        Ok(())
+    }
+}
+
+/// Checks that a tag that is moved in place of another root still leads to that. An archive or layout, which keeps the
+/// order of its roots, finds the replaced entry by itself.
+async fn check_replaced(to: &Arc<dyn Sink>, naming: &Naming) -> Result<()> {
+    let Naming { tag: Some(tag), replaces: Some(replaced), .. } = naming else { return Ok(()) };
+    if to.keeps_order() {
+        return Ok(());
+    }
+    match to.tagged(tag).await? {
+        Some(there) if there.digest != *replaced => {
+            Err(Error::other_digest(format!("{to}@{replaced}"), format!("tag {tag}"), there.digest))
+        }
+        _ => Ok(()),
+    }
+}

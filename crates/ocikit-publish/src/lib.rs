@@ -1,0 +1,40 @@
+//! Publishes images from CI: tags from the git state, many registries, signatures and a report.
+//!
+//! ```
+//! use jiff::Timestamp;
+//! use ocikit_publish::git::GitState;
+//! use ocikit_publish::tags::{AllowedEnvironment, FixedScheme, TagRequest, compute};
+//!
+//! let mut git = GitState::default();
+//! (git.branch, git.base_sha) = (Some("feature/x".to_owned()), Some("6c22711".to_owned()));
+//! let mut request = TagRequest::default();
+//! request.fixed = Some(FixedScheme::default());
+//! let set = compute(&request, &git, &AllowedEnvironment::default(), Timestamp::UNIX_EPOCH)?;
+//! assert_eq!(set.tags[0].tag.as_str(), "feature-x");
+//! # Ok::<(), ocikit_publish::tags::TagError>(())
+//! ```
+//!
+//! # What this crate never does
+//!
+//! * It never prints, reads the environment or a clock: all of them are parameters.
+//! * It never moves a tag before everything below it is stored and read back in every registry.
+//! * It never reports as signed what was not signed.
+
+pub mod ci;
+pub mod config;
+pub mod git;
+mod plan;
+pub mod plugin;
+mod publish;
+pub mod report;
+mod sanitize;
+pub mod signify;
+pub mod tags;
+pub mod template;
+mod yaml;
+
+pub use plan::{Destination, Plan, PlanError, Signing};
+pub use publish::{
+    ImageSigner, PublishError, Published, PublishedTag, PublishedTarget, TagState, Transfer, dry_run, publish,
+};
+pub use sanitize::sanitize;

@@ -1,0 +1,10 @@
+//! The report of a publication: JSON, the nine keys of the image builder, Markdown and HTML.
+
+mod html;
+mod markdown;
+mod model;
+
+pub use model::{BuildReport, CountReport, Report, ReportInput, SkippedReport, Status, TagReport, TargetReport};
+
+#[cfg(test)]
+mod tests;

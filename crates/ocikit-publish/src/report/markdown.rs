@@ -1,0 +1,55 @@
+use std::fmt::Write as _;
+
+use super::model::Report;
+
+impl Report {
+    /// Returns the summary in Markdown: a table of images and architectures.
+    pub fn markdown(&self) -> String {
+        summary(self)
+    }
+}
+
+/// Returns the summary: a line per reference.
+fn summary(report: &Report) -> String {
+    let mut text = String::new();
+    let references = report.references();
+    if references.is_empty() {
+        return text;
+    }
+    let architectures = report.platforms.iter().map(|platform| cell(platform)).collect::<Vec<_>>().join(", ");
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "### Images published\n");
+    let _ = writeln!(text, "| Image | Architecture |\n|---|---|");
+    for reference in references {
+        let _ = writeln!(text, "| {} | {architectures} |", cell(&reference));
+    }
+    let _ = writeln!(text, "\nDigest: `{}`, {}", report.digest, cell(&report.signing));
+    let problems = report.targets.iter().flat_map(|target| target.tags.iter().map(move |tag| (target, tag)));
+    for (target, tag) in problems.filter(|(_, tag)| tag.state != "verified") {
+        let problem = tag.problem.as_deref().unwrap_or_default();
+        let _ =
+            writeln!(text, "\n**{}:{} {}**: {}", cell(&target.repository), cell(&tag.tag), tag.state, cell(problem));
+    }
+    text
+}
+
+/// Escapes a text for a cell of a table.
+fn cell(text: &str) -> String {
+    let mut escaped = String::new();
+    for letter in text.chars() {
+        match letter {
+            '|' | '\\' | '`' | '*' | '_' | '[' | ']' => {
+                // References have `_` often, and GitHub does not read it as emphasis within a word.
+                if letter != '_' {
+                    escaped.push('\\');
+                }
+                escaped.push(letter);
+            }
+            '<' => escaped.push_str("&lt;"),
+            '&' => escaped.push_str("&amp;"),
+            letter if letter.is_control() => escaped.push(' '),
+            letter => escaped.push(letter),
+        }
+    }
+    escaped
+}

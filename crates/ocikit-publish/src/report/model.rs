@@ -1,0 +1,280 @@
+use jiff::Timestamp;
+use ocikit::{Digest, MediaType};
+use serde::Serialize;
+
+use crate::git::Event;
+use crate::plan::{Plan, Signing};
+use crate::publish::{Published, PublishedTarget, TagState};
+
+/// What is published: facts that the publication itself does not have.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct ReportInput {
+    /// The name of the image.
+    pub image: String,
+    /// The platforms.
+    pub platforms: Vec<String>,
+    /// When it started.
+    pub started: Timestamp,
+    /// When it finished.
+    pub finished: Timestamp,
+    /// The signing services that recorded the tags.
+    pub recorded_by: Vec<String>,
+}
+
+/// A report with every target, tag, digest, count and signature. Its JSON is described in `docs/publish.md`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Report {
+    /// The outcome.
+    pub status: Status,
+    /// The name of the image.
+    pub image: String,
+    /// The event.
+    pub event: Event,
+    /// The digest.
+    pub digest: Digest,
+    /// The media type.
+    pub media_type: MediaType,
+    /// The size of the manifest or index, in bytes.
+    pub size: u64,
+    /// The platforms.
+    pub platforms: Vec<String>,
+    /// The decision about signing, in words.
+    pub signing: String,
+    /// The signing services that recorded the tags.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub recorded_by: Vec<String>,
+    /// The repositories.
+    pub targets: Vec<TargetReport>,
+    /// When it started.
+    pub started: String,
+    /// When it finished.
+    pub finished: String,
+    /// The time in between, in seconds.
+    pub seconds: f64,
+}
+
+/// The outcome of a publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Status {
+    /// Every tag points to the image.
+    Succeeded,
+    /// Some tags do not.
+    Partial,
+    /// No tag does.
+    Failed,
+}
+
+impl Status {
+    /// Returns the word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Status::Succeeded => "succeeded",
+            Status::Partial => "partial",
+            Status::Failed => "failed",
+        }
+    }
+}
+
+/// A repository in a report.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct TargetReport {
+    /// The repository that the image was pushed to.
+    pub repository: String,
+    /// The repository that it is read from.
+    pub read: String,
+    /// The tags.
+    pub tags: Vec<TagReport>,
+    /// The tags that were not used.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<SkippedReport>,
+    /// The blobs and documents that were uploaded.
+    pub uploaded: CountReport,
+    /// Those that were mounted.
+    pub mounted: CountReport,
+    /// Those that existed.
+    pub present: CountReport,
+    /// Whether the image has a signature of the signer.
+    pub signed: bool,
+    /// The signatures that were made.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub signatures: Vec<Digest>,
+}
+
+/// A tag in a report.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct TagReport {
+    /// The tag.
+    pub tag: String,
+    /// Its name.
+    pub name: String,
+    /// The reason for it.
+    pub because: &'static str,
+    /// `verified`, `moved` or `failed`.
+    pub state: &'static str,
+    /// The problem, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// A tag that was not used, in a report.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct SkippedReport {
+    /// The tag.
+    pub tag: String,
+    /// The reason.
+    pub reason: String,
+}
+
+/// A number of blobs and documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct CountReport {
+    /// The number.
+    pub blobs: usize,
+    /// Their size in bytes.
+    pub bytes: u64,
+}
+
+/// The build report of the image builder, with exactly its nine keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct BuildReport {
+    /// The outcome: `Succeeded` or `Failed`.
+    pub status: &'static str,
+    /// Whether the image was pushed under every tag.
+    pub pushed: bool,
+    /// Whether it was signed.
+    pub signed: bool,
+    /// The name of the image.
+    pub image_name: String,
+    /// The references: repository and tag.
+    pub images_list: Vec<String>,
+    /// The digest.
+    pub digest: String,
+    /// The tags.
+    pub tags: Vec<String>,
+    /// The registry and path that the name is below.
+    pub repository_path: String,
+    /// The platforms.
+    pub architectures: Vec<String>,
+}
+
+impl Report {
+    /// Creates the report of a publication.
+    pub fn of(published: &Published, plan: &Plan, input: &ReportInput) -> Report {
+        let failed = published.failed().count();
+        let all: usize = published.targets.iter().map(|target| target.tags.len()).sum();
+        let status = match failed {
+            0 => Status::Succeeded,
+            failed if failed == all => Status::Failed,
+            _ => Status::Partial,
+        };
+        Report {
+            status,
+            image: input.image.clone(),
+            event: plan.event,
+            digest: published.root.digest,
+            media_type: published.root.media_type.clone(),
+            size: published.root.size,
+            platforms: input.platforms.clone(),
+            signing: match (plan.signing, &input.recorded_by[..]) {
+                (Signing::NoSigner, [_, ..]) => format!("recorded by {}", input.recorded_by.join(", ")),
+                (signing, _) => signing.words(),
+            },
+            recorded_by: input.recorded_by.clone(),
+            targets: published.targets.iter().map(TargetReport::of).collect(),
+            started: input.started.to_string(),
+            finished: input.finished.to_string(),
+            seconds: input.finished.duration_since(input.started).as_secs_f64(),
+        }
+    }
+
+    /// Returns the references that point to the image, where they are read: `repository:tag`.
+    pub fn references(&self) -> Vec<String> {
+        let references = |target: &TargetReport| {
+            let verified: Vec<_> = target.tags.iter().filter(|tag| tag.state == "verified").collect();
+            verified.into_iter().map(|tag| format!("{}:{}", target.read, tag.tag)).collect::<Vec<_>>()
+        };
+        self.targets.iter().flat_map(references).collect()
+    }
+
+    /// Returns the report of the image builder. It says that the image was pushed or signed only if that happened
+    /// everywhere.
+    pub fn build_report(&self) -> BuildReport {
+        let pushed = self.status == Status::Succeeded;
+        let signed = pushed
+            && (!self.recorded_by.is_empty()
+                || (!self.targets.is_empty() && self.targets.iter().all(|target| target.signed)));
+        let mut tags: Vec<String> = Vec::new();
+        for tag in self.targets.iter().flat_map(|target| &target.tags).filter(|tag| tag.state == "verified") {
+            if !tags.contains(&tag.tag) {
+                tags.push(tag.tag.clone());
+            }
+        }
+        let path = self.targets.first().map(|target| target.read.as_str()).unwrap_or_default();
+        let path = path.strip_suffix(&*self.image).unwrap_or(path).trim_end_matches('/');
+        BuildReport {
+            status: if pushed { "Succeeded" } else { "Failed" },
+            pushed,
+            signed,
+            image_name: self.image.clone(),
+            images_list: self.references(),
+            digest: self.digest.to_string(),
+            tags,
+            repository_path: path.to_owned(),
+            architectures: self.platforms.clone(),
+        }
+    }
+
+    /// Returns the outputs of the job for the next one: `images`, `architectures`, `digest` and `build-report`.
+    pub fn outputs(&self) -> Vec<(&'static str, String)> {
+        let json = |list: &[String]| serde_json::json!(list).to_string();
+        vec![
+            ("images", json(&self.references())),
+            ("architectures", json(&self.platforms)),
+            ("digest", self.digest.to_string()),
+            ("build-report", serde_json::json!(self.build_report()).to_string()),
+        ]
+    }
+}
+
+impl TargetReport {
+    fn of(target: &PublishedTarget) -> TargetReport {
+        let count = |(blobs, bytes)| CountReport { blobs, bytes };
+        let tags = target.tags.iter().map(|tag| {
+            let (state, problem) = match &tag.state {
+                TagState::Verified => ("verified", None),
+                TagState::Failed(error) => ("failed", Some(ocikit::spec::with_causes(error))),
+                TagState::Moved(Some(digest)) => ("moved", Some(format!("it points to {digest}"))),
+                TagState::Moved(None) => ("moved", Some("it does not exist".to_owned())),
+            };
+            let (tag, name, because) =
+                (tag.planned.tag.to_string(), tag.planned.name.clone(), tag.planned.because.words());
+            TagReport { tag, name, because, state, problem }
+        });
+        let skipped = target.skipped.iter();
+        TargetReport {
+            repository: target.destination.push.to_string(),
+            read: target.destination.read.to_string(),
+            tags: tags.collect(),
+            skipped: skipped
+                .map(|skipped| SkippedReport { tag: skipped.tag.to_string(), reason: skipped.reason.to_string() })
+                .collect(),
+            uploaded: count(target.transfer.uploaded),
+            mounted: count(target.transfer.mounted),
+            present: count(target.transfer.skipped),
+            signed: target.signed,
+            signatures: target.signatures.clone(),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The functions: those of Go that tags need, and some for texts.
+
+use std::cmp::Ordering;
+
+use super::error::{MAX_VALUE_BYTES, TemplateProblem};
+use super::printf;
+use super::value::{Kind, Value};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Function {
+    And,
+    Or,
+    Not,
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+    Len,
+    Print,
+    Printf,
+    Slice,
+    Default,
+    Lower,
+    Upper,
+    Replace,
+    Sanitize,
+    TrimPrefix,
+    TrimSuffix,
+    Trunc,
+}
+
+const FUNCTIONS: [(&str, Function); 21] = [
+    ("and", Function::And),
+    ("or", Function::Or),
+    ("not", Function::Not),
+    ("eq", Function::Eq),
+    ("ne", Function::Ne),
+    ("lt", Function::Lt),
+    ("le", Function::Le),
+    ("gt", Function::Gt),
+    ("ge", Function::Ge),
+    ("len", Function::Len),
+    ("print", Function::Print),
+    ("printf", Function::Printf),
+    ("slice", Function::Slice),
+    ("default", Function::Default),
+    ("lower", Function::Lower),
+    ("upper", Function::Upper),
+    ("replace", Function::Replace),
+    ("sanitize", Function::Sanitize),
+    ("trimPrefix", Function::TrimPrefix),
+    ("trimSuffix", Function::TrimSuffix),
+    ("trunc", Function::Trunc),
+];
+
+impl Function {
+    pub(super) fn named(name: &str) -> Option<Function> {
+        FUNCTIONS.iter().find(|(known, _)| *known == name).map(|(_, function)| *function)
+    }
+
+    fn name(self) -> &'static str {
+        FUNCTIONS.iter().find(|(_, function)| *function == self).map_or("", |(name, _)| name)
+    }
+
+    pub(super) fn is_short_circuit(self) -> bool {
+        matches!(self, Function::And | Function::Or)
+    }
+
+    /// Returns whether an argument ends `and` or `or`.
+    pub(super) fn is_decided_by(self, is_true: bool) -> bool {
+        (self == Function::Or) == is_true
+    }
+
+    pub(super) fn wrong(self, problem: &str) -> TemplateProblem {
+        TemplateProblem::Arguments { function: self.name().to_owned(), problem: problem.to_owned() }
+    }
+
+    pub(super) fn call(self, arguments: &[Value]) -> Result<Value, TemplateProblem> {
+        let text = |text: String| Ok(Value::Text(text));
+        match (self, arguments) {
+            (Function::Not, [value]) => Ok(Value::Bool(!value.is_true())),
+            (Function::Eq, [first, others @ ..]) if !others.is_empty() => {
+                let orders = others.iter().map(|other| self.compare(first, other)).collect::<Result<Vec<_>, _>>()?;
+                Ok(Value::Bool(orders.contains(&Ordering::Equal)))
+            }
+            (Function::Ne | Function::Lt | Function::Le | Function::Gt | Function::Ge, [one, two]) => {
+                let order = self.compare(one, two)?;
+                Ok(Value::Bool(match self {
+                    Function::Ne => order.is_ne(),
+                    Function::Lt => order.is_lt(),
+                    Function::Le => order.is_le(),
+                    Function::Gt => order.is_gt(),
+                    _ => order.is_ge(),
+                }))
+            }
+            (Function::Len, [Value::Text(text)]) => Ok(Value::Number(text.len() as i64)),
+            (Function::Print, values) => text(print(values)),
+            (Function::Printf, [Value::Text(format), values @ ..]) => {
+                printf::printf(format, values).map(Value::Text).map_err(|problem| self.wrong(&problem))
+            }
+            (Function::Slice, [Value::Text(whole), bounds @ ..]) if bounds.len() <= 2 => {
+                text(self.slice(whole, bounds)?)
+            }
+            (Function::Default, [default, value]) => Ok(if value.is_true() { value } else { default }.clone()),
+            (Function::Lower, [Value::Text(value)]) => text(value.to_lowercase()),
+            (Function::Upper, [Value::Text(value)]) => text(value.to_uppercase()),
+            (Function::Replace, [Value::Text(old), Value::Text(new), Value::Text(whole)]) => {
+                // The size is known before the text is built.
+                let count = if old.is_empty() { whole.chars().count() + 1 } else { whole.matches(&**old).count() };
+                if whole.len().saturating_add(count.saturating_mul(new.len())) > 2 * MAX_VALUE_BYTES {
+                    return Err(TemplateProblem::TooLarge);
+                }
+                text(whole.replace(&**old, new))
+            }
+            (Function::Sanitize, [Value::Text(value)]) => text(crate::sanitize::sanitize(value)),
+            (Function::TrimPrefix, [Value::Text(prefix), Value::Text(whole)]) => {
+                text(whole.strip_prefix(&**prefix).unwrap_or(whole).to_owned())
+            }
+            (Function::TrimSuffix, [Value::Text(suffix), Value::Text(whole)]) => {
+                text(whole.strip_suffix(&**suffix).unwrap_or(whole).to_owned())
+            }
+            (Function::Trunc, [Value::Number(length), Value::Text(whole)]) => {
+                text(whole.chars().take(usize::try_from(*length).unwrap_or_default()).collect())
+            }
+            _ => {
+                let found: Vec<_> = arguments.iter().map(|value| value.kind().name()).collect();
+                let found = if found.is_empty() { "nothing".to_owned() } else { found.join(", ") };
+                Err(self.wrong(&format!("does not take {found}")))
+            }
+        }
+    }
+
+    fn compare(self, one: &Value, two: &Value) -> Result<Ordering, TemplateProblem> {
+        match (one, two) {
+            (Value::Text(one), Value::Text(two)) => Ok(one.cmp(two)),
+            (Value::Number(one), Value::Number(two)) => Ok(one.cmp(two)),
+            (Value::Bool(one), Value::Bool(two)) if matches!(self, Function::Eq | Function::Ne) => Ok(one.cmp(two)),
+            (one, two) => {
+                let (one, two) = (one.kind().name(), two.kind().name());
+                Err(self.wrong(&format!("cannot compare {one} with {two}")))
+            }
+        }
+    }
+
+    fn slice(self, whole: &str, bounds: &[Value]) -> Result<String, TemplateProblem> {
+        let bound = |position: usize, default: usize| match bounds.get(position) {
+            None => Ok(default),
+            Some(Value::Number(number)) => usize::try_from(*number).map_err(|_| self.wrong("has a negative bound")),
+            Some(_) => Err(self.wrong("needs numbers as bounds")),
+        };
+        let (from, to) = (bound(0, 0)?, bound(1, whole.len())?);
+        let part = whole.get(from..to);
+        part.map(str::to_owned).ok_or_else(|| self.wrong(&format!("is out of range for {} bytes", whole.len())))
+    }
+}
+
+/// Puts values together. As in Go, a space goes between two of which neither is a text.
+fn print(values: &[Value]) -> String {
+    let mut printed = String::new();
+    for (position, value) in values.iter().enumerate() {
+        if position > 0 && ![&values[position - 1], value].iter().any(|value| value.kind() == Kind::Text) {
+            printed.push(' ');
+        }
+        printed.push_str(&value.text());
+        if printed.len() > MAX_VALUE_BYTES {
+            break;
+        }
+    }
+    printed
+}

@@ -1,0 +1,89 @@
+//! `printf`, as far as tags need it: `%s %v %d %q %x %X %t %%` with flags, width and precision.
+
+use super::error::MAX_VALUE_BYTES;
+use super::value::Value;
+
+/// The maximum width of a field, in characters. A tag has at most 128.
+const MAX_WIDTH: usize = 128;
+
+pub(super) fn printf(format: &str, values: &[Value]) -> Result<String, String> {
+    let mut printed = String::new();
+    let mut values = values.iter();
+    let mut letters = format.chars().peekable();
+    while let Some(letter) = letters.next() {
+        if letter != '%' {
+            printed.push(letter);
+            continue;
+        }
+        let mut flags = String::new();
+        while let Some(flag) = letters.next_if(|letter| matches!(letter, '-' | '0' | '+')) {
+            flags.push(flag);
+        }
+        let mut number = || {
+            let mut digits = String::new();
+            while let Some(digit) = letters.next_if(char::is_ascii_digit) {
+                digits.push(digit);
+            }
+            match digits.is_empty() {
+                true => Ok(None),
+                false => digits.parse().ok().filter(|width| *width <= MAX_WIDTH).map(Some).ok_or(()),
+            }
+        };
+        let too_wide = |()| format!("has a width of more than {MAX_WIDTH}");
+        let width: usize = number().map_err(too_wide)?.unwrap_or_default();
+        let precision = match letters.next_if_eq(&'.') {
+            Some(_) => {
+                let mut digits = String::new();
+                while let Some(digit) = letters.next_if(char::is_ascii_digit) {
+                    digits.push(digit);
+                }
+                Some(digits.parse::<usize>().unwrap_or_default().min(MAX_VALUE_BYTES))
+            }
+            None => None,
+        };
+        let verb = letters.next().ok_or("ends with `%`")?;
+        if verb == '%' {
+            printed.push('%');
+            continue;
+        }
+        let value = values.next().ok_or_else(|| format!("has no value for `%{verb}`"))?;
+        let text = formatted(verb, value, flags.contains('+'), precision)?;
+        printed.push_str(&padded(text, &flags, width, matches!(value, Value::Number(_))));
+        if printed.len() > MAX_VALUE_BYTES {
+            return Err(format!("writes more than {MAX_VALUE_BYTES} bytes"));
+        }
+    }
+    match values.next() {
+        Some(_) => Err("has more values than its format".to_owned()),
+        None => Ok(printed),
+    }
+}
+
+fn formatted(verb: char, value: &Value, plus: bool, precision: Option<usize>) -> Result<String, String> {
+    let cut = |text: String| match precision {
+        Some(precision) => text.chars().take(precision).collect(),
+        None => text,
+    };
+    match (verb, value) {
+        ('s', Value::Text(_) | Value::Time(_)) | ('v', Value::Text(_)) => Ok(cut(value.text())),
+        ('d' | 'v', Value::Number(number)) if plus && *number >= 0 => Ok(format!("+{number}")),
+        ('d', Value::Number(_)) | ('t', Value::Bool(_)) | ('v', _) => Ok(value.text()),
+        ('q', Value::Text(text)) => Ok(format!("{:?}", cut(text.clone()))),
+        ('x', Value::Number(number)) => Ok(format!("{number:x}")),
+        ('X', Value::Number(number)) => Ok(format!("{number:X}")),
+        ('x', Value::Text(text)) => Ok(hex::encode(text)),
+        _ => Err(format!("cannot write {} with `%{verb}`", value.kind().name())),
+    }
+}
+
+fn padded(text: String, flags: &str, width: usize, is_number: bool) -> String {
+    let missing = width.saturating_sub(text.chars().count());
+    if flags.contains('-') {
+        return text + &" ".repeat(missing);
+    }
+    match (flags.contains('0') && is_number, text.strip_prefix(['-', '+'])) {
+        (true, Some(digits)) => format!("{}{}{digits}", &text[..1], "0".repeat(missing)),
+        (true, None) => "0".repeat(missing) + &text,
+        (false, _) => " ".repeat(missing) + &text,
+    }
+}

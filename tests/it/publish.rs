@@ -1,0 +1,467 @@
+//! `publish`: the acceptance statements of the publisher plugin (PLP) and of the image builder (KYM), by number.
+
+use std::fs;
+use std::process::Stdio;
+
+use ocikit_server::{Action, Fault, Reply};
+use ocikit_spec::Digest;
+use ocikit_tests::{
+    Archive, Bench, CertificateAuthority, Outcome, Registry, TlsProxy, testdata, verified_digest, write_archive,
+};
+use serde_json::{Value, json};
+
+use crate::bench;
+use crate::faults::{for_each_parallel, pseudo_random};
+
+const USER: &str = "canary-user";
+const PASSWORD: &str = "canary-password";
+const COMMIT: &str = "6c22711f5a0c9d0f5f4c1c0e8b5d7a3e9f1b2c3d";
+
+fn single() -> String {
+    testdata("buildkit-single/image.tar").display().to_string()
+}
+
+fn multi() -> String {
+    testdata("buildkit-attested/multi.tar").display().to_string()
+}
+
+/// A bench with the environment of the plugin.
+fn plugin(archive: &str, repository: &str, more: &[(&str, &str)]) -> Bench {
+    let mut bench = bench();
+    for (name, value) in [
+        ("PLP_ARTIFACT_PATH", archive),
+        ("PLP_IMAGE_REPOSITORY", repository),
+        ("PLP_COMMIT_SHA", COMMIT),
+        ("PLP_REGISTRY_USERNAME", USER),
+        ("PLP_REGISTRY_PASSWORD", PASSWORD),
+    ]
+    .iter()
+    .chain(more)
+    {
+        bench = bench.with(name, value);
+    }
+    bench
+}
+
+/// Runs the plugin's contract, and returns what happened.
+fn run(archive: &str, registry: &Registry, more: &[(&str, &str)]) -> Outcome {
+    plugin(archive, &format!("{}/acme/app", registry.name()), more).ocikit(&["publish", "-v"])
+}
+
+fn tags(registry: &Registry, repository: &str) -> Vec<String> {
+    let bench = bench().with("OCIKIT_USERNAME", USER).with("OCIKIT_PASSWORD", PASSWORD);
+    let listed = bench.ocikit(&["tags", &format!("{}/{repository}", registry.name())]);
+    let mut tags: Vec<_> = listed.stdout.lines().map(str::to_owned).collect();
+    tags.sort();
+    tags
+}
+
+fn digests(registry: &Registry, tags: &[&str]) -> Vec<Option<Digest>> {
+    tags.iter().map(|tag| registry.verified_digest("acme/app", tag)).collect()
+}
+
+fn is_write(method: &str) -> bool {
+    matches!(method, "PUT" | "POST" | "PATCH" | "DELETE")
+}
+
+fn writes(registry: &Registry) -> usize {
+    let accepted = |status: Option<u16>| status.is_none_or(|status| status < 400);
+    registry.requests().iter().filter(|request| is_write(&request.method) && accepted(request.status)).count()
+}
+
+#[test]
+fn plp_10_default_branch_has_three_tags_of_one_digest() {
+    let registry = Registry::for_user(USER, PASSWORD);
+    let outcome = run(&single(), &registry, &[("PLP_BRANCH_NAME", "main"), ("PLP_IS_DEFAULT_BRANCH", "true")]);
+    let digest = verified_digest(&testdata("buildkit-single/image.tar"));
+    assert_eq!(digests(&registry, &["main", "main-6c22711", "latest"]), [Some(digest); 3], "{outcome}");
+    let lines = ["main", "main-6c22711", "latest"].map(|tag| format!("{}/acme/app:{tag}@{digest}", registry.name()));
+    assert_eq!(outcome.ok(), lines.join("\n"));
+}
+
+#[test]
+fn plp_11_branch_names_are_sanitized_or_refused() {
+    let registry = Registry::for_user(USER, PASSWORD);
+    run(&single(), &registry, &[("PLP_BRANCH_NAME", "feature/xyz")]).ok();
+    assert_eq!(tags(&registry, "acme/app"), ["feature-xyz", "feature-xyz-6c22711"]);
+    registry.clear_requests();
+    let outcome = run(&single(), &registry, &[("PLP_BRANCH_NAME", "///")]);
+    assert_eq!((outcome.code, registry.requests().len()), (4, 0), "{outcome}");
+    assert!(outcome.stderr.contains("cannot use `///` as the tag `the branch`"), "{outcome}");
+}
+
+#[test]
+fn plp_12_and_13_versions_move_tags_forward_only() {
+    let registry = Registry::for_user(USER, PASSWORD);
+    let place = bench();
+    let archives = ["1", "2", "3"].map(|name| {
+        let path = place.path(&format!("{name}.tar"));
+        let size = 1000 + name.parse::<u64>().unwrap();
+        (path.display().to_string(), write_archive(&path, Archive { layers: 1, size, valid_digests: true }))
+    });
+    let [(one, first), (two, second), (three, third)] = &archives;
+    run(one, &registry, &[("PLP_TAG_NAME", "v1.2.3")]).ok();
+    assert_eq!(digests(&registry, &["1.2.3", "1.2", "1", "v1.2.3"]), [Some(*first), Some(*first), Some(*first), None]);
+    run(two, &registry, &[("PLP_TAG_NAME", "v1.3.0")]).ok();
+    let outcome = run(three, &registry, &[("PLP_TAG_NAME", "v1.2.4")]);
+    let expected = [Some(*third), Some(*third), Some(*second), Some(*second)];
+    assert_eq!(digests(&registry, &["1.2.4", "1.2", "1.3", "1"]), expected);
+    assert!(outcome.stderr.contains("tag 1 not used: 1.3.0 is published, which is newer"), "{outcome}");
+    // PLP-13
+    run(one, &registry, &[("PLP_TAG_NAME", "v2.0.0-rc.1")]).ok();
+    let before = ["1", "1.2", "1.2.3", "1.2.4", "1.3", "1.3.0", "v2.0.0-rc.1"];
+    assert_eq!(tags(&registry, "acme/app"), before);
+    assert_eq!(digests(&registry, &["v2.0.0-rc.1", "1"]), [Some(*first), Some(*second)]);
+}
+
+#[test]
+fn plp_14_and_15_contexts_add_up() {
+    let registry = Registry::for_user(USER, PASSWORD);
+    run(&single(), &registry, &[("PLP_MERGE_REQUEST_NUMBER", "7")]).ok();
+    assert_eq!(tags(&registry, "acme/app"), ["pr-7", "pr-7-6c22711"]);
+    let registry = Registry::for_user(USER, PASSWORD);
+    let all = [
+        ("PLP_BRANCH_NAME", "main"),
+        ("PLP_IS_DEFAULT_BRANCH", "true"),
+        ("PLP_PULL_REQUEST_NUMBER", "7"),
+        ("PLP_TAG_NAME", "v1.2.3"),
+    ];
+    run(&single(), &registry, &all).ok();
+    let expected = ["1", "1.2", "1.2.3", "latest", "main", "main-6c22711", "pr-7", "pr-7-6c22711"];
+    assert_eq!(tags(&registry, "acme/app"), expected);
+}
+
+#[test]
+fn plp_16_index_stays_whole() {
+    let registry = Registry::for_user(USER, PASSWORD);
+    run(&multi(), &registry, &[("PLP_BRANCH_NAME", "main")]).ok();
+    let digest = verified_digest(&testdata("buildkit-attested/multi.tar"));
+    assert_eq!(digests(&registry, &["main", "main-6c22711"]), [Some(digest); 2]);
+}
+
+#[test]
+fn plp_17_failures_have_their_exit_codes() {
+    let branch = ("PLP_BRANCH_NAME", "main");
+    let registry = Registry::for_user(USER, "other");
+    let outcome = run(&single(), &registry, &[branch]);
+    assert_eq!((outcome.code, writes(&registry), digests(&registry, &["main"])), (2, 0, vec![None]), "{outcome}");
+
+    let registry = Registry::for_user(USER, PASSWORD);
+    let place = bench();
+    let whole = fs::read(single()).unwrap();
+    fs::write(place.path("cut.tar"), &whole[..whole.len() / 2]).unwrap();
+    for archive in ["cut.tar", "missing.tar"] {
+        let outcome = run(&place.path(archive).display().to_string(), &registry, &[branch]);
+        assert_eq!((outcome.code, writes(&registry)), (3, 0), "{archive}: {outcome}");
+    }
+
+    for missing in ["PLP_ARTIFACT_PATH", "PLP_COMMIT_SHA", "PLP_REGISTRY_PASSWORD"] {
+        let outcome = run(&single(), &registry, &[branch, (missing, "")]);
+        assert_eq!((outcome.code, writes(&registry)), (4, 0), "{missing}: {outcome}");
+        assert!(outcome.stderr.contains(missing), "{outcome}");
+    }
+    assert_eq!(run(&single(), &registry, &[]).code, 4);
+
+    registry.faults().add(Fault::on("POST /v2/**", Action::Answer(Reply::status(503))));
+    let repository = format!("{}/acme/app", registry.name());
+    let outcome = plugin(&single(), &repository, &[branch]).ocikit(&["publish", "--retries", "1"]);
+    assert_eq!((outcome.code, digests(&registry, &["main"])), (1, vec![None]), "{outcome}");
+}
+
+#[test]
+fn plp_18_other_tags_are_put_if_one_fails() {
+    let registry = Registry::for_user(USER, PASSWORD);
+    registry.faults().add(Fault::on("PUT /v2/acme/app/manifests/main", Action::Answer(Reply::status(403))));
+    let outcome = run(&single(), &registry, &[("PLP_BRANCH_NAME", "main"), ("PLP_IS_DEFAULT_BRANCH", "true")]);
+    let digest = verified_digest(&testdata("buildkit-single/image.tar"));
+    assert_eq!(digests(&registry, &["main", "main-6c22711", "latest"]), [None, Some(digest), Some(digest)]);
+    assert_eq!(outcome.code, 1, "{outcome}");
+    assert!(outcome.stderr.contains("acme/app:main: ") && !outcome.stdout.contains("acme/app:main@"), "{outcome}");
+}
+
+#[test]
+fn plp_19_private_authorities_need_the_option() {
+    let (authority, registry) = (CertificateAuthority::new(), Registry::for_user(USER, PASSWORD));
+    let secure = TlsProxy::start(registry.address(), &authority, false);
+    let bench = plugin(&single(), &format!("{}/acme/app", secure.name()), &[("PLP_BRANCH_NAME", "main")]);
+    fs::write(bench.path("ca.pem"), authority.pem()).unwrap();
+    let outcome = bench.ocikit(&["publish", "--retries", "0"]);
+    assert_eq!((outcome.code, digests(&registry, &["main"])), (1, vec![None]), "{outcome}");
+    bench.ok(&["publish", "--ca-file", "ca.pem"]);
+    assert!(digests(&registry, &["main"])[0].is_some());
+}
+
+#[test]
+fn plp_20_credentials_are_never_printed() {
+    let registry = Registry::for_user(USER, PASSWORD);
+    let branch = ("PLP_BRANCH_NAME", "main");
+    for outcome in [
+        run(&single(), &registry, &[branch]),
+        run("missing.tar", &registry, &[branch]),
+        run(&single(), &Registry::for_user(USER, "other"), &[branch]),
+    ] {
+        let text = format!("{}{}", outcome.stdout, outcome.stderr);
+        // `canary-user:canary-password` in base64, as it is sent.
+        for secret in [PASSWORD, "Y2FuYXJ5"] {
+            assert!(!text.contains(secret), "{text}");
+        }
+    }
+}
+
+/// A bench in a recorded job of GitHub Actions, with a configuration for three registries.
+fn github(name: &str, registries: &[Registry; 3], more: &str) -> Bench {
+    let fixture: Value = serde_json::from_slice(&fs::read(testdata(&format!("ci/{name}.json"))).unwrap()).unwrap();
+    let mut bench = bench();
+    for (name, value) in fixture["environment"].as_object().unwrap() {
+        bench = bench.with(name, value.as_str().unwrap());
+    }
+    for (name, file) in [("GITHUB_OUTPUT", "outputs"), ("GITHUB_STEP_SUMMARY", "summary.md")] {
+        fs::write(bench.path(file), "").unwrap();
+        let path = bench.path(file).display().to_string();
+        bench = bench.with(name, &path);
+    }
+    fs::write(bench.path("event.json"), fixture["event"].to_string()).unwrap();
+    let [prod, second, dev] = registries.each_ref().map(Registry::name);
+    let config = format!(
+        "name: team/app
+registry: [{prod}/prod, {second}/mirror]
+dev-registry: {dev}/dev
+restricted-registry: [{{push: {prod}/restricted-images, read: {prod}/virtual}}]
+default-commit-tag: {{name: default_tag, value: 'v{{{{ .Date }}}}-{{{{ .ShortSHA }}}}', validation: '^(v[0-9]{{8}}-[0-9a-f]{{8}})$'}}
+default-pr-tag: {{name: default_tag, value: 'PR-{{{{ .PRNumber }}}}', validation: '^(PR-[0-9]+)$'}}
+default-merge-group-tag: {{name: default_tag, value: '0.0.0-MG.{{{{ .ShortSHA }}}}', validation: '^0\\.0\\.0-MG\\.[0-9a-f]{{8}}$'}}
+additional-pr-tag: {{name: semver_pr_tag, value: 'v{{{{ .PRNumber }}}}-PR', validation: '^v[0-9]+-PR$'}}
+{more}"
+    );
+    fs::write(bench.path("config.yaml"), config).unwrap();
+    bench.with("SOURCE_DATE_EPOCH", "0")
+}
+
+fn publish(bench: &Bench, more: &[&str]) -> Outcome {
+    bench.ocikit(&[&["publish", &multi(), "--config", "config.yaml"], more].concat())
+}
+
+fn three() -> [Registry; 3] {
+    [(); 3].map(|()| Registry::start())
+}
+
+#[test]
+fn kym_1_and_4_tags_are_written_to_a_file() {
+    let registries = three();
+    let bench = github("github-push", &registries, "");
+    let line = ["publish", "tags", "--config", "config.yaml", "--tag", "latest", "--tag", "v=v{{ .ShortSHA }}"];
+    bench.ok(&[&line[..], &["--tags-file", "tags.json"]].concat());
+    let tags: Value = serde_json::from_slice(&fs::read(bench.path("tags.json")).unwrap()).unwrap();
+    assert_eq!(
+        tags,
+        json!([
+            {"name": "latest", "value": "latest"},
+            {"name": "v", "value": "v6c22711f"},
+            {"name": "default_tag", "value": "v19700101-6c22711f", "validation": "^(v[0-9]{8}-[0-9a-f]{8})$"},
+        ])
+    );
+    fs::remove_file(bench.path("tags.json")).unwrap();
+    let config = fs::read_to_string(bench.path("config.yaml")).unwrap();
+    for (from, to, problem) in [
+        ("v{{ .Date }}", "w{{ .Date }}", "does not match"),
+        (", validation: '^(v", ", validation: '(^(v", "cannot validate"),
+    ] {
+        fs::write(bench.path("config.yaml"), config.replace(from, to)).unwrap();
+        let outcome = bench.ocikit(&[&line[..], &["--tags-file", "tags.json"]].concat());
+        assert!(outcome.code == 2 && outcome.stderr.contains(problem), "{outcome}");
+        assert!(!bench.path("tags.json").exists());
+    }
+}
+
+#[test]
+fn kym_5_and_6_bad_templates_are_named() {
+    let bench = bench().with("SECRET", "canary-secret");
+    let line = ["publish", "tags", "--event", "push", "--commit", COMMIT, "--tag"];
+    for (tag, problem) in [
+        ("v={{ .PRNumber }}", "cannot use `` as the tag `v`: it is empty"),
+        ("v={{ .Env \"SECRET\" }}", "`SECRET` is not on the allow-list"),
+        ("v={{ range .X }}{{ end }}", "`range` is not supported"),
+        ("a=b=c", "cannot use `b=c` as the tag `a`"),
+    ] {
+        let outcome = bench.ocikit(&[&line[..], &[tag]].concat());
+        assert!(outcome.code == 2 && outcome.stderr.contains(problem), "{outcome}");
+        assert!(!outcome.stderr.contains("canary"), "{outcome}");
+    }
+    let allowed = bench.ok(&[&line[..], &["v={{ .Env \"SECRET\" }}", "--allow-env", "SECRET"]].concat());
+    assert_eq!(allowed, "canary-secret  a template");
+}
+
+#[test]
+fn kym_13_14_15_and_17_push_goes_to_every_registry() {
+    let registries = three();
+    let bench = github("github-push", &registries, "");
+    let outcome =
+        publish(&bench, &["--tag", "latest", "--report", "r.json", "--build-report", "b.json", "--html", "r.html"]);
+    let digest = verified_digest(&testdata("buildkit-attested/multi.tar"));
+    for (registry, repository) in registries.iter().zip(["prod/team/app", "mirror/team/app"]) {
+        for tag in ["latest", "v19700101-6c22711f"] {
+            assert_eq!(registry.verified_digest(repository, tag), Some(digest), "{outcome}");
+        }
+    }
+    assert!(registries[2].requests().is_empty());
+    outcome.ok();
+    let images =
+        json!(["latest", "v19700101-6c22711f"].map(|tag| format!("{}/prod/team/app:{tag}", registries[0].name())));
+    let build: Value = serde_json::from_slice(&fs::read(bench.path("b.json")).unwrap()).unwrap();
+    assert_eq!(build.as_object().unwrap().len(), 9);
+    assert_eq!((&build["pushed"], &build["signed"], &build["digest"]), (&true.into(), &false.into(), &json!(digest)));
+    assert_eq!(build["images_list"].as_array().unwrap()[..2], images.as_array().unwrap()[..]);
+    assert_eq!(build["architectures"], json!(["linux/amd64", "linux/arm64"]));
+    let outputs = fs::read_to_string(bench.path("outputs")).unwrap();
+    for name in ["images", "architectures", "digest", "build-report"] {
+        assert_eq!(outputs.matches(&format!("{name}<<ocikit-")).count(), 1, "{outputs}");
+    }
+    let summary = fs::read_to_string(bench.path("summary.md")).unwrap();
+    assert!(summary.contains("| Image | Architecture |\n|---|---|\n"), "{summary}");
+    let report: Value = serde_json::from_slice(&fs::read(bench.path("r.json")).unwrap()).unwrap();
+    assert_eq!((&report["status"], report["targets"].as_array().unwrap().len()), (&"succeeded".into(), 2));
+    assert!(report["targets"][0]["uploaded"]["bytes"].as_u64().unwrap() > 0, "{report}");
+    assert!(fs::read_to_string(bench.path("r.html")).unwrap().contains("</html>"));
+    // A rerun changes nothing.
+    registries.iter().for_each(Registry::clear_requests);
+    publish(&bench, &["--tag", "latest"]).ok();
+    assert_eq!(registries.each_ref().map(writes), [0; 3]);
+}
+
+#[test]
+fn kym_13_pull_requests_go_to_dev_and_are_not_signed() {
+    let registries = three();
+    for (name, expected) in [
+        ("github-pull_request_target", &["PR-123", "v123-PR"][..]),
+        ("github-merge_group", &["0.0.0-MG.da39a3ee", "PR-123", "v123-PR"]),
+    ] {
+        let bench = github(name, &registries, "");
+        bench.ok(&["keygen", "--unencrypted", "-o", "ocikit"]);
+        let outcome = publish(&bench, &["--key", "ocikit.key"]);
+        assert!(outcome.stderr.contains("not signed"), "{outcome}");
+        outcome.ok();
+        assert_eq!(tags(&registries[2], "dev/team/app"), expected);
+        assert!(registries[..2].iter().all(|registry| registry.requests().is_empty()));
+    }
+    let bench = github("github-push", &registries, "");
+    bench.ok(&["keygen", "--unencrypted", "-o", "ocikit"]);
+    publish(&bench, &["--key", "ocikit.key"]).ok();
+    for (registry, repository) in registries.iter().zip(["prod", "mirror"]) {
+        let reference = format!("{}/{repository}/team/app:v19700101-6c22711f", registry.name());
+        bench.ok(&["verify", "--key", "ocikit.pub", &reference]);
+    }
+    registries.iter().for_each(Registry::clear_requests);
+    publish(&bench, &["--key", "ocikit.key"]).ok();
+    assert_eq!(registries.each_ref().map(writes), [0; 3], "it is signed already");
+}
+
+#[test]
+fn kym_16_restricted_images_have_a_virtual_address() {
+    let registries = three();
+    let bench = github("github-push", &registries, "");
+    let printed = publish(&bench, &["--restricted"]).ok();
+    let name = registries[0].name();
+    assert!(printed.starts_with(&format!("{name}/virtual/team/app:v19700101-6c22711f@sha256:")), "{printed}");
+    assert!(registries[0].verified_digest("restricted-images/team/app", "v19700101-6c22711f").is_some());
+}
+
+#[test]
+fn kym_11_unsigned_images_are_refused_unless_allowed() {
+    let registries = three();
+    let signers = "
+sign-config:
+  enabled-signers: {'*': [one]}
+  signers: [{name: one, job-type: [schedule], config: {endpoint: 'https://localhost:1/', secret: {path: s.json}}}]
+";
+    let bench = github("github-push", &registries, signers);
+    let outcome = publish(&bench, &[]);
+    assert_eq!((outcome.code, writes(&registries[0])), (2, 0), "{outcome}");
+    assert!(outcome.stderr.contains("no signer signs for acme/app in a postsubmit job; not asked: one"), "{outcome}");
+    let outcome = publish(&bench, &["--allow-unsigned", "--build-report", "b.json"]);
+    assert!(outcome.stderr.contains("warning: "), "{outcome}");
+    outcome.ok();
+    let build: Value = serde_json::from_slice(&fs::read(bench.path("b.json")).unwrap()).unwrap();
+    assert_eq!((&build["pushed"], &build["signed"]), (&true.into(), &false.into()));
+    let required = github("github-push", &registries, "events: {push: {sign: true}}\n");
+    assert_eq!(publish(&required, &[]).code, 2);
+}
+
+#[test]
+fn dry_run_prints_the_plan() {
+    let registries = three();
+    let bench = github("github-push", &registries, "");
+    let plan: Value = serde_json::from_str(&publish(&bench, &["--dry-run", "--json"]).ok()).unwrap();
+    assert_eq!(
+        (&plan["event"], &plan["dryRun"], plan["targets"].as_array().unwrap().len()),
+        (&"push".into(), &true.into(), 2)
+    );
+    assert_eq!(plan["targets"][0]["tags"], json!(["v19700101-6c22711f"]));
+    assert_eq!(registries.each_ref().map(writes), [0; 3]);
+}
+
+#[test]
+fn no_tag_changes_anywhere_if_one_registry_fails() {
+    let registries = three();
+    let bench = bench();
+    let digest = write_archive(&bench.path("a.tar"), Archive { layers: 2, size: 100_000, valid_digests: true });
+    let to = registries.each_ref().map(|registry| format!("{}/acme/app", registry.name()));
+    let mut line = vec!["publish", "a.tar", "--event", "push", "--commit", COMMIT, "--branch", "main"];
+    to.iter().for_each(|repository| line.extend(["--to", repository]));
+    registries[1].faults().add(Fault::on("POST /v2/**", Action::Answer(Reply::status(403))));
+    let outcome = bench.ocikit(&line);
+    assert_eq!(outcome.code, 4, "{outcome}");
+    assert!(outcome.stderr.contains("no tag was changed") && outcome.stdout.is_empty(), "{outcome}");
+    for registry in &registries {
+        assert_eq!(digests(registry, &["main", "main-6c22711"]), [None, None]);
+    }
+    registries[1].faults().clear();
+    bench.ok(&line);
+    for registry in &registries {
+        assert_eq!(digests(registry, &["main", "main-6c22711"]), [Some(digest); 2]);
+    }
+    registries.iter().for_each(Registry::clear_requests);
+    bench.ok(&line);
+    assert_eq!(registries.each_ref().map(writes), [0; 3]);
+}
+
+/// Killed at 50 moments: a tag leads to the whole image or does not exist, tags appear only when every registry has the
+/// image, and a rerun finishes.
+#[test]
+fn killed_publication_leaves_no_incomplete_tag() {
+    let registries = three();
+    let place = bench();
+    let digest = write_archive(&place.path("a.tar"), Archive { layers: 2, size: 50_000, valid_digests: true });
+    let archive = place.path("a.tar").display().to_string();
+    for_each_parallel(50, |number| {
+        let bench = bench();
+        let repository = format!("case{number}");
+        let to = registries.each_ref().map(|registry| format!("{}/{repository}", registry.name()));
+        let mut line = vec!["publish", "-q", &archive, "--event", "push", "--commit", COMMIT, "--branch", "main"];
+        to.iter().for_each(|repository| line.extend(["--to", repository]));
+        let prefix = format!("/v2/{repository}/");
+        let requests = || {
+            let all = registries.iter().flat_map(Registry::requests);
+            all.filter(|request| request.path.starts_with(&prefix)).count()
+        };
+        let moment = pseudo_random(number, 60) as usize;
+        let mut child = bench.command(&line).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        while requests() < moment && child.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        let _ = child.kill();
+        child.wait().unwrap();
+        registries.iter().for_each(|registry| registry.wait_until_quiet(&repository));
+        for registry in &registries {
+            for tag in ["main", "main-6c22711"] {
+                let found = registry.verified_digest(&repository, tag);
+                assert!(found.is_none_or(|found| found == digest), "{number}");
+            }
+        }
+        bench.ok(&line);
+        for registry in &registries {
+            for tag in ["main", "main-6c22711"] {
+                assert_eq!(registry.verified_digest(&repository, tag), Some(digest), "{number}");
+            }
+        }
+    });
+}
