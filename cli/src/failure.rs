@@ -195,6 +195,18 @@ fn hint(error: &Error) -> Option<String> {
         Error::Unsupported { place, what } if what.starts_with("a docker archive, ") => {
             format!("`ocikit copy {} oci.tar` converts it", quoted(place))
         }
+        Error::Unsupported { what, .. } if what.ends_with("which has no zstd layers") => {
+            "convert it first with `ocikit convert --to oci`".to_owned()
+        }
+        Error::Unsupported { what, .. } if what.ends_with("zstd layers, which Docker's format cannot hold") => {
+            "recompress it first with `ocikit recompress --compression gzip`".to_owned()
+        }
+        Error::Unsupported { what, .. } if what.ends_with("which Docker's format cannot hold") => {
+            "add --drop-unsupported to leave out attestations and subjects".to_owned()
+        }
+        Error::Unsupported { what, .. } if what.ends_with("and no other time was given") => {
+            "give --time, or set SOURCE_DATE_EPOCH".to_owned()
+        }
         Error::Pipe { .. } => "save it to a file first, and name the file".to_owned(),
         Error::Exists { .. } => {
             "leave out --no-clobber to add signatures and attestations to the tag; delete the tag first to replace an SBOM"
@@ -332,10 +344,21 @@ impl From<ocikit_build::Error> for Failure {
         let message = with_causes(&error);
         match error {
             Error::Image(error) => error.into(),
+            Error::Option { .. } => Failure::new(Code::Usage, message),
+            Error::Missing { what, .. } => {
+                let failure = Failure::new(Code::Missing, message);
+                match what {
+                    "the Dockerfile" => failure.hint("name the Dockerfile with --file"),
+                    "the build context" => failure.hint("name the directory to build from: `ocikit build CONTEXT`"),
+                    _ => failure,
+                }
+            }
+            Error::TimedOut { .. } => Failure::new(Code::Other, message).hint("raise --time-limit"),
             Error::Start { program, .. } => {
                 let hint = match program.as_str() {
                     "buildctl" => "install `buildctl` of BuildKit",
                     "buildkitd" => "install `buildkitd` of BuildKit, or set BUILDKIT_HOST to a running one",
+                    "runc" => "install `runc`, which starts the steps of a build, or set BUILDKIT_HOST",
                     "rootlesskit" => {
                         "install `rootlesskit` and `newuidmap`, which buildkitd needs without root, or set BUILDKIT_HOST"
                     }

@@ -122,6 +122,11 @@ pub(crate) struct SignerArguments {
 }
 
 impl SignerArguments {
+    /// Returns whether a key is given.
+    pub(crate) fn is_given(&self) -> bool {
+        self.key.is_some()
+    }
+
     /// Returns the signer with the key, or `None` without `--key`.
     pub(crate) async fn signer(&self) -> Result<Option<Arc<dyn Signer>>> {
         let Some(key) = &self.key else { return Ok(None) };

@@ -8,6 +8,7 @@
 
 mod archive;
 mod base;
+mod build;
 mod change;
 mod commands;
 mod context;

@@ -1,6 +1,6 @@
 //! Progress of copies and builds: a bar on a terminal, a line every few seconds in a log, or events as JSON.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ocikit::{Digest, Event, Observer, Put};
 use ocikit_build::Progress as BuildProgress;
 use serde_json::json;
@@ -59,10 +59,15 @@ impl ProgressFormat {
         match self {
             ProgressFormat::Json => Some(Arc::new(Json)),
             ProgressFormat::None => None,
-            _ => Some(Arc::new(Steps)),
+            // Without a terminal, nothing of a tree would be shown.
+            ProgressFormat::Tty if std::io::stderr().is_terminal() => Some(Arc::new(StepTree::default())),
+            ProgressFormat::Tty | ProgressFormat::Auto | ProgressFormat::Plain => Some(Arc::new(Steps)),
         }
     }
 }
+
+/// The interval at which the times of running steps change.
+const TICK: Duration = Duration::from_millis(100);
 
 /// The interval between two lines of plain progress.
 const LOG_INTERVAL: Duration = Duration::from_secs(3);
@@ -208,6 +213,101 @@ pub(crate) fn put_word(put: Put) -> &'static str {
         Put::Present => "present",
         Put::Mounted => "mounted",
         Put::Copied => "sent",
+    }
+}
+
+/// Shows the running steps of a build, each with its time and its last line of output, below the finished steps. The output
+/// of a step that fails remains.
+#[derive(Default)]
+struct StepTree {
+    bars: MultiProgress,
+    running: Mutex<HashMap<String, RunningStep>>,
+}
+
+struct RunningStep {
+    bar: ProgressBar,
+    /// The last line of output, below the step.
+    last_line: Option<ProgressBar>,
+    /// The last lines of output.
+    log: VecDeque<String>,
+}
+
+/// The number of lines of output that remain of a step that fails.
+const MAX_FAILED_LINES: usize = 20;
+
+impl StepTree {
+    fn line(&self, text: &str) {
+        // Printing fails only if the terminal is gone.
+        let _ = self.bars.println(output::line(text));
+    }
+
+    fn style(bar: ProgressBar, template: &str) -> ProgressBar {
+        match ProgressStyle::with_template(template) {
+            Ok(style) => bar.with_style(style),
+            Err(_) => bar,
+        }
+    }
+
+    /// Removes a step from the running ones and returns its time and the end of its output.
+    fn end(&self, step: &str) -> Option<(Duration, VecDeque<String>)> {
+        let ended = self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(step)?;
+        if let Some(line) = &ended.last_line {
+            line.finish_and_clear();
+        }
+        let time = ended.bar.elapsed();
+        ended.bar.finish_and_clear();
+        Some((time, ended.log))
+    }
+}
+
+impl fmt::Debug for StepTree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StepTree")
+    }
+}
+
+impl ocikit_build::Observer for StepTree {
+    fn progress(&self, progress: &BuildProgress) {
+        match progress {
+            BuildProgress::Started { step } => {
+                let bar = self.bars.add(StepTree::style(ProgressBar::new_spinner(), "{spinner} {wide_msg} {elapsed}"));
+                bar.enable_steady_tick(TICK);
+                bar.set_message(output::line(step).into_owned());
+                let started = RunningStep { bar, last_line: None, log: VecDeque::new() };
+                let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(before) = running.insert(step.clone(), started) {
+                    before.bar.finish_and_clear();
+                }
+            }
+            BuildProgress::Log { step, line } => {
+                let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(RunningStep { bar, last_line, log }) = running.get_mut(step) else { return };
+                let below = last_line.get_or_insert_with(|| {
+                    let below = StepTree::style(ProgressBar::new_spinner(), "  | {wide_msg}");
+                    self.bars.insert_after(bar, below)
+                });
+                below.set_message(output::line(line).into_owned());
+                log.push_back(line.clone());
+                if log.len() > MAX_FAILED_LINES {
+                    log.pop_front();
+                }
+            }
+            BuildProgress::Completed { step, cached } => {
+                if let Some((time, _)) = self.end(step) {
+                    match cached {
+                        true => self.line(&format!("CACHED {step}")),
+                        false => self.line(&format!("DONE {step} {:.1}s", time.as_secs_f64())),
+                    }
+                }
+            }
+            BuildProgress::Failed { step, error } => {
+                let log = self.end(step).map(|(_, log)| log).unwrap_or_default();
+                self.line(&format!("ERROR {step}: {error}"));
+                log.iter().for_each(|line| self.line(&format!("  | {line}")));
+            }
+            BuildProgress::Warning { message } => self.line(&format!("WARNING {message}")),
+            _ => {}
+        }
     }
 }
 

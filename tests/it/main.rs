@@ -20,6 +20,7 @@ mod house;
 mod index;
 mod inspect;
 mod keyless;
+mod layers;
 mod layouts;
 mod locations;
 mod modules;

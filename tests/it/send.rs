@@ -87,6 +87,17 @@ checked! {
         length_within = any::<image::Layer>().length_within(&any());
         tree = any::<image::Layer>().tree();
         tree_within = any::<image::Layer>().tree_within(&any());
+        compression = any::<image::Layer>().compression();
+        recompress = any::<image::Layer>().recompress(&any(), any::<image::LayerOptions>());
+        rewrite = any::<image::Layer>().rewrite(&any(), any::<image::LayerOptions>(), |_, _| Ok(()));
+        merged_layer = any::<image::Image>().merged_layer(any::<image::LayerOptions>());
+        write_merged = any::<image::Image>().write_merged(&any(), any::<image::files::Writer<fs::File>>());
+        recompress = image::recompress(&any(), &any());
+        flatten = image::flatten(&any(), &any());
+        normalize = image::normalize(&any(), &any());
+        convert = image::convert(&any(), &any());
+        append_layers = image::append_layers(&any(), &any(), &any::<[image::NewLayer; 1]>());
+        change_layers = image::change_layers(&any(), &any(), &any::<[usize; 1]>(), &any::<[image::NewLayer; 1]>());
         of_tree = image::NewLayer::of_tree(any::<PathBuf>(), any::<image::files::Owner>(), any::<image::LayerOptions>());
         of_file = image::NewLayer::of_file(any::<PathBuf>(), any::<image::files::Owner>(), any::<image::LayerOptions>());
         of_tar = image::NewLayer::of_tar(any::<Empty>(), any::<image::LayerOptions>());
@@ -185,7 +196,13 @@ checked! {
     "ocikit-build" {
         start = ocikit_build::Daemon::start(&any());
         stop = any::<ocikit_build::Daemon>().stop();
-        build = ocikit_build::build(&any(), "address", any(), &any());
+        build = ocikit_build::build(&any(), &any::<[ocikit_build::Node; 1]>(), any(), &any());
+        ask = ocikit_build::ask(&any(), &any(), "lint");
+        find = ocikit_build::Builder::find(&any());
+        stop = any::<ocikit_build::Builder>().stop();
+        candidates = ocikit_build::Builder::candidates(&any());
+        statements = ocikit_build::statements(&any());
+        follow = ocikit_build::follow(&any(), &any());
     }
     "ocikit" {
         attach = any::<ocikit::Session>().attach(&any(), any(), &any());
@@ -205,6 +222,8 @@ checked! {
         validate = any::<ocikit::Session>().validate(&any(), &any());
         docker_disagreement = any::<ocikit::Session>().docker_disagreement(&any());
         gc = any::<ocikit::Session>().gc(&any(), &any());
+        targets = any::<ocikit::Session>().targets(&any::<[Location; 1]>(), any());
+        publish = any::<ocikit::Targets<'static>>().publish(&any(), &any::<[Naming; 1]>());
         sync = ocikit::sync::sync::<ocikit::Error>(&any(), &any(), any(), any(), &mut |_, _| ());
         copy_root_to_each = any::<ocikit::Session>().copy_root_to_each(&any(), any(), &any::<[Location; 1]>());
         plan_root_to_each = any::<ocikit::Session>().plan_root_to_each(&any(), any(), &any::<[Location; 1]>());

@@ -2,7 +2,7 @@ use std::path::{Path as FilePath, PathBuf};
 
 use clap::Args;
 use ocikit::image::files::{FileOptions, ModifiedTime, Owner, Path, Time, TopDirectory};
-use ocikit::image::{NewLayer, Selection, append_layers};
+use ocikit::image::{NewLayer, Selection, change_layers};
 use ocikit::spec::History;
 use ocikit::{Error, Location};
 
@@ -35,6 +35,9 @@ pub(crate) struct Append {
     /// Hide this path of the lower layers; repeatable
     #[arg(long, value_name = "PATH")]
     delete: Vec<PathBuf>,
+    /// Remove this layer first, counted from 1, the lowest; repeatable
+    #[arg(long, value_name = "NUMBER")]
+    remove_layer: Vec<std::num::NonZeroUsize>,
     /// Owner of the entries, or `keep`; default: 0:0, of tars theirs
     #[arg(long, value_name = "UID[:GID]", value_parser = owner)]
     owner: Option<Owner>,
@@ -68,14 +71,16 @@ enum Kind {
 
 impl Append {
     pub(crate) async fn run(&self, context: &Context) -> Result {
-        if self.sources.is_empty() && self.delete.is_empty() {
-            return Err(Failure::usage("cannot append: give a SOURCE or --delete PATH"));
+        let has_layer = !self.sources.is_empty() || !self.delete.is_empty();
+        if !has_layer && self.remove_layer.is_empty() {
+            return Err(Failure::usage("cannot append: give a SOURCE, --delete PATH or --remove-layer NUMBER"));
         }
-        let layer = self.layer(context).await?;
+        let layers = if has_layer { vec![self.layer(context).await?] } else { Vec::new() };
+        let removed: Vec<_> = self.remove_layer.iter().map(|number| number.get() - 1).collect();
         let change = self.change.prepare(context, &self.location, &[])?;
         let selection = Selection::of(self.platforms.platform.clone());
         let is_partial = !self.platforms.platform.is_empty();
-        change.run(is_partial, async |root| append_layers(&root, &selection, &[layer]).await).await
+        change.run(is_partial, async |root| change_layers(&root, &selection, &removed, &layers).await).await
     }
 
     async fn layer(&self, context: &Context) -> Result<NewLayer> {

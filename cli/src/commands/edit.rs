@@ -19,7 +19,7 @@ Examples:
   ocikit edit --label-to-annotation --promote org.opencontainers.image.revision app.tar
   ocikit edit --platform linux/arm64 --os-version 6.1 -o edited.tar app.tar";
 
-/// Change annotations and the config of an image, for one platform or for all
+/// Change annotations and config of an image, for one or all platforms
 ///
 /// Changes a local archive or layout in place in constant time, and moves a tag in a registry; no layer is transferred.
 /// Fields are removed first, then set, so that `--remove env --env A=1` replaces all variables. Everything else is kept,

@@ -7,6 +7,7 @@ mod attach;
 mod attest;
 mod blob;
 mod build;
+mod buildkit;
 mod cat;
 mod completion;
 mod config;
@@ -70,7 +71,8 @@ pub(crate) enum Command {
     Attach(attach::Attach),
     Attest(attest::Attest),
     Blob(blob::Blob),
-    Build(build::Build),
+    Build(Box<build::Build>),
+    Buildkit(buildkit::Buildkit),
     Cat(cat::Cat),
     Completion(completion::Completion),
     Config(config::Config),
@@ -119,7 +121,10 @@ impl Command {
     /// Returns whether the command calls services around signing: timestamp and certificate authorities, transparency
     /// logs, lists of revoked certificates.
     pub(crate) fn calls_services(&self) -> bool {
-        matches!(self, Command::Attest(_) | Command::Sign(_) | Command::Signify(_) | Command::Verify(_))
+        matches!(
+            self,
+            Command::Attest(_) | Command::Build(_) | Command::Sign(_) | Command::Signify(_) | Command::Verify(_)
+        )
     }
 
     pub(crate) async fn run(&self, context: &Context, program: &Program) -> Result {
@@ -135,6 +140,7 @@ impl Command {
             Command::Attest(command) => command.run(context).await,
             Command::Blob(command) => command.run(context).await,
             Command::Build(command) => command.run(context).await,
+            Command::Buildkit(command) => command.run(context).await,
             Command::Cat(command) => command.run(context).await,
             Command::Completion(command) => command.run(context, program),
             Command::Config(command) => command.run(context).await,

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::address::Address;
 use crate::error::{Error, Result};
-use crate::watched::{self, Watched};
+use crate::watched::{self, Leftovers, Watched};
 
 /// Options of a BuildKit daemon.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct DaemonOptions {
     /// The program.
     pub program: PathBuf,
@@ -16,8 +18,39 @@ pub struct DaemonOptions {
     pub arguments: Vec<String>,
     /// The program that runs a daemon without root; used if this process is not root.
     pub rootlesskit: PathBuf,
+    /// The program that starts containers. `buildkitd` looks for it only when the first step runs.
+    pub runc: PathBuf,
+    /// The entitlements that builds may use, such as `network.host`.
+    pub entitlements: Vec<String>,
     /// The time limit for the daemon to become ready.
     pub startup_timeout: Duration,
+}
+
+impl DaemonOptions {
+    /// Checks that containers can be started: the OCI worker of `buildkitd` needs `runc`, `buildkit-runc` or the program of
+    /// `--oci-worker-binary`.
+    pub(crate) fn check_runtime(&self) -> Result<()> {
+        let chosen = |argument: &String| {
+            ["--oci-worker-binary", "--oci-worker=false"].iter().any(|flag| argument.starts_with(flag))
+        };
+        if self.arguments.iter().any(chosen) {
+            return Ok(());
+        }
+        watched::find(Path::new("buildkit-runc")).or_else(|_| watched::find(&self.runc))
+    }
+
+    /// Checks that a daemon can be started, without starting it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Start`] for the first program that is missing.
+    pub fn check(&self) -> Result<()> {
+        watched::find(&self.program)?;
+        if !is_root() {
+            watched::find(&self.rootlesskit)?;
+        }
+        self.check_runtime()
+    }
 }
 
 impl Default for DaemonOptions {
@@ -28,6 +61,8 @@ impl Default for DaemonOptions {
             program: "buildkitd".into(),
             arguments: Vec::new(),
             rootlesskit: "rootlesskit".into(),
+            runc: "runc".into(),
+            entitlements: Vec::new(),
             startup_timeout: Duration::from_secs(120),
         }
     }
@@ -38,7 +73,7 @@ impl Default for DaemonOptions {
 pub struct Daemon {
     /// `None` after it was stopped.
     program: Option<Watched>,
-    address: String,
+    address: Address,
     directory: TempDir,
 }
 
@@ -54,19 +89,21 @@ impl Daemon {
         let socket = directory.path().join("buildkitd.sock");
         let log = File::create(directory.path().join("log")).map_err(Error::failed("make a log file"))?;
         let errors = log.try_clone().map_err(Error::failed("make a log file"))?;
-        let address = format!("unix://{}", socket.display());
+        let address: Address = format!("unix://{}", socket.display()).parse()?;
         let arguments = arguments(options, directory.path(), &address);
         let program = if is_root() { &options.program } else { &options.rootlesskit };
         watched::find(&options.program)?;
         watched::find(program)?;
-        let program = Some(Watched::start(program, &arguments, Some(directory.path()), log.into(), errors.into())?);
+        options.check_runtime()?;
+        let leftovers = Leftovers { always: vec![directory.path()], ..Leftovers::default() };
+        let program = Some(Watched::start(program, &arguments, &leftovers, log.into(), errors.into())?);
         let mut daemon = Daemon { program, address, directory };
         daemon.wait_until_ready(&socket, options.startup_timeout).await?;
         Ok(daemon)
     }
 
-    /// Returns the address of the daemon, for `buildctl --addr`.
-    pub fn address(&self) -> &str {
+    /// Returns the address of the daemon.
+    pub fn address(&self) -> &Address {
         &self.address
     }
 
@@ -103,7 +140,7 @@ impl Daemon {
     }
 }
 
-fn arguments(options: &DaemonOptions, directory: &Path, address: &str) -> Vec<String> {
+fn arguments(options: &DaemonOptions, directory: &Path, address: &Address) -> Vec<String> {
     let text = |path: &Path| path.display().to_string();
     let mut arguments = Vec::new();
     if !is_root() {
@@ -121,6 +158,7 @@ fn arguments(options: &DaemonOptions, directory: &Path, address: &str) -> Vec<St
     arguments.push(format!("--otel-socket-path={}", text(&directory.join("otel-grpc.sock"))));
     // The snapshots exist only as long as the daemon, and `native` works on every file system.
     arguments.push("--oci-worker-snapshotter=native".to_owned());
+    arguments.extend(options.entitlements.iter().map(|name| format!("--allow-insecure-entitlement={name}")));
     arguments.extend(options.arguments.iter().cloned());
     arguments
 }
@@ -136,12 +174,12 @@ fn is_listening(socket: &Path) -> bool {
 }
 
 #[cfg(unix)]
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
 #[cfg(not(unix))]
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     true
 }
 

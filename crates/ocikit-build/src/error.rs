@@ -1,4 +1,5 @@
 use std::io;
+use std::time::Duration;
 
 /// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -7,6 +8,24 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// An option of the build cannot be used.
+    #[error("cannot use {option} `{value}`: {reason}")]
+    Option {
+        /// The kind of option, in the words of the command line: `secret`.
+        option: &'static str,
+        /// The value that was given, without any secret.
+        value: String,
+        /// Why it cannot be used.
+        reason: String,
+    },
+    /// A file or directory that the build needs does not exist.
+    #[error("cannot read {what} {path}: no such file or directory")]
+    Missing {
+        /// What it is for.
+        what: &'static str,
+        /// Its path.
+        path: String,
+    },
     /// A program that BuildKit needs could not be started; usually it is not installed.
     #[error("cannot start `{program}`")]
     Start {
@@ -31,6 +50,12 @@ pub enum Error {
         /// The last lines of the failed step.
         log: String,
     },
+    /// The build exceeded its time limit and was cancelled.
+    #[error("the build took longer than {} seconds and was cancelled", .limit.as_secs())]
+    TimedOut {
+        /// The time limit.
+        limit: Duration,
+    },
     /// The result could not be read or stored.
     #[error(transparent)]
     Image(#[from] ocikit_image::Error),
@@ -47,5 +72,10 @@ pub enum Error {
 impl Error {
     pub(crate) fn failed(operation: &'static str) -> impl Fn(io::Error) -> Error {
         move |source| Error::Failed { operation, source }
+    }
+
+    /// Returns a function that makes the error of an option with this value, for a reason.
+    pub(crate) fn option(option: &'static str, value: &str) -> impl Fn(&str) -> Error {
+        move |reason| Error::Option { option, value: value.to_owned(), reason: reason.to_owned() }
     }
 }

@@ -3,16 +3,19 @@
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::sync::Arc;
-//! use ocikit_build::{Daemon, DaemonOptions, Solve, build};
-//! use ocikit_image::{CopyOptions, Name, Root, Sink, copy};
+//! use ocikit_build::{Builder, BuilderOptions, Results, Solve, build};
+//! use ocikit_image::{CopyOptions, Sink, copy};
 //! use ocikit_layout::{TarOptions, TarWriter};
 //!
-//! let daemon = Daemon::start(&DaemonOptions::default()).await?;
+//! let builder = Builder::find(&BuilderOptions::default()).await?;
 //! let archive: Arc<dyn Sink> = Arc::new(TarWriter::create("app.tar", TarOptions::default()).await?);
-//! let built = build(&Solve::of("."), daemon.address(), None, &archive).await?;
-//! let root = Root::open(Arc::new(built), &Name::Only).await?;
-//! copy(&root, &archive, &CopyOptions::default()).await?;
-//! daemon.stop().await;
+//! let mut results = Results::default();
+//! results.image = Some(archive.clone());
+//! let built = build(&Solve::of("."), builder.nodes(), None, &results).await?;
+//! if let Some(root) = &built.root {
+//!     copy(root, &archive, &CopyOptions::default()).await?;
+//! }
+//! builder.stop().await;
 //! # Ok(()) }
 //! ```
 //!
@@ -22,13 +25,32 @@
 //! * A daemon that was started here always ends, even if this process is killed.
 //! * No secret is passed as an argument of a process.
 
+mod address;
+mod attestation;
+mod attributes;
+mod builder;
+mod cache;
 mod daemon;
 mod error;
+mod export;
+mod inputs;
 mod progress;
+mod run;
 mod solve;
 mod watched;
 
+pub use address::{Address, Node, Tls};
+pub use attestation::{Statement, follow, statements};
+pub use attributes::attributes;
+pub use builder::{Builder, BuilderKind, BuilderOptions, Candidate};
+pub use cache::Cache;
 pub use daemon::{Daemon, DaemonOptions};
 pub use error::{Error, Result};
+pub use export::Export;
+pub use inputs::{
+    Attestation, BuildContext, ByteSize, CacheEntry, Dockerfile, ExtraHost, NamedContext, NamedSource, NetworkMode,
+    Secret, SecretSource, Ulimit,
+};
 pub use progress::{Observer, Progress};
-pub use solve::{Cache, Solve, build};
+pub use run::{Built, Results, ask, build};
+pub use solve::{LayerCompression, Solve};

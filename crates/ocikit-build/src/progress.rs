@@ -163,10 +163,9 @@ impl Reader {
         }
     }
 
-    /// Returns why the build failed, and the last lines of the failed step.
-    pub(crate) fn failure(&self) -> (String, String) {
-        let message = self.message.as_deref().unwrap_or("buildctl ended without an error message");
-        let message = message.strip_prefix("error: ").unwrap_or(message).to_owned();
+    /// Returns the error message of `buildctl`, if it printed one, and the last lines of the failed step.
+    pub(crate) fn failure(&self) -> (Option<String>, String) {
+        let message = self.message.as_deref().map(|text| text.strip_prefix("error: ").unwrap_or(text).to_owned());
         let step = self.failed.as_ref().and_then(|digest| self.steps.get(digest));
         (message, step.map(|step| step.log.join("\n")).unwrap_or_default())
     }
@@ -215,6 +214,6 @@ mod tests {
                 Progress::Failed { step: step(), error: "exit code: 7".to_owned() },
             ]
         );
-        assert_eq!(reader.failure(), ("failed to solve: exit code: 7".to_owned(), "one\ntwo".to_owned()));
+        assert_eq!(reader.failure(), (Some("failed to solve: exit code: 7".to_owned()), "one\ntwo".to_owned()));
     }
 }

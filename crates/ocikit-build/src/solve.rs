@@ -1,71 +1,113 @@
-use std::fs;
-use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use ocikit_image::Sink;
-use ocikit_layout::Pipe;
 use ocikit_spec::Platform;
 
+use crate::address::Node;
+use crate::attributes::{Attributes, field};
+use crate::cache::Cache;
 use crate::error::{Error, Result};
-use crate::progress::{Observer, Reader};
-use crate::watched::{self, Watched};
+use crate::export::StagedExport;
+use crate::inputs::{
+    Attestation, BuildContext, CacheEntry, Dockerfile, ExtraHost, NamedContext, NamedSource, NetworkMode, Secret,
+    Ulimit, exists,
+};
 
-/// The options of a build.
+/// The inputs of a build.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Solve {
     /// The `buildctl` program.
     pub buildctl: PathBuf,
-    /// The build context, the directory that `COPY` copies from.
-    pub context: PathBuf,
+    /// What `COPY` copies from.
+    pub context: BuildContext,
     /// The Dockerfile.
-    pub dockerfile: PathBuf,
+    pub dockerfile: Dockerfile,
     /// The platforms to build for; that of the daemon if empty.
     pub platforms: Vec<Platform>,
     /// The stage to build; the last if `None`.
     pub target: Option<String>,
     /// The values of `ARG`.
     pub build_arguments: Vec<(String, String)>,
+    /// The labels of the image.
+    pub labels: Vec<(String, String)>,
+    /// The secrets of the steps.
+    pub secrets: Vec<Secret>,
+    /// The SSH agents and keys of the steps, in the notation of docker: `default`, or `ID=SOCKET`.
+    pub ssh: Vec<String>,
+    /// The contexts with a name.
+    pub named_contexts: Vec<NamedContext>,
+    /// Whether every step runs, even if its result is in the cache.
+    pub no_cache: bool,
+    /// The stages whose steps run even if their results are in the cache.
+    pub no_cache_stages: Vec<String>,
+    /// Whether base images are looked up again although the daemon has them.
+    pub pull: bool,
+    /// Entries for `/etc/hosts` of the steps.
+    pub hosts: Vec<ExtraHost>,
+    /// The network of the steps.
+    pub network: Option<NetworkMode>,
+    /// The entitlements that the build may use, such as `security.insecure`.
+    pub entitlements: Vec<String>,
+    /// The resource limits of the steps.
+    pub ulimits: Vec<Ulimit>,
+    /// The size of `/dev/shm` of the steps, in bytes.
+    pub shm_size: Option<u64>,
+    /// The caches to import.
+    pub cache_from: Vec<CacheEntry>,
+    /// The caches to export.
+    pub cache_to: Vec<CacheEntry>,
+    /// The cache in a directory of this machine, which is both imported and exported.
+    pub cache: Option<Cache>,
+    /// The attestations to add. The last of a kind counts.
+    pub attestations: Vec<Attestation>,
+    /// The compression of the layers in the notation of docker: `zstd`, or `gzip:9`.
+    pub compression: Option<LayerCompression>,
     /// The time of everything in the image, in seconds since 1970, for reproducible builds.
     pub source_date_epoch: Option<u64>,
-    /// The build cache.
-    pub cache: Option<Cache>,
+    /// The name of the image in its attestations.
+    pub name: Option<String>,
+    /// The time limit of the build.
+    pub time_limit: Option<Duration>,
+}
+
+/// The compression of the layers that BuildKit writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerCompression {
+    kind: String,
+    level: Option<u8>,
+}
+
+impl std::str::FromStr for LayerCompression {
+    type Err = Error;
+
+    /// Reads `gzip`, `zstd`, `estargz` or `uncompressed`, with a level after a colon: `zstd:19`.
+    fn from_str(text: &str) -> Result<LayerCompression> {
+        let refuse = Error::option("compression", text);
+        let (kind, level) = text.split_once(':').map_or((text, None), |(kind, level)| (kind, Some(level)));
+        let kind = if kind == "none" { "uncompressed" } else { kind };
+        if !["gzip", "zstd", "estargz", "uncompressed"].contains(&kind) {
+            return Err(refuse("it is not one of gzip, zstd, estargz and uncompressed"));
+        }
+        let level = level.map(str::parse::<u8>).transpose().map_err(|_| refuse("its level is not a number"))?;
+        Ok(LayerCompression { kind: kind.to_owned(), level })
+    }
 }
 
 /// The time limit of `buildctl` for a connection to the daemon, in seconds. Its default of 5 is too short for a machine
 /// that is busy with other builds; an address that refuses connections fails at once.
 const CONNECT_TIMEOUT_SECONDS: u32 = 60;
 
-/// A directory with the build cache. It holds only what the last build used.
-#[derive(Debug, Clone)]
-pub struct Cache {
-    /// The directory.
-    pub directory: PathBuf,
-}
-
-impl Cache {
-    /// Returns the directory of the next state, which then replaces the last one.
-    fn next(&self) -> PathBuf {
-        let mut name = self.directory.clone().into_os_string();
-        name.push(".next");
-        name.into()
-    }
-
-    fn exists(&self) -> bool {
-        self.directory.join("index.json").is_file()
-    }
-
-    fn replace(&self) -> io::Result<()> {
-        let next = self.next();
-        if !next.join("index.json").is_file() {
-            return Ok(());
-        }
-        if self.directory.exists() {
-            fs::remove_dir_all(&self.directory)?;
-        }
-        fs::rename(next, &self.directory)
-    }
+/// What a run of `buildctl` writes and where.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Outputs<'a> {
+    /// Whether the image is written to standard output as an OCI archive.
+    pub(crate) image: bool,
+    pub(crate) exports: &'a [StagedExport],
+    /// A temporary directory: the Dockerfile of [`Dockerfile::Text`] is in `dockerfile`, and `context` is empty.
+    pub(crate) scratch: Option<&'a Path>,
+    /// The name of a subrequest of the frontend, which answers on standard output instead of a build.
+    pub(crate) subrequest: Option<&'a str>,
 }
 
 impl Solve {
@@ -74,155 +116,237 @@ impl Solve {
         let context = context.into();
         Solve {
             buildctl: "buildctl".into(),
-            dockerfile: context.join("Dockerfile"),
-            context,
+            dockerfile: Dockerfile::File(context.join("Dockerfile")),
+            context: BuildContext::Directory(context),
             platforms: Vec::new(),
             target: None,
             build_arguments: Vec::new(),
-            source_date_epoch: None,
+            labels: Vec::new(),
+            secrets: Vec::new(),
+            ssh: Vec::new(),
+            named_contexts: Vec::new(),
+            no_cache: false,
+            no_cache_stages: Vec::new(),
+            pull: false,
+            hosts: Vec::new(),
+            network: None,
+            entitlements: Vec::new(),
+            ulimits: Vec::new(),
+            shm_size: None,
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
             cache: None,
+            attestations: Vec::new(),
+            compression: None,
+            source_date_epoch: None,
+            name: None,
+            time_limit: None,
         }
     }
 
-    /// Returns the arguments of `buildctl` for a daemon with this address.
-    fn arguments(&self, address: &str) -> Vec<String> {
-        let directory =
-            self.dockerfile.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let filename = self.dockerfile.file_name().unwrap_or_default().to_string_lossy();
-        let mut arguments = vec![format!("--addr={address}"), format!("--timeout={CONNECT_TIMEOUT_SECONDS}")];
-        arguments.extend(["build", "--frontend=dockerfile.v0"].map(str::to_owned));
-        arguments.push(format!("--local=context={}", self.context.display()));
-        arguments.push(format!("--local=dockerfile={}", directory.display()));
-        arguments.push(format!("--opt=filename={filename}"));
-        if !self.platforms.is_empty() {
-            let platforms: Vec<_> = self.platforms.iter().map(ToString::to_string).collect();
-            arguments.push(format!("--opt=platform={}", platforms.join(",")));
+    /// Checks that all local inputs exist, so that a build fails before BuildKit is started.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Missing`] for files and directories, [`Error::Option`] for environment variables.
+    pub fn check(&self) -> Result<()> {
+        if let BuildContext::Directory(path) = &self.context {
+            exists("the build context", path)?;
         }
-        arguments.extend(self.target.iter().map(|target| format!("--opt=target={target}")));
-        arguments.extend(self.build_arguments.iter().map(|(name, value)| format!("--opt=build-arg:{name}={value}")));
-        let mut output = "--output=type=oci,dest=-".to_owned();
-        if let Some(epoch) = self.source_date_epoch {
-            arguments.push(format!("--opt=build-arg:SOURCE_DATE_EPOCH={epoch}"));
-            output.push_str(",rewrite-timestamp=true");
+        if let Dockerfile::File(path) = &self.dockerfile {
+            exists("the Dockerfile", path)?;
         }
-        if let Some(cache) = &self.cache {
-            // A cache that cannot be read or written must not fail the build.
-            let field = |key: &str, path: &Path| csv_field(&format!("{key}={}", path.display()));
-            arguments
-                .push(format!("--export-cache=type=local,mode=max,ignore-error=true,{}", field("dest", &cache.next())));
-            if cache.exists() {
-                arguments.push(format!("--import-cache=type=local,{}", field("src", &cache.directory)));
-            }
+        self.secrets.iter().try_for_each(Secret::check)?;
+        self.named_contexts.iter().try_for_each(|context| match &context.source {
+            NamedSource::Directory(path) | NamedSource::Layout { path, .. } => exists("the build context", path),
+            NamedSource::Remote(_) => Ok(()),
+        })
+    }
+
+    /// Returns the arguments with which `buildctl` builds on a node, for display. They contain no secret: `buildctl`
+    /// reads secrets from the files and variables that they name.
+    pub fn call(&self, node: &Node) -> Vec<String> {
+        let outputs = Outputs { image: true, scratch: Some(Path::new("TEMPORARY")), ..Outputs::default() };
+        let program = self.buildctl.display().to_string();
+        [vec![program], self.arguments(node, &outputs)].concat()
+    }
+
+    /// Returns the entitlements that the daemon must allow.
+    pub fn needed_entitlements(&self) -> Vec<String> {
+        let mut needed = self.entitlements.clone();
+        if self.network == Some(NetworkMode::Host) && !needed.iter().any(|known| known == "network.host") {
+            needed.push("network.host".to_owned());
         }
-        arguments.push(output);
-        arguments.push("--progress=rawjson".to_owned());
+        needed
+    }
+
+    /// Returns the inputs for one of several nodes, each of which has a cache directory of its own.
+    pub(crate) fn for_node(&self, position: usize, count: usize) -> Solve {
+        let mut solve = self.clone();
+        if let Some(cache) = solve.cache.as_mut().filter(|_| count > 1) {
+            cache.directory.as_mut_os_string().push(format!("-{position}"));
+        }
+        solve
+    }
+
+    /// Returns the arguments of `buildctl` for a node.
+    pub(crate) fn arguments(&self, node: &Node, outputs: &Outputs<'_>) -> Vec<String> {
+        let mut arguments = node.address.arguments();
+        arguments.push(format!("--timeout={CONNECT_TIMEOUT_SECONDS}"));
+        arguments.extend(["build", "--frontend=dockerfile.v0", "--progress=rawjson"].map(str::to_owned));
+        self.add_context(&mut arguments, outputs);
+        let platforms = if node.platforms.is_empty() { &self.platforms } else { &node.platforms };
+        let mut options = Vec::new();
+        if !platforms.is_empty() {
+            options.push(format!("platform={}", joined(platforms)));
+        }
+        options.extend(self.target.iter().map(|target| format!("target={target}")));
+        options.extend(self.build_arguments.iter().map(|(name, value)| format!("build-arg:{name}={value}")));
+        options.extend(self.source_date_epoch.map(|epoch| format!("build-arg:SOURCE_DATE_EPOCH={epoch}")));
+        options.extend(self.labels.iter().map(|(name, value)| format!("label:{name}={value}")));
+        if !self.no_cache_stages.is_empty() {
+            options.push(format!("no-cache={}", self.no_cache_stages.join(",")));
+        }
+        options.extend(self.pull.then(|| "image-resolve-mode=pull".to_owned()));
+        if !self.hosts.is_empty() {
+            let hosts = self.hosts.iter().map(|host| format!("{}={}", host.name, host.address));
+            options.push(format!("add-hosts={}", hosts.collect::<Vec<_>>().join(",")));
+        }
+        options.extend(self.network.and_then(|network| match network {
+            NetworkMode::Default => None,
+            NetworkMode::None => Some("force-network-mode=none".to_owned()),
+            NetworkMode::Host => Some("force-network-mode=host".to_owned()),
+        }));
+        if !self.ulimits.is_empty() {
+            options.push(format!("ulimit={}", joined(&self.ulimits)));
+        }
+        options.extend(self.shm_size.map(|bytes| format!("shm-size={bytes}")));
+        options.extend(self.last_attestations().filter_map(Attestation::to_option));
+        options.extend(outputs.subrequest.map(|request| format!("requestid=frontend.{request}")));
+        arguments.extend(options.into_iter().map(|option| format!("--opt={option}")));
+        // Without a value, `no-cache` means every stage, and would replace the list of stages.
+        arguments.extend((self.no_cache && self.no_cache_stages.is_empty()).then(|| "--no-cache".to_owned()));
+        arguments.extend(self.secrets.iter().map(|secret| format!("--secret={}", secret.to_argument())));
+        arguments.extend(self.ssh.iter().map(|ssh| format!("--ssh={ssh}")));
+        arguments.extend(self.needed_entitlements().iter().map(|name| format!("--allow={name}")));
+        if outputs.subrequest.is_some() {
+            return arguments;
+        }
+        self.add_caches(&mut arguments);
+        if outputs.image {
+            arguments.push(format!("--output={}", self.image_output()));
+        }
+        arguments.extend(outputs.exports.iter().map(|export| format!("--output={}", export.to_argument())));
         arguments
     }
-}
 
-/// Escapes a field: `buildctl` parses some arguments as a line of CSV.
-fn csv_field(text: &str) -> String {
-    match text.contains([',', '"', '\n']) {
-        true => format!("\"{}\"", text.replace('"', "\"\"")),
-        false => text.to_owned(),
-    }
-}
-
-/// Builds an image and writes its layers to a sink while BuildKit exports them. Returns the source for the copy that
-/// completes the sink.
-///
-/// # Errors
-///
-/// [`Error::Start`] if `buildctl` is missing, [`Error::Solve`] if BuildKit fails, and those of the sink. Nothing is
-/// then visible in the sink.
-pub async fn build(
-    solve: &Solve,
-    address: &str,
-    observer: Option<Arc<dyn Observer>>,
-    to: &Arc<dyn Sink>,
-) -> Result<Pipe> {
-    if let Some(cache) = &solve.cache {
-        // An interrupted build may have left it; otherwise it would be kept forever.
-        let _ = fs::remove_dir_all(cache.next());
-    }
-    watched::find(&solve.buildctl)?;
-    let mut running = Watched::start(&solve.buildctl, &solve.arguments(address), None, Stdio::piped(), Stdio::piped())?;
-    let (Some(stdout), Some(stderr)) = running.take_output() else {
-        return Err(Error::failed("read from buildctl")(io::ErrorKind::BrokenPipe.into()));
-    };
-    let reader = Arc::new(Mutex::new(Reader::default()));
-    let listening = {
-        let reader = reader.clone();
-        tokio::task::spawn_blocking(move || listen(stderr, &reader, observer.as_deref()))
-    };
-    let drained = Pipe::drain("the image from BuildKit", stdout, to).await;
-    if drained.is_err() {
-        // It may be writing to a pipe without a reader. If it failed first, it has ended by itself.
-        end_soon(&mut running).await;
-    }
-    let wait = tokio::task::spawn_blocking(move || running.wait());
-    let status = wait.await.map_err(io::Error::other).and_then(|status| status);
-    let status = status.map_err(Error::failed("wait for buildctl"))?;
-    let _ = listening.await;
-    let stopped_by_us = drained.is_err() && status.code() == Some(TERMINATED);
-    if status.success() || stopped_by_us {
-        let pipe = drained?;
-        if let Some(cache) = &solve.cache {
-            // The build succeeded; without a cache the next one is only slower.
-            let _ = cache.replace();
+    fn add_context(&self, arguments: &mut Vec<String>, outputs: &Outputs<'_>) {
+        let scratch = outputs.scratch.unwrap_or(Path::new("."));
+        match &self.context {
+            BuildContext::Directory(path) => arguments.push(format!("--local=context={}", path.display())),
+            BuildContext::Remote(url) => arguments.push(format!("--opt=context={url}")),
+            BuildContext::Empty => arguments.push(format!("--local=context={}", scratch.join("context").display())),
         }
-        return Ok(pipe);
+        let local = |path: &Path| {
+            let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            [format!("--local=dockerfile={}", directory.display()), format!("--opt=filename={name}")]
+        };
+        match &self.dockerfile {
+            Dockerfile::File(path) => arguments.extend(local(path)),
+            Dockerfile::Text(_) => arguments.extend(local(&scratch.join("dockerfile").join("Dockerfile"))),
+            Dockerfile::InContext(name) => arguments.push(format!("--opt=filename={name}")),
+        }
+        // A local Dockerfile for a remote context: without this, BuildKit looks for it in the context.
+        if matches!(self.context, BuildContext::Remote(_)) && !matches!(self.dockerfile, Dockerfile::InContext(_)) {
+            arguments.push("--opt=dockerfilekey=dockerfile".to_owned());
+        }
+        for NamedContext { name, source } in &self.named_contexts {
+            match source {
+                NamedSource::Directory(path) => {
+                    arguments.push(format!("--local={name}={}", path.display()));
+                    arguments.push(format!("--opt=context:{name}=local:{name}"));
+                }
+                NamedSource::Layout { path, digest } => {
+                    arguments.push(format!("--oci-layout={name}={}", path.display()));
+                    arguments.push(format!("--opt=context:{name}=oci-layout://{name}@{digest}"));
+                }
+                NamedSource::Remote(url) => arguments.push(format!("--opt=context:{name}={url}")),
+            }
+        }
     }
-    let (message, log) = reader.lock().unwrap_or_else(PoisonError::into_inner).failure();
-    Err(Error::Solve { message, log })
+
+    fn add_caches(&self, arguments: &mut Vec<String>) {
+        arguments.extend(self.cache_from.iter().map(|cache| format!("--import-cache={}", cache.to_argument())));
+        arguments.extend(self.cache_to.iter().map(|cache| format!("--export-cache={}", cache.to_argument())));
+        if let Some(cache) = &self.cache {
+            // A cache that cannot be read or written must not fail the build.
+            let attribute = |key: &str, path: &Path| field(&format!("{key}={}", path.display()));
+            let to = attribute("dest", &cache.next());
+            arguments.push(format!("--export-cache=type=local,mode=max,ignore-error=true,{to}"));
+            if cache.exists() {
+                arguments.push(format!("--import-cache=type=local,{}", attribute("src", &cache.directory)));
+            }
+        }
+    }
+
+    /// Returns the attestations without those that a later one of the same kind replaces.
+    fn last_attestations(&self) -> impl Iterator<Item = &Attestation> {
+        let is_last = |(position, attestation): &(usize, &Attestation)| {
+            self.attestations[position + 1..].iter().all(|later| later.kind() != attestation.kind())
+        };
+        self.attestations.iter().enumerate().filter(is_last).map(|(_, attestation)| attestation)
+    }
+
+    fn image_output(&self) -> String {
+        let mut output = Attributes::default();
+        output.push("type", "oci");
+        output.push("dest", "-");
+        // BuildKit names the image as the subject of its statements only if it has a name.
+        if self.last_attestations().any(Attestation::is_on) {
+            self.name.iter().for_each(|name| output.push("name", name));
+        }
+        if let Some(LayerCompression { kind, level }) = &self.compression {
+            output.push("compression", kind);
+            output.push("force-compression", "true");
+            level.iter().for_each(|level| output.push("compression-level", level.to_string()));
+        }
+        if self.source_date_epoch.is_some() {
+            output.push("rewrite-timestamp", "true");
+        }
+        output.to_line()
+    }
 }
 
-/// The exit code of a shell whose program received `TERM`.
-const TERMINATED: i32 = 128 + 15;
-
-fn listen(stderr: impl Read, reader: &Mutex<Reader>, observer: Option<&dyn Observer>) {
-    let mut lines = BufReader::new(stderr);
-    let mut line = Vec::new();
-    while matches!(lines.read_until(b'\n', &mut line), Ok(1..)) {
-        let told = reader.lock().unwrap_or_else(PoisonError::into_inner).read(&String::from_utf8_lossy(&line));
-        if let Some(observer) = observer {
-            told.iter().for_each(|progress| observer.progress(progress));
-        }
-        line.clear();
-    }
-}
-
-/// Ends `buildctl`, unless it ends by itself within a moment with an error message of its own, which is more useful.
-async fn end_soon(running: &mut Watched) {
-    for _ in 0..20 {
-        if !matches!(running.ended(), Ok(None)) {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    running.ask_to_end();
+fn joined(values: &[impl ToString]) -> String {
+    values.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn node() -> Node {
+        Node { platforms: Vec::new(), address: "unix:///s".parse().unwrap() }
+    }
+
     #[test]
     fn arguments_say_what_to_build() {
         let mut solve = Solve::of("src");
-        solve.dockerfile = "docker/app.Dockerfile".into();
+        solve.dockerfile = Dockerfile::File("docker/app.Dockerfile".into());
         solve.platforms = vec!["linux/amd64".parse().unwrap(), "linux/arm/v7".parse().unwrap()];
         solve.build_arguments = vec![("A".to_owned(), "x,y=\"z\"".to_owned())];
         solve.source_date_epoch = Some(7);
         solve.target = Some("final".to_owned());
-        solve.cache = Some(Cache { directory: "a,b/cache".into() });
+        solve.cache = Some(Cache { directory: "a,b/cache".into(), max_bytes: None });
         assert_eq!(
-            solve.arguments("unix:///s"),
+            solve.arguments(&node(), &Outputs { image: true, ..Outputs::default() }),
             [
                 "--addr=unix:///s",
                 "--timeout=60",
                 "build",
                 "--frontend=dockerfile.v0",
+                "--progress=rawjson",
                 "--local=context=src",
                 "--local=dockerfile=docker",
                 "--opt=filename=app.Dockerfile",
@@ -232,23 +356,61 @@ mod tests {
                 "--opt=build-arg:SOURCE_DATE_EPOCH=7",
                 "--export-cache=type=local,mode=max,ignore-error=true,\"dest=a,b/cache.next\"",
                 "--output=type=oci,dest=-,rewrite-timestamp=true",
-                "--progress=rawjson",
             ]
         );
     }
 
     #[test]
-    fn a_cache_holds_what_the_last_build_needed() {
-        let directory = tempfile::tempdir().unwrap();
-        let cache = Cache { directory: directory.path().join("cache") };
-        for text in ["one", "two"] {
-            fs::create_dir(cache.next()).unwrap();
-            fs::write(cache.next().join("index.json"), text).unwrap();
-            cache.replace().unwrap();
-            assert_eq!(fs::read_to_string(cache.directory.join("index.json")).unwrap(), text);
-            assert!(!cache.next().exists());
+    fn arguments_have_every_input() {
+        let mut solve = Solve::of("src");
+        solve.labels = vec![("a".to_owned(), "b c".to_owned())];
+        solve.secrets = vec!["id=token,env=PATH".parse().unwrap()];
+        solve.ssh = vec!["default".to_owned()];
+        solve.named_contexts =
+            vec!["lib=../lib".parse().unwrap(), "base=docker-image://localhost:5000/base:1".parse().unwrap()];
+        solve.no_cache = true;
+        solve.no_cache_stages = vec!["one".to_owned(), "two".to_owned()];
+        solve.hosts = vec!["a:1.2.3.4".parse().unwrap()];
+        solve.network = Some(NetworkMode::Host);
+        solve.ulimits = vec!["nofile=1:2".parse().unwrap()];
+        solve.shm_size = Some(1024);
+        solve.attestations =
+            vec![Attestation::provenance("true").unwrap(), Attestation::provenance("mode=max").unwrap()];
+        solve.compression = Some("zstd:3".parse().unwrap());
+        solve.name = Some("acme/app:1".to_owned());
+        let arguments = solve.arguments(&node(), &Outputs { image: true, ..Outputs::default() });
+        for expected in [
+            "--opt=label:a=b c",
+            "--secret=id=token,env=PATH",
+            "--ssh=default",
+            "--local=lib=../lib",
+            "--opt=context:lib=local:lib",
+            "--opt=context:base=docker-image://localhost:5000/base:1",
+            "--opt=no-cache=one,two",
+            "--opt=add-hosts=a=1.2.3.4",
+            "--opt=force-network-mode=host",
+            "--allow=network.host",
+            "--opt=ulimit=nofile=1:2",
+            "--opt=shm-size=1024",
+            "--opt=attest:provenance=mode=max",
+            "--output=type=oci,dest=-,name=acme/app:1,compression=zstd,force-compression=true,compression-level=3",
+        ] {
+            assert!(arguments.iter().any(|argument| argument == expected), "{expected}: {arguments:?}");
         }
-        cache.replace().unwrap();
-        assert!(cache.exists());
+        assert!(!arguments.iter().any(|argument| argument == "--no-cache"));
+        assert_eq!(arguments.iter().filter(|argument| argument.contains("attest:")).count(), 1);
+    }
+
+    #[test]
+    fn missing_inputs_are_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut solve = Solve::of(directory.path());
+        assert!(solve.check().unwrap_err().to_string().contains("Dockerfile"));
+        solve.dockerfile = Dockerfile::Text(b"FROM scratch".to_vec());
+        solve.check().unwrap();
+        solve.secrets = vec!["id=a,src=/no/such/file".parse().unwrap()];
+        assert!(solve.check().unwrap_err().to_string().contains("/no/such/file"));
+        solve.secrets = vec!["id=a,env=NO_SUCH_VARIABLE".parse().unwrap()];
+        assert!(solve.check().unwrap_err().to_string().contains("NO_SUCH_VARIABLE"));
     }
 }

@@ -14,10 +14,26 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub(crate) struct Watched(Child);
 
+/// Directories that are removed after the program has ended, also if this process is killed before.
+#[derive(Debug, Default)]
+pub(crate) struct Leftovers<'a> {
+    /// Those that are removed in any case.
+    pub(crate) always: Vec<&'a Path>,
+    /// Those that are removed if the program fails or is ended.
+    pub(crate) on_failure: Vec<&'a Path>,
+}
+
 /// Starts the program in the background without standard input, ends it when descriptor 3 closes, first by `TERM` and
-/// then by `KILL`, and passes on its exit code.
+/// then by `KILL`, and passes on its exit code. The directories to remove precede the program in the arguments: their
+/// numbers, those that are removed always, and those that are removed after a failure.
 const WATCHDOG: &str = r#"exec 3<&0 </dev/null
-"$@" 3<&- &
+always=$1 failed=$2
+shift 2
+launch() {
+  shift "$((always + failed))"
+  exec "$@" 3<&-
+}
+launch "$@" &
 program=$!
 {
   read -r _ <&3
@@ -29,22 +45,33 @@ watch=$!
 wait "$program"
 code=$?
 kill "$watch" 2>/dev/null
-[ -z "$OCIKIT_LEFTOVERS" ] || rm -rf "$OCIKIT_LEFTOVERS"
+while [ "$always" -gt 0 ]; do
+  rm -rf -- "$1"
+  shift
+  always=$((always - 1))
+done
+while [ "$failed" -gt 0 ] && [ "$code" -ne 0 ]; do
+  rm -rf -- "$1"
+  shift
+  failed=$((failed - 1))
+done
 exit "$code""#;
 
 impl Watched {
-    /// Starts a program with these arguments. The directory `leftovers`, if given, is removed after it has ended.
+    /// Starts a program with these arguments.
     pub(crate) fn start(
         program: &Path,
         arguments: &[String],
-        leftovers: Option<&Path>,
+        leftovers: &Leftovers<'_>,
         stdout: Stdio,
         stderr: Stdio,
     ) -> Result<Watched> {
         let mut command = command("sh");
-        command.args(["-c", WATCHDOG, "ocikit-watchdog"]).arg(program).args(arguments);
+        command.args(["-c", WATCHDOG, "ocikit-watchdog"]);
+        let Leftovers { always, on_failure } = leftovers;
+        command.arg(always.len().to_string()).arg(on_failure.len().to_string());
+        command.args(always).args(on_failure).arg(program).args(arguments);
         command.stdin(Stdio::piped()).stdout(stdout).stderr(stderr);
-        command.env("OCIKIT_LEFTOVERS", leftovers.unwrap_or(Path::new("")));
         // Ctrl-C reaches this process only, which stops the program in the right order.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
@@ -68,6 +95,7 @@ impl Watched {
     }
 
     /// Waits for the program to end.
+    #[cfg(test)]
     pub(crate) fn wait(&mut self) -> io::Result<ExitStatus> {
         // `wait` of the standard library would close the pipe first, which ends the program.
         let pipe = self.0.stdin.take();
@@ -115,7 +143,7 @@ mod tests {
 
     fn shell(script: &str) -> Watched {
         let arguments = ["-c".to_owned(), script.to_owned()];
-        Watched::start(Path::new("sh"), &arguments, None, Stdio::piped(), Stdio::null()).unwrap()
+        Watched::start(Path::new("sh"), &arguments, &Leftovers::default(), Stdio::piped(), Stdio::null()).unwrap()
     }
 
     #[test]
@@ -135,6 +163,22 @@ mod tests {
         drop(watched);
         // End of file means that no process can write to the pipe any more.
         assert_eq!(output.read(&mut ready).unwrap(), 0);
+    }
+
+    #[test]
+    fn leftovers_are_removed() {
+        let place = tempfile::tempdir().unwrap();
+        for (exit, kept) in [("0", true), ("3", false)] {
+            let [always, failed] = ["always", "if it fails"].map(|name| place.path().join(name));
+            std::fs::create_dir_all(&always).unwrap();
+            std::fs::create_dir_all(&failed).unwrap();
+            let leftovers = Leftovers { always: vec![&always], on_failure: vec![&failed] };
+            let arguments = ["-c".to_owned(), format!("exit {exit}")];
+            let mut watched =
+                Watched::start(Path::new("sh"), &arguments, &leftovers, Stdio::null(), Stdio::null()).unwrap();
+            watched.wait().unwrap();
+            assert_eq!((always.exists(), failed.exists()), (false, kept), "{exit}");
+        }
     }
 
     #[test]

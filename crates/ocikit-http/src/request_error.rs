@@ -174,7 +174,8 @@ pub(crate) fn classify(error: reqwest::Error) -> RequestError {
     }
 }
 
-#[cfg(all(test, feature = "tls"))]
+#[cfg(feature = "tls")]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -32,12 +32,34 @@ use crate::root::{Image, Root};
 /// As [`map_images`]; [`Error::Unsupported`](crate::Error::Unsupported) for zstd in Docker's format, which does not have
 /// it.
 pub async fn append_layers(root: &Root, selection: &Selection, layers: &[NewLayer]) -> Result<Mapped> {
-    map_images(root, selection, |image| append_to(image, layers)).await
+    change_layers(root, selection, &[], layers).await
 }
 
-async fn append_to(image: Image, layers: &[NewLayer]) -> Result<Image> {
+/// Removes layers of the selected images, by their positions from the lowest, and then adds layers on top. The entries
+/// of removed layers in the history are removed too. Whether the layers above need the removed ones is not checked.
+///
+/// # Errors
+///
+/// As [`append_layers`]; [`Error::Document`](crate::Error::Document) if an image has no layer at a position.
+pub async fn change_layers(
+    root: &Root,
+    selection: &Selection,
+    remove: &[usize],
+    append: &[NewLayer],
+) -> Result<Mapped> {
+    let mut remove = remove.to_vec();
+    remove.sort_unstable();
+    remove.dedup();
+    map_images(root, selection, |image| change_image(image, &remove, append)).await
+}
+
+async fn change_image(image: Image, remove: &[usize], append: &[NewLayer]) -> Result<Image> {
     let mut edit = image.edit();
-    for layer in layers {
+    // From the top, so that the positions of the others stay the same.
+    for position in remove.iter().rev() {
+        edit.remove_layer(*position);
+    }
+    for layer in append {
         if layer.descriptor().media_type == MediaType::OCI_LAYER_ZSTD {
             check_compression(&image, Compression::Zstd)?;
         }

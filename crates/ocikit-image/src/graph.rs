@@ -94,6 +94,7 @@ impl Graph {
     }
 
     /// Returns the descriptors in the order of the copy.
+    #[cfg(feature = "testing")]
     pub(crate) fn plan(&self) -> Vec<Descriptor> {
         self.stages().flatten().map(|node| node.descriptor.clone()).collect()
     }

@@ -184,6 +184,18 @@ impl Memory {
         Some(read.map(Body::from))
     }
 
+    /// Returns bytes that the source of a digest holds in memory.
+    fn held_part(&self, digest: &Digest) -> Option<Bytes> {
+        let position = self.position(digest)?;
+        let bytes = self.parts[position].held(digest)?;
+        if bytes.len() as u64 <= MAX_DOCUMENT_SIZE
+            && let Ok((_, document)) = Document::sniff(bytes.clone())
+        {
+            self.learn(&document, position);
+        }
+        Some(bytes)
+    }
+
     /// Returns the source of a subject: that which was added with it, or the base.
     fn place_of(&self, subject: &Digest) -> Option<&Arc<dyn Source>> {
         self.owner(subject).or(self.base.as_ref())
@@ -191,6 +203,10 @@ impl Memory {
 
     fn own(&self, digest: &Digest) -> Option<Bytes> {
         self.read_lock().blobs.get(digest).cloned()
+    }
+
+    fn in_memory(&self, digest: &Digest) -> Option<Bytes> {
+        self.own(digest).or_else(|| self.held(digest))
     }
 
     fn resolve_own(&self, name: &Name) -> Result<Descriptor> {
@@ -267,7 +283,7 @@ impl Source for Memory {
     }
 
     async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
-        if let Some(bytes) = self.held(&descriptor.digest) {
+        if let Some(bytes) = self.in_memory(&descriptor.digest) {
             return Ok(range.of(&bytes).into());
         }
         let mut missing = None;
@@ -281,14 +297,18 @@ impl Source for Memory {
     }
 
     async fn open_small(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
-        if let Some(bytes) = self.held(&descriptor.digest) {
+        if let Some(bytes) = self.own(&descriptor.digest) {
             return Ok(range.of(&bytes).into());
         }
         let mut missing = None;
+        // Before the bytes that an added source holds: reading it here tells where its children are.
         match self.read_part(descriptor, range).await {
             None => {}
             Some(Err(error)) if error.is_not_found() => missing = Some(error),
             Some(read) => return read,
+        }
+        if let Some(bytes) = self.in_memory(&descriptor.digest) {
+            return Ok(range.of(&bytes).into());
         }
         for source in self.sources(&descriptor.digest) {
             match source.open_small(descriptor, range).await {
@@ -300,7 +320,7 @@ impl Source for Memory {
     }
 
     async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
-        if self.held(&descriptor.digest).is_some() {
+        if self.in_memory(&descriptor.digest).is_some() {
             return Ok(true);
         }
         for source in self.sources(&descriptor.digest) {
@@ -311,13 +331,14 @@ impl Source for Memory {
         Ok(false)
     }
 
-    /// Returns bytes in memory, also those of an added source: edited entries have the same base, which would be asked
-    /// for the documents of the other entries in vain.
+    /// Returns a new document over other sources, also that of an added source: edited entries have the same base, which
+    /// would be asked for the documents of the other entries in vain. The images of a memory by itself are not new.
     fn held(&self, digest: &Digest) -> Option<Bytes> {
-        self.own(digest).or_else(|| {
-            let mut added = self.owner(digest).into_iter().chain(&self.others);
-            added.find_map(|source| source.held(digest))
-        })
+        let is_over_another = self.base.is_some() || !self.parts.is_empty();
+        self.own(digest)
+            .filter(|_| is_over_another)
+            .or_else(|| self.held_part(digest))
+            .or_else(|| self.others.iter().find_map(|source| source.held(digest)))
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
@@ -333,7 +354,7 @@ impl Source for Memory {
 
     fn repository(&self, descriptor: &Descriptor) -> Option<&Repository> {
         // Mounting a blob that the base does not have costs a request in vain.
-        if self.held(&descriptor.digest).is_some() {
+        if self.in_memory(&descriptor.digest).is_some() {
             return None;
         }
         match self.owner(&descriptor.digest) {

@@ -15,6 +15,7 @@ use crate::source::{Naming, Sink, Source, SourceExt, read_at_most};
 
 /// A tag like `sha256-HEX.sbom` that was not copied, because that would have overwritten what the target has there.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct KeptTag {
     /// The tag.
     pub tag: Tag,

@@ -50,7 +50,7 @@ pub trait Source: Debug + Display + Send + Sync + 'static {
     /// Only if the query fails.
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>>;
 
-    /// Returns a document whose bytes the source holds in memory, without looking anywhere else.
+    /// Returns a document that an edit has created and the source holds in memory, without looking anywhere else.
     fn held(&self, _digest: &Digest) -> Option<Bytes> {
         None
     }

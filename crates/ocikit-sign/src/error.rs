@@ -142,6 +142,7 @@ pub fn expect_digest(root: &Root, expected: Option<Digest>) -> Result<()> {
 
 /// A statement that names another digest than the image that its index entry names.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OtherStatement {
     /// The image that the index entry names.
     pub image: Digest,

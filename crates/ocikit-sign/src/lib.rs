@@ -88,6 +88,8 @@ pub use refusal::Refusal;
 pub use revocation::RevocationList;
 pub use sign::{AttestOptions, SignOptions, attach, attest, sign, sign_by_plugin};
 pub use signer::kms::KmsSigner;
+#[cfg(feature = "sigstore")]
+pub use signer::sigstore_crate::SigstoreSigner;
 pub use signer::{CommandSigner, Signer};
 pub use sigstore::{
     CertificateTrust, LogCheck, LogUrl, LogVersion, Pattern, ServiceUrls, SigningConfig, TrustedRoot,

@@ -1,5 +1,7 @@
 pub(crate) mod kms;
 pub(crate) mod program;
+#[cfg(feature = "sigstore")]
+pub(crate) mod sigstore_crate;
 
 use std::fmt::Debug;
 use std::sync::Arc;

@@ -16,6 +16,7 @@ use crate::subjects::Subject;
 
 /// A signature that is not stored yet; [`attach`](crate::attach) stores it with its subject.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Signature {
     /// The signed subject: media type, digest and size.
     pub subject: Descriptor,

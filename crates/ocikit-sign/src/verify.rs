@@ -128,6 +128,7 @@ impl VerifyOptions {
 
 /// The result of verification: one check per digest, signer and format.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct VerifyReport {
     /// The digest of the root.
     pub root: Digest,
@@ -137,6 +138,7 @@ pub struct VerifyReport {
 
 /// The result for one required signature.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Check {
     /// The image or index that was verified.
     pub subject: Descriptor,
@@ -174,6 +176,7 @@ impl Outcome {
 
 /// A valid signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Proof {
     /// The digest of its manifest.
     pub signature: Digest,

@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -5,6 +6,8 @@ use futures::future::{FutureExt, join_all, ready};
 use ocikit_image::{
     Copied, Error, Name, Naming, PerTarget, Planned, Put, Result, Root, Sink, Target, Tee, copy_to_each, plan_to_each,
 };
+
+use ocikit_spec::Digest;
 
 use crate::location::Location;
 use crate::present::Present;
@@ -50,7 +53,7 @@ impl Session {
         outcomes: &mut Pending<T>,
     ) -> Vec<(Root, Vec<Place>)> {
         let mut groups: Vec<(Root, Vec<Place>)> = Vec::new();
-        for mut place in self.places(to, outcomes).await {
+        for mut place in self.places(to, None, outcomes).await {
             let fitted = match self.fit(root, &place.locations[0].1).await {
                 Ok(fitted) => fitted,
                 Err(error) => {
@@ -58,7 +61,7 @@ impl Session {
                     continue;
                 }
             };
-            place.name(&fitted, from, outcomes);
+            place.name(&fitted, from, &[], outcomes);
             // Without a name, every name that was given for the place has failed.
             if place.names.is_empty() {
                 continue;
@@ -95,43 +98,41 @@ impl Session {
         reader: impl Read + Send + 'static,
         to: &[Location],
     ) -> Result<(PerTarget<Copied>, Option<Present>)> {
-        let mut outcomes = Pending::new(to.len());
-        let places = self.places(to, &mut outcomes).await;
-        if places.is_empty() {
-            return Ok((outcomes.finish(), None));
+        let mut targets = self.targets(to, None).await;
+        if targets.places.is_empty() {
+            return Ok((targets.outcomes.finish(), None));
         }
-        let tee = Arc::new(Tee::new(places.iter().map(|place| place.sink.clone()).collect()));
-        let sink: Arc<dyn Sink> = tee.clone();
-        let source = ocikit_layout::receive("-", reader, &sink, &self.scratch()).await;
-        let mut live = Vec::new();
-        for (place, received) in places.into_iter().zip(tee.outcomes()) {
-            match received {
-                Ok(received) => live.push((place, received)),
-                Err(error) => outcomes.fail(&place, error),
-            }
-        }
+        let source = ocikit_layout::receive("-", reader, &targets.sink(), &self.scratch()).await;
+        let live = targets.arrived();
         if live.is_empty() {
-            return Ok((outcomes.finish(), None));
+            return Ok((targets.outcomes.finish(), None));
         }
         let received = source?;
         let root = Root::open(received.source, &Name::Only).await?;
         let (root, present) = self.present(root, ready(Ok(received.has_docker_list))).await?;
-        live.iter_mut().for_each(|(place, _)| place.name(&root, Some(&Location::Stdio), &mut outcomes));
-        live.retain(|(place, _)| !place.names.is_empty());
-        let (places, received): (Vec<_>, Vec<_>) = live.into_iter().unzip();
-        let copied = self.copy_to_places(&root, &places).await;
-        for ((mut copied, place), received) in copied.into_iter().zip(&places).zip(received) {
-            // The outcome of a blob is that at its arrival.
-            for (blob, put) in copied.iter_mut().flat_map(|copied| &mut copied.blobs) {
-                *put = received.get(&blob.digest).copied().unwrap_or(*put);
-            }
-            outcomes.share_copied(place, copied);
-        }
-        Ok((outcomes.finish(), present))
+        Ok((targets.complete(live, &root, &[]).await, present))
+    }
+
+    /// Opens several locations for an image whose blobs arrive one after another: [`Targets::sink`] receives them, and
+    /// [`Targets::publish`] completes the locations. Nothing is visible before that. `stream` is the place of
+    /// [`Location::Stdio`].
+    ///
+    /// A location that cannot be opened has its error in the result of [`Targets::publish`]; [`Targets::check`] returns it
+    /// before anything arrives.
+    pub async fn targets(&self, to: &[Location], stream: Option<Arc<dyn Sink>>) -> Targets<'_> {
+        let mut outcomes = Pending::new(to.len());
+        let places = self.places(to, stream.as_ref(), &mut outcomes).await;
+        let tee = Arc::new(Tee::new(places.iter().map(|place| place.sink.clone()).collect()));
+        Targets { session: self, places, outcomes, tee }
     }
 
     /// Opens the places of the locations, each once.
-    async fn places<T>(&self, to: &[Location], outcomes: &mut Pending<T>) -> Vec<Place> {
+    async fn places<T>(
+        &self,
+        to: &[Location],
+        stream: Option<&Arc<dyn Sink>>,
+        outcomes: &mut Pending<T>,
+    ) -> Vec<Place> {
         let mut places: Vec<Place> = Vec::new();
         for (position, location) in to.iter().enumerate() {
             let known = places.iter_mut().find(|place| place.locations[0].1.is_beside(location));
@@ -139,7 +140,11 @@ impl Session {
                 place.locations.push((position, location.clone()));
                 continue;
             }
-            match self.sink(location).await {
+            let opened = match (location, stream) {
+                (Location::Stdio, Some(stream)) => Ok(stream.clone()),
+                _ => self.sink(location).await,
+            };
+            match opened {
                 Ok(sink) => {
                     places.push(Place { sink, locations: vec![(position, location.clone())], names: Vec::new() });
                 }
@@ -155,7 +160,78 @@ impl Session {
     }
 }
 
+/// Locations that receive an image while it arrives; see [`Session::targets`].
+#[derive(Debug)]
+pub struct Targets<'a> {
+    session: &'a Session,
+    places: Vec<Place>,
+    outcomes: Pending<Copied>,
+    tee: Arc<Tee>,
+}
+
+impl Targets<'_> {
+    /// Returns the sink that writes each blob to all locations.
+    pub fn sink(&self) -> Arc<dyn Sink> {
+        self.tee.clone()
+    }
+
+    /// Checks that all locations could be opened.
+    ///
+    /// # Errors
+    ///
+    /// The first error.
+    pub fn check(&mut self) -> Result<()> {
+        match self.outcomes.0.iter_mut().find(|outcome| matches!(outcome, Some(Err(_)))).and_then(Option::take) {
+            Some(Err(error)) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Completes the locations with the documents of a root and publishes it. A file or directory whose location has no name
+    /// gets `names`.
+    ///
+    /// The results are in the order of the locations. A location that fails does not stop the others.
+    pub async fn publish(mut self, root: &Root, names: &[Naming]) -> PerTarget<Copied> {
+        let live = self.arrived();
+        self.complete(live, root, names).await
+    }
+
+    /// Returns the places that received all blobs, with the outcomes of these.
+    fn arrived(&mut self) -> Vec<(Place, HashMap<Digest, Put>)> {
+        let mut live = Vec::new();
+        for (place, received) in std::mem::take(&mut self.places).into_iter().zip(self.tee.outcomes()) {
+            match received {
+                Ok(received) => live.push((place, received)),
+                Err(error) => self.outcomes.fail(&place, error),
+            }
+        }
+        live
+    }
+
+    async fn complete(
+        self,
+        mut live: Vec<(Place, HashMap<Digest, Put>)>,
+        root: &Root,
+        names: &[Naming],
+    ) -> PerTarget<Copied> {
+        let Targets { session, mut outcomes, .. } = self;
+        live.iter_mut().for_each(|(place, _)| place.name(root, Some(&Location::Stdio), names, &mut outcomes));
+        live.retain(|(place, _)| !place.names.is_empty());
+        let (places, received): (Vec<_>, Vec<_>) = live.into_iter().unzip();
+        let copied = session.copy_to_places(root, &places).await;
+        for ((mut copied, place), received) in copied.into_iter().zip(&places).zip(received) {
+            // The outcome of a blob is that at its arrival.
+            for (blob, put) in copied.iter_mut().flat_map(|copied| &mut copied.blobs) {
+                *put = received.get(&blob.digest).copied().unwrap_or(*put);
+            }
+            outcomes.share_copied(place, copied);
+        }
+        outcomes.finish()
+    }
+}
+
 /// A target, and the locations in it.
+#[derive(Debug)]
 struct Place {
     sink: Arc<dyn Sink>,
     /// The locations with their positions, at least one.
@@ -164,9 +240,15 @@ struct Place {
 }
 
 impl Place {
-    /// Determines the names of a root in this place. A location without a valid name fails.
-    fn name<T>(&mut self, root: &Root, from: Option<&Location>, outcomes: &mut Pending<T>) {
+    /// Determines the names of a root in this place. A location without a valid name fails. A file or directory without a
+    /// name gets the given names.
+    fn name<T>(&mut self, root: &Root, from: Option<&Location>, given: &[Naming], outcomes: &mut Pending<T>) {
         for (position, location) in &self.locations {
+            let is_unnamed = location.reference().is_none() && location.name() == Name::Only;
+            if is_unnamed && !given.is_empty() {
+                self.names.extend_from_slice(given);
+                continue;
+            }
             match naming(root, from, location) {
                 Ok(naming) => self.names.push(naming),
                 Err(error) => outcomes.0[*position] = Some(Err(error)),
@@ -176,6 +258,7 @@ impl Place {
 }
 
 /// The results so far, by the position of the location.
+#[derive(Debug)]
 struct Pending<T>(Vec<Option<Result<T>>>);
 
 impl<T> Pending<T> {

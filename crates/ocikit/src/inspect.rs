@@ -14,6 +14,7 @@ use serde::Serialize;
 /// The metadata of an image, an index or an artifact.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct Inspection {
     /// The kind of the document.
     pub kind: String,
@@ -65,6 +66,7 @@ pub struct Inspection {
 /// The contents of an image config.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct ConfigFacts {
     /// The digest of the config, which docker calls the image ID.
     pub digest: Digest,
@@ -85,6 +87,7 @@ pub struct ConfigFacts {
 /// A layer in a manifest.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct LayerFacts {
     /// Its digest.
     pub digest: Digest,

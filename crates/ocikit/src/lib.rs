@@ -61,6 +61,7 @@ mod validate;
 
 pub use change::describe;
 pub use diff::{Area, Change, Class, Diff, Difference, diff};
+pub use fan_out::Targets;
 pub use in_place::Changed;
 pub use index::{IndexChange, IndexSource};
 pub use inspect::{ConfigFacts, Inspection, LayerFacts, inspect};

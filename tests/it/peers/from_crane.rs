@@ -3,6 +3,7 @@
 use ocikit_tests::{Bench, Peers, testdata};
 use serde_json::Value;
 
+use super::pages::has_every_subcommand;
 use crate::bench;
 
 const PAGE: &str = include_str!("../../../docs/from-crane.md");
@@ -136,18 +137,5 @@ fn each_row_does_the_same_as_crane() {
 #[test]
 fn the_page_has_every_command_of_crane() {
     let Some(peers) = Peers::find(&["crane"]) else { return };
-    let commands = |line: &str| {
-        let help = peers.ok(line);
-        let listed = help.lines().skip_while(|line| !line.starts_with("Available Commands")).skip(1);
-        let listed = listed.take_while(|line| !line.is_empty()).filter_map(|line| line.split_whitespace().next());
-        listed.map(str::to_owned).collect::<Vec<_>>()
-    };
-    let rows = rows();
-    let has = |prefix: &str| rows.iter().any(|row| row.crane == prefix || row.crane.starts_with(&format!("{prefix} ")));
-    for command in commands("crane --help") {
-        assert!(command == "help" || has(&format!("crane {command}")), "crane {command}");
-        for below in commands(&format!("crane {command} --help")) {
-            assert!(command == "help" || has(&format!("crane {command} {below}")), "crane {command} {below}");
-        }
-    }
+    has_every_subcommand(&peers, "crane", "from-crane.md");
 }

@@ -11,6 +11,7 @@ mod from_regctl;
 mod index;
 mod inputs;
 mod keyless;
+mod layers;
 mod layouts;
 mod notation;
 mod old_log;

@@ -18,7 +18,7 @@ pub(super) struct MemberArguments {
     /// The attestation manifests of the selected images are taken too.
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", help_heading = "Entries")]
     platform: Vec<Platform>,
-    /// Use this platform instead of the one in the config; once for each source
+    /// Use this platform instead of that of the config; once per source
     ///
     /// Given once, it applies to the only source. Given several times, the first one applies to the first source, and so
     /// on.

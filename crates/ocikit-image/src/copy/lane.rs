@@ -223,8 +223,13 @@ impl LaneRun<'_> {
         states: &Arc<[Arc<TargetState>]>,
     ) -> Result<(), AllFailed> {
         if self.mode == Mode::Copy && !plan.is_empty() {
-            let expected = plan.graph.plan();
             for state in states.iter().filter(|state| !state.has_failed()) {
+                // What is in the repository already is not put, so that it need not be looked for.
+                let nodes = plan.graph.stages().flatten().filter(|node| {
+                    let target = state.sink.repository(&node.descriptor);
+                    target.is_none() || node.source.repository(&node.descriptor) != target
+                });
+                let expected: Vec<_> = nodes.map(|node| node.descriptor.clone()).collect();
                 if let Err(error) = state.sink.expect(&expected).await {
                     state.fail(error);
                 }

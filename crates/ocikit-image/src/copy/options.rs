@@ -81,6 +81,7 @@ pub struct Copied {
 
 /// The result of a dry run.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Planned {
     /// The root.
     pub root: Descriptor,

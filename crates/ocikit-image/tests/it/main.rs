@@ -3,6 +3,7 @@
 
 mod edit;
 mod files;
+mod layers;
 mod memory;
 mod referrer_tags;
 mod validate;

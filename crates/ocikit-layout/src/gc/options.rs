@@ -25,6 +25,7 @@ impl GcOptions {
 
 /// What was removed, or would be.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct Collected {
     /// The removed files, or entries of an archive, in order.
     pub removed: Vec<Removed>,

@@ -17,6 +17,7 @@ use crate::trust::{Expected, Statement, Trust};
 
 /// The result of checking the referrers of an image against a policy.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct ReferrerCheck {
     /// Verified referrers: signatures and attestations by the signers of the rule, and other artifacts that these
     /// signers have signed as the rule requires of images.

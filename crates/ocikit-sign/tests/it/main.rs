@@ -2,3 +2,5 @@
 
 mod policy;
 mod replay;
+#[cfg(feature = "sigstore")]
+mod sigstore_crate;

@@ -30,6 +30,7 @@ impl Diff {
 /// A difference.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct Difference {
     /// Its class.
     pub class: Class,

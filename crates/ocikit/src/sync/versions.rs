@@ -49,6 +49,7 @@ impl FromStr for Versions {
 /// An invalid range of versions.
 #[derive(Debug, thiserror::Error)]
 #[error("the versions `{text}`: {problem}")]
+#[non_exhaustive]
 pub struct InvalidVersions {
     /// The range.
     pub text: String,

@@ -1,0 +1,83 @@
+//! How much time, memory and room does it take to recompress an image from gzip to zstd and back, and to append a directory?
+//!
+//! skopeo recompresses while it copies. crane appends a tar, which `tar` has to write first. The image has layers from a
+//! directory of this machine: `/usr` by default, `OCIKIT_BENCH_TREE` otherwise; `OCIKIT_BENCH_SMOKE` takes a small one.
+
+#![allow(clippy::expect_used, reason = "this is a bench")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use ocikit_benches::{Table, find, layout, measure, run_if_asked, tar};
+
+const ROUNDS: usize = 3;
+
+fn main() {
+    run_if_asked();
+    let directory = tempfile::Builder::new().prefix("ocikit-bench-").tempdir().expect("a temporary directory");
+    let path = |name: &str| directory.path().join(name);
+    let ocikit = env!("CARGO_BIN_EXE_ocikit-under-bench");
+    let line = |line: &[&str]| {
+        let mut command = Command::new(line[0]);
+        command.args(&line[1..]).current_dir(directory.path()).env("HOME", directory.path());
+        command
+    };
+    let must = |words: &[&str]| {
+        let status = line(words).stdout(Stdio::null()).status().expect("a program");
+        assert!(status.success(), "{words:?}");
+    };
+    let tree = tree(directory.path());
+    let tree = tree.to_str().expect("a path of text");
+    layout(&path("layout"), 1, 1 << 10);
+    tar(&path("layout"), &path("base.tar"));
+    must(&[ocikit, "append", "base.tar", tree, "--destination", "/tree", "-o", "oci:gzip:1"]);
+    must(&[ocikit, "recompress", "--compression", "zstd", "oci:gzip:1", "-o", "oci:zstd:1"]);
+
+    for (from, to) in [("gzip", "zstd"), ("zstd", "gzip")] {
+        let mut table = Table::new();
+        for _ in 0..ROUNDS {
+            let source = format!("oci:{from}:1");
+            let ours = [ocikit, "recompress", "--compression", to, &source, "-o", "oci:out:1"];
+            table.add("ocikit recompress", measure(&line(&ours)));
+            fs::remove_dir_all(path("out")).expect("the result");
+            if find("skopeo").is_some() {
+                let format = ["--dest-compress-format", to, "--dest-force-compress-format"];
+                let skopeo = ["skopeo", "--insecure-policy", "copy", "--quiet", &source, "oci:out:1"];
+                table.add("skopeo copy", measure(&line(&[&skopeo[..], &format].concat())));
+                fs::remove_dir_all(path("out")).expect("the result");
+            }
+        }
+        table.print(&format!("recompress {from} to {to}"));
+    }
+
+    let mut table = Table::new();
+    for _ in 0..ROUNDS {
+        table.add("ocikit append", measure(&line(&[ocikit, "append", "base.tar", tree, "-o", "out.tar"])));
+        fs::remove_file(path("out.tar")).expect("the result");
+        if find("crane").is_some() {
+            let script =
+                format!("tar -C {tree} -cf layer.tar . && crane append -f layer.tar -t bench/app:1 -o out.tar");
+            table.add("tar, crane append", measure(&line(&["sh", "-c", &script])));
+            let _ = fs::remove_file(path("layer.tar"));
+            let _ = fs::remove_file(path("out.tar"));
+        }
+    }
+    table.print("append a directory");
+}
+
+/// Returns the directory whose files are the layer.
+fn tree(directory: &Path) -> PathBuf {
+    if let Some(tree) = std::env::var_os("OCIKIT_BENCH_TREE") {
+        return tree.into();
+    }
+    if std::env::var_os("OCIKIT_BENCH_SMOKE").is_none() {
+        return "/usr".into();
+    }
+    let tree = directory.join("tree");
+    fs::create_dir(&tree).expect("a directory");
+    for number in 0..20 {
+        fs::write(tree.join(number.to_string()), "text ".repeat(20_000)).expect("a file");
+    }
+    tree
+}

@@ -1,0 +1,73 @@
+use std::path::PathBuf;
+
+use clap::Args;
+use ocikit::Platform;
+use ocikit_build::{Address, BuilderOptions, DaemonOptions, Node, Tls};
+
+use crate::environment::variable;
+use crate::failure::{Failure, Result};
+
+/// The BuildKit to use.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "BuildKit")]
+pub(crate) struct BuilderArguments {
+    /// Use the BuildKit at this address; default: BUILDKIT_HOST
+    ///
+    /// The schemes are those of `buildctl`: unix, tcp, ssh, docker-container, podman-container, nerdctl-container and
+    /// kube-pod. Without an address, `buildkitd` is started for the build.
+    #[arg(long, value_name = "ADDRESS")]
+    addr: Option<Address>,
+    /// Build these platforms at this address; repeatable
+    ///
+    /// All builders work at the same time, and their images become one index.
+    #[arg(long, value_name = "PLATFORMS=ADDRESS", conflicts_with = "addr")]
+    builder: Vec<Node>,
+    /// Verify the certificate of BuildKit with these authorities (PEM)
+    #[arg(long, value_name = "FILE")]
+    tlscacert: Option<PathBuf>,
+    /// Send this client certificate to BuildKit (PEM)
+    #[arg(long, value_name = "FILE")]
+    tlscert: Option<PathBuf>,
+    /// Use this private key for the client certificate (PEM)
+    #[arg(long, value_name = "FILE")]
+    tlskey: Option<PathBuf>,
+    /// Read ca.pem, cert.pem and key.pem from this directory
+    #[arg(long, value_name = "DIR")]
+    tlsdir: Option<PathBuf>,
+    /// Expect this name in the certificate of BuildKit
+    #[arg(long, value_name = "NAME")]
+    tlsservername: Option<String>,
+}
+
+impl BuilderArguments {
+    /// Returns the options for platforms; all that the builders name if empty.
+    pub(crate) fn options(&self, platforms: &[Platform], entitlements: Vec<String>) -> Result<BuilderOptions> {
+        let mut tls = Tls::default();
+        tls.authorities.clone_from(&self.tlscacert);
+        tls.certificate.clone_from(&self.tlscert);
+        tls.key.clone_from(&self.tlskey);
+        tls.directory.clone_from(&self.tlsdir);
+        tls.server_name.clone_from(&self.tlsservername);
+        let mut nodes = Node::assign(&self.builder, platforms)?;
+        if nodes.is_empty() {
+            let named = variable("BUILDKIT_HOST").map(|address| address.parse::<Address>());
+            let address = match (&self.addr, named) {
+                (Some(address), _) => Some(address.clone()),
+                (None, Some(address)) => {
+                    Some(address.map_err(|error| Failure::usage(format_args!("cannot use BUILDKIT_HOST: {error}")))?)
+                }
+                (None, None) => None,
+            };
+            nodes.extend(address.map(|address| Node { platforms: Vec::new(), address }));
+        }
+        nodes.iter_mut().for_each(|node| node.address.tls = tls.clone());
+        let mut options = BuilderOptions::default();
+        let mut daemon = DaemonOptions::default();
+        let flags = variable("BUILDKITD_FLAGS").unwrap_or_default();
+        daemon.arguments = flags.split_whitespace().map(str::to_owned).collect();
+        daemon.entitlements = entitlements;
+        options.nodes = nodes;
+        options.daemon = daemon;
+        Ok(options)
+    }
+}

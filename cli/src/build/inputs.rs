@@ -1,0 +1,215 @@
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use ocikit::Platform;
+use ocikit_build::{
+    Attestation, BuildContext, ByteSize, Cache, CacheEntry, Dockerfile, ExtraHost, LayerCompression, NamedContext,
+    NetworkMode, Secret, Solve, Ulimit,
+};
+
+use crate::build::cache::{self, Place};
+use crate::context::Context;
+use crate::environment::{cache_directory, variable};
+use crate::failure::{Failure, Result};
+use crate::key_value::key_value;
+
+/// The inputs of a build. The flags have the names and the notation of docker.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Inputs")]
+pub(crate) struct InputArguments {
+    /// Directory, git URL or tar URL to build from
+    ///
+    /// `-` reads a Dockerfile from standard input and builds it without a context. Default: PLP_SOURCE_PATH, or /source.
+    pub(crate) context: Option<String>,
+    /// Use this Dockerfile; default: `Dockerfile` in CONTEXT
+    ///
+    /// `-` reads it from standard input. In a remote context it is a path in the context.
+    #[arg(long, short, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Build for this platform; repeatable
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_delimiter = ',')]
+    pub(crate) platform: Vec<Platform>,
+    /// Build this stage
+    #[arg(long, value_name = "STAGE")]
+    target: Option<String>,
+    /// Set an ARG; repeatable
+    ///
+    /// NAME alone takes the value of the environment variable.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = name_value)]
+    build_arg: Vec<(String, String)>,
+    /// Add a label to the image; repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    label: Vec<(String, String)>,
+    /// Give the steps a secret; repeatable
+    ///
+    /// BuildKit reads the file or the environment variable; the value is in no argument, no layer and no log.
+    #[arg(long, value_name = "id=ID,src=FILE|env=NAME")]
+    secret: Vec<Secret>,
+    /// Give the steps an SSH agent or key; repeatable
+    #[arg(long, value_name = "default|ID[=SOCKET|KEY[,KEY]]")]
+    ssh: Vec<String>,
+    /// Add a context for `FROM NAME` and `COPY --from=NAME`; repeatable
+    ///
+    /// VALUE is a directory, a git or tar URL, docker-image://REFERENCE or oci-layout://DIR[:TAG|@DIGEST].
+    #[arg(long, value_name = "NAME=VALUE")]
+    build_context: Vec<NamedContext>,
+    /// Look up base images again although BuildKit has them
+    #[arg(long)]
+    pull: bool,
+    /// Add an entry to /etc/hosts of the steps; repeatable
+    #[arg(long, value_name = "HOST:IP")]
+    add_host: Vec<ExtraHost>,
+    /// Use this network for the steps: default, none or host
+    #[arg(long, value_name = "MODE")]
+    network: Option<NetworkMode>,
+    /// Allow an entitlement, such as security.insecure; repeatable
+    #[arg(long, value_name = "ENTITLEMENT")]
+    allow: Vec<String>,
+    /// Limit a resource of the steps; repeatable
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    ulimit: Vec<Ulimit>,
+    /// Set the size of /dev/shm of the steps
+    #[arg(long, value_name = "SIZE")]
+    shm_size: Option<ByteSize>,
+    /// Run every step even if its result is in the cache
+    #[arg(long)]
+    no_cache: bool,
+    /// Run every step of this stage; repeatable
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    no_cache_filter: Vec<String>,
+    /// Import a build cache; repeatable
+    #[arg(long, value_name = "type=TYPE,...|REFERENCE")]
+    cache_from: Vec<CacheEntry>,
+    /// Export a build cache; repeatable
+    ///
+    /// Types: local, registry, inline, gha, s3, azblob. `type=local,dest=DIR,max-size=SIZE` limits the size of a
+    /// directory: it holds what the last build used, without the oldest results.
+    #[arg(long, value_name = "type=TYPE,...|REFERENCE")]
+    cache_to: Vec<CacheEntry>,
+    /// Limit the size of the cache directory; default: OCIKIT_CACHE_SIZE
+    ///
+    /// The oldest results are removed.
+    #[arg(long, value_name = "SIZE")]
+    cache_size: Option<ByteSize>,
+    /// Do not keep layers for the next build
+    #[arg(long)]
+    no_cache_directory: bool,
+    /// Add a provenance attestation: true, mode=max or other attributes
+    #[arg(long, value_name = "ATTRIBUTES", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = Attestation::provenance)]
+    provenance: Option<Attestation>,
+    /// Add an SBOM attestation: true or generator=IMAGE
+    #[arg(long, value_name = "ATTRIBUTES", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = Attestation::sbom)]
+    sbom: Option<Attestation>,
+    /// Add an attestation; repeatable
+    #[arg(long, value_name = "type=sbom|provenance,...")]
+    attest: Vec<Attestation>,
+    /// Compress layers this way: gzip, zstd, estargz or uncompressed
+    #[arg(long, value_name = "TYPE[:LEVEL]")]
+    compression: Option<LayerCompression>,
+    /// Cancel the build after this many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    time_limit: Option<u64>,
+}
+
+/// The word for standard input.
+const STDIN: &str = "-";
+
+impl InputArguments {
+    /// Returns whether the arguments are those of the builder plugin, which has none.
+    pub(crate) fn is_plugin(&self) -> bool {
+        self.context.is_none()
+    }
+
+    /// Returns the inputs.
+    pub(crate) fn solve(&self, context: &Context, name: Option<String>) -> Result<Solve> {
+        let source = self.context.clone().or_else(|| variable("PLP_SOURCE_PATH"));
+        let source = source.unwrap_or_else(|| "/source".to_owned());
+        let mut solve = Solve::of(&source);
+        solve.dockerfile = match (&self.file, source.as_str()) {
+            (Some(file), STDIN) if file == Path::new(STDIN) => {
+                return Err(Failure::usage("cannot read both the context and the Dockerfile from standard input"));
+            }
+            (Some(file), _) if file == Path::new(STDIN) => Dockerfile::Text(crate::file::read(Path::new(STDIN))?),
+            (None, STDIN) => Dockerfile::Text(dockerfile_from_standard_input()?),
+            (Some(file), _) => Dockerfile::File(file.clone()),
+            (None, source) => Dockerfile::File(Path::new(source).join("Dockerfile")),
+        };
+        solve.context = match source.as_str() {
+            STDIN => BuildContext::Empty,
+            source => BuildContext::parse(source)?,
+        };
+        if let (BuildContext::Remote(_), Dockerfile::File(_)) = (&solve.context, &solve.dockerfile) {
+            let name = self.file.as_ref().map_or("Dockerfile".into(), |file| file.to_string_lossy());
+            solve.dockerfile = Dockerfile::InContext(name.into_owned());
+        }
+        solve.platforms.clone_from(&self.platform);
+        solve.target.clone_from(&self.target);
+        solve.build_arguments.clone_from(&self.build_arg);
+        solve.labels.clone_from(&self.label);
+        solve.secrets.clone_from(&self.secret);
+        solve.ssh.clone_from(&self.ssh);
+        solve.named_contexts.clone_from(&self.build_context);
+        solve.no_cache = self.no_cache;
+        solve.no_cache_stages.clone_from(&self.no_cache_filter);
+        solve.pull = self.pull;
+        solve.hosts.clone_from(&self.add_host);
+        solve.network = self.network;
+        solve.entitlements.clone_from(&self.allow);
+        solve.ulimits.clone_from(&self.ulimit);
+        solve.shm_size = self.shm_size.map(|ByteSize(bytes)| bytes);
+        solve.cache_from.clone_from(&self.cache_from);
+        let (limited, others): (Vec<_>, Vec<_>) = self.cache_to.iter().cloned().partition(|to| to.limited().is_some());
+        solve.cache_to = others;
+        solve.attestations = self.attest.iter().chain(&self.provenance).chain(&self.sbom).cloned().collect();
+        solve.compression.clone_from(&self.compression);
+        solve.source_date_epoch = context.epoch;
+        solve.name = name;
+        solve.time_limit = self.time_limit.map(Duration::from_secs);
+        solve.check()?;
+        solve.cache = match limited.iter().find_map(CacheEntry::limited) {
+            Some((directory, ByteSize(most))) => cache::usable(context, directory, Place::Own, Some(most)),
+            None => self.cache(context)?,
+        };
+        Ok(solve)
+    }
+
+    /// Returns the cache in the default directory.
+    fn cache(&self, context: &Context) -> Result<Option<Cache>> {
+        if self.no_cache_directory {
+            return Ok(None);
+        }
+        let size = match (self.cache_size, variable("OCIKIT_CACHE_SIZE")) {
+            (Some(ByteSize(size)), _) => Some(size),
+            (None, Some(text)) => Some(text.parse::<ByteSize>()?.0),
+            (None, None) => None,
+        };
+        let (directory, place) = match (self.is_plugin(), variable("PLP_CACHE_PATH")) {
+            // Other users can predict the default path and create it first.
+            (true, None) => (Some(PathBuf::from("/tmp/cache/buildkit")), Place::Shared),
+            (true, Some(path)) => (Some(Path::new(&path).join("buildkit")), Place::Own),
+            (false, _) => (cache_directory().map(|cache| cache.join("buildkit")), Place::Home),
+        };
+        Ok(directory.and_then(|directory| cache::usable(context, directory, place, size)))
+    }
+}
+
+fn dockerfile_from_standard_input() -> Result<Vec<u8>> {
+    let text = crate::file::read(Path::new(STDIN))?;
+    match std::str::from_utf8(&text).is_ok_and(|text| !text.contains('\0')) {
+        true => Ok(text),
+        false => Err(Failure::usage("cannot build from standard input: it is not a Dockerfile")
+            .hint("unpack the archive into a directory and name the directory")),
+    }
+}
+
+fn name_value(text: &str) -> std::result::Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        // As in docker, a name without a value takes the value of the environment variable.
+        _ => match variable(text) {
+            Some(value) => Ok((text.to_owned(), value)),
+            None => Err("it is not of the form NAME=VALUE, and no environment variable has this name".to_owned()),
+        },
+    }
+}

@@ -1,0 +1,15 @@
+//! Arguments of `build` and what follows from them: inputs, outputs, annotations, the cache and the BuildKit to use.
+
+mod annotations;
+mod builder;
+mod cache;
+mod inputs;
+mod metadata;
+mod outputs;
+mod sign;
+
+pub(crate) use annotations::AnnotationArguments;
+pub(crate) use builder::BuilderArguments;
+pub(crate) use inputs::InputArguments;
+pub(crate) use outputs::{OutputArguments, Outputs};
+pub(crate) use sign::SignBuildArguments;

@@ -1,0 +1,222 @@
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::Args;
+use ocikit::layout::{DockerList, TarOptions};
+use ocikit::{Digest, Location, Name, Naming, Platform, Reference, Root};
+use ocikit_build::Export;
+
+use crate::build::metadata;
+use crate::context::Context;
+use crate::environment::variable;
+use crate::failure::{Failure, Result};
+
+/// The outputs of a build.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Outputs")]
+pub(crate) struct OutputArguments {
+    /// Write the image to this location; repeatable; default: container-image.tar
+    ///
+    /// An archive, a layout or a registry reference, or docker's notation: type=local,dest=DIR exports files,
+    /// type=tar,dest=FILE exports them as a tar; also oci, docker, registry, image and cacheonly.
+    #[arg(long, short, value_name = "LOCATION")]
+    output: Vec<Output>,
+    /// Push the image to every --tag
+    #[arg(long)]
+    push: bool,
+    /// Name the image, for `docker load` and --push; repeatable
+    #[arg(long, short, value_name = "REFERENCE")]
+    tag: Vec<Reference>,
+    /// Leave out the `manifest.json` that `docker load` needs
+    #[arg(long)]
+    no_docker: bool,
+    /// Also write the digest to this file
+    #[arg(long, value_name = "FILE")]
+    digest_file: Option<PathBuf>,
+    /// Write the image ID to this file, as docker does
+    ///
+    /// It is the digest of the config of an image for one platform, and otherwise that of the index.
+    #[arg(long, value_name = "FILE")]
+    iidfile: Option<PathBuf>,
+    /// Write the result to this file as JSON, as `docker buildx` does
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<PathBuf>,
+}
+
+/// A value of `--output`.
+#[derive(Debug, Clone)]
+enum Output {
+    Image(Location),
+    /// A registry; every tag if there is no reference.
+    Push(Option<Reference>),
+    Export(Export),
+    /// No output: the build only fills the cache.
+    CacheOnly,
+}
+
+/// Where the results of a build go.
+#[derive(Debug)]
+pub(crate) struct Outputs {
+    pub(crate) images: Vec<Location>,
+    pub(crate) exports: Vec<Export>,
+    /// The names of the image in archives and layouts.
+    pub(crate) names: Vec<Naming>,
+}
+
+/// The name of the archive in the build directory; part of the contract with the builder plugin.
+const ARCHIVE: &str = "container-image.tar";
+
+impl FromStr for Output {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Output, String> {
+        let fields = match text.split(',').any(|field| field.trim_start_matches('"').starts_with("type=")) {
+            true => ocikit_build::attributes(text).map_err(|error| error.to_string())?,
+            false => return text.parse().map(Output::Image).map_err(|error| format!("{error}")),
+        };
+        let get = |key: &str| fields.iter().find(|(found, _)| found == key).map(|(_, value)| value.as_str());
+        let known = ["type", "dest", "name", "push", "tar"];
+        if let Some((unknown, _)) = fields.iter().find(|(key, _)| !known.contains(&key.as_str())) {
+            let instead = match unknown.as_str() {
+                key if key.starts_with("annotation") => "use --annotation",
+                "compression" | "compression-level" | "force-compression" => "use --compression",
+                "rewrite-timestamp" => "set SOURCE_DATE_EPOCH",
+                _ => "it is not one of type, dest, name, push and tar",
+            };
+            return Err(format!("cannot use `{unknown}`: {instead}"));
+        }
+        let kind = get("type").unwrap_or_default();
+        let destination = || get("dest").filter(|dest| !dest.is_empty()).ok_or(format!("type={kind} needs `dest=`"));
+        let name = get("name").map(|name| name.parse::<Reference>().map_err(|error| error.to_string())).transpose()?;
+        let named = name.as_ref().map_or(Name::Only, |name| Name::Full(name.to_string()));
+        match kind {
+            "local" => Ok(Output::Export(Export::Directory(destination()?.into()))),
+            "tar" if destination()? == "-" => Err("type=tar cannot be written to standard output".to_owned()),
+            "tar" => Ok(Output::Export(Export::Tar(destination()?.into()))),
+            "oci" | "docker" if destination()? == "-" => Ok(Output::Image(Location::Stdio)),
+            "oci" if get("tar") == Some("false") => {
+                Ok(Output::Image(Location::Layout { path: destination()?.into(), name: named }))
+            }
+            "oci" => Ok(Output::Image(Location::Archive { path: destination()?.into(), name: named })),
+            "docker" => Ok(Output::Image(Location::DockerArchive { path: destination()?.into(), name: named })),
+            "registry" => Ok(Output::Push(name)),
+            "image" if get("push").is_some_and(|push| push != "false") => Ok(Output::Push(name)),
+            "image" => Err("type=image needs `push=true`: there is no local image store".to_owned()),
+            "cacheonly" => Ok(Output::CacheOnly),
+            _ => Err("its type is not one of local, tar, oci, docker, registry, image and cacheonly".to_owned()),
+        }
+    }
+}
+
+impl OutputArguments {
+    /// Returns the name of the image in its attestations.
+    pub(crate) fn name(&self) -> Option<String> {
+        self.tag.first().map(ToString::to_string)
+    }
+
+    /// Returns the outputs. `plugin` is whether the arguments are those of the builder plugin.
+    pub(crate) fn outputs(&self, context: &Context, plugin: bool) -> Result<Outputs> {
+        let (mut images, mut exports) = (Vec::new(), Vec::new());
+        let tags = || self.tag.iter().cloned().map(Location::Registry);
+        for output in &self.output {
+            match output {
+                Output::Image(location) => images.push(context.expand_output(location)),
+                Output::Push(Some(reference)) => images.push(Location::Registry(reference.clone())),
+                Output::Push(None) => images.extend(tags()),
+                Output::Export(export) => exports.push(export.clone()),
+                Output::CacheOnly => {}
+            }
+        }
+        let pushes = self.push || self.output.iter().any(|output| matches!(output, Output::Push(None)));
+        if pushes && self.tag.is_empty() {
+            return Err(Failure::usage("cannot push: the image has no name").hint("add --tag REFERENCE"));
+        }
+        if self.push {
+            let new: Vec<_> = tags().filter(|tag| !images.contains(tag)).collect();
+            images.extend(new);
+        }
+        if self.output.is_empty() && !self.push {
+            let directory = match plugin {
+                true => PathBuf::from(variable("PLP_BUILD_PATH").unwrap_or_else(|| "/build".to_owned())),
+                false => PathBuf::new(),
+            };
+            images.push(Location::Archive { path: directory.join(ARCHIVE), name: Name::Only });
+        }
+        let naming = |reference: &Reference| Naming {
+            tag: reference.tag().cloned(),
+            full: Some(reference.to_string()),
+            replaces: None,
+        };
+        Ok(Outputs { images, exports, names: self.tag.iter().map(naming).collect() })
+    }
+
+    /// Returns how archives are written.
+    pub(crate) fn archive(&self, platforms: &[Platform]) -> TarOptions {
+        let docker = match self.no_docker {
+            true => DockerList::None,
+            false => DockerList::For(platforms.first().cloned().unwrap_or_else(Platform::of_this_machine)),
+        };
+        TarOptions { docker, ..TarOptions::default() }
+    }
+
+    /// Writes the files of `--digest-file`, `--iidfile` and `--metadata-file`.
+    pub(crate) async fn write_files(&self, root: &Root, images: &[Location]) -> Result {
+        if let Some(path) = &self.digest_file {
+            crate::file::write(path, format!("{}\n", root.digest()).as_bytes())?;
+        }
+        if let Some(path) = &self.iidfile {
+            crate::file::write(path, image_id(root).to_string().as_bytes())?;
+        }
+        if let Some(path) = &self.metadata_file {
+            let names = self.tag.iter().map(ToString::to_string);
+            let references = images.iter().filter_map(|image| image.reference().map(ToString::to_string));
+            let mut names: Vec<_> = names.chain(references).collect();
+            let mut seen = std::collections::HashSet::new();
+            names.retain(|name| seen.insert(name.clone()));
+            crate::file::write(path, &metadata::of(root, &names).await?)?;
+        }
+        Ok(())
+    }
+}
+
+fn image_id(root: &Root) -> Digest {
+    metadata::config(root).unwrap_or_else(|| root.digest())
+}
+
+impl Outputs {
+    /// Returns the path of the first archive, and its size in bytes.
+    pub(crate) fn archive_file(&self) -> Option<(String, u64)> {
+        let size = |path: &Path| path.metadata().ok().filter(std::fs::Metadata::is_file).map(|found| found.len());
+        let mut files = self.images.iter().filter_map(Location::path);
+        files.find_map(|path| Some((path.display().to_string(), size(path)?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_have_the_notation_of_docker() {
+        for (text, expected) in [
+            ("app.tar", "Image(Path { path: \"app.tar\", name: Only })"),
+            ("-", "Image(Stdio)"),
+            ("type=oci,dest=-", "Image(Stdio)"),
+            ("type=local,dest=out", "Export(Directory(\"out\"))"),
+            ("type=tar,\"dest=a,b\"", "Export(Tar(\"a,b\"))"),
+            ("type=oci,dest=app,tar=false", "Image(Layout { path: \"app\", name: Only })"),
+            ("type=registry", "Push(None)"),
+            ("type=cacheonly", "CacheOnly"),
+        ] {
+            let shown = format!("{:?}", text.parse::<Output>().unwrap());
+            assert!(shown.starts_with(expected), "{text}: {shown}");
+        }
+        let pushed = "type=image,name=localhost:5000/app:1,push=true".parse::<Output>().unwrap();
+        assert!(matches!(pushed, Output::Push(Some(reference)) if reference.to_string() == "localhost:5000/app:1"));
+        for text in
+            ["type=local", "type=x,dest=y", "type=image,name=app", "type=oci,dest=a,annotation.x=y", "type=tar,dest=-"]
+        {
+            assert!(text.parse::<Output>().is_err(), "{text}");
+        }
+    }
+}

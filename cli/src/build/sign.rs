@@ -1,0 +1,91 @@
+use std::sync::Arc;
+
+use clap::Args;
+use ocikit::{Location, Root, Session};
+use ocikit_sign::{Format, SignOptions, Signature, Signer, VerificationMaterial};
+
+use crate::context::Context;
+use crate::failure::Result;
+use crate::keys::{self, SignerArguments};
+use crate::sigstore::VerificationMaterialArguments;
+
+/// Signing a built image. The flags are those of `sign`.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Signing")]
+pub(crate) struct SignBuildArguments {
+    #[command(flatten)]
+    signer: SignerArguments,
+    /// Sign in this format; repeatable
+    #[arg(long, value_parser = keys::format_parser(), value_name = "FORMAT", default_values = ["cosign"])]
+    sign_format: Vec<Format>,
+    #[command(flatten)]
+    material: VerificationMaterialArguments,
+}
+
+/// What signs the image, if it is read before the build.
+pub(crate) type Key = (Arc<dyn Signer>, Option<VerificationMaterial>);
+
+impl SignBuildArguments {
+    /// Returns whether the image is signed.
+    pub(crate) fn is_given(&self) -> bool {
+        self.signer.is_given() || self.material.flags().any(|(_, is_given)| is_given)
+    }
+
+    /// Reads the key, so that a wrong one fails before the build. A certificate for keyless signing is valid for minutes only,
+    /// so it is requested after the build.
+    pub(crate) async fn key(&self, context: &Context) -> Result<Option<Key>> {
+        match self.signer.is_given() {
+            true => Ok(Some(self.material.signer(&self.signer, context, false).await?)),
+            false => Ok(None),
+        }
+    }
+
+    /// Signs an image, before it is visible anywhere. The location of the first output names it in cosign-legacy signatures.
+    pub(crate) async fn sign(
+        &self,
+        context: &Context,
+        key: Option<Key>,
+        root: &Root,
+        images: &[Location],
+    ) -> Result<Vec<Signature>> {
+        if !self.is_given() {
+            return Ok(Vec::new());
+        }
+        let (signer, material) = match key {
+            Some(key) => key,
+            None => self.material.signer(&self.signer, context, false).await?,
+        };
+        let mut formats = self.sign_format.clone();
+        formats.sort_unstable();
+        formats.dedup();
+        let reference = images.iter().find(|image| image.reference().is_some()).map(keys::repository);
+        let options = SignOptions {
+            reference: reference.unwrap_or_default(),
+            material,
+            ..SignOptions::new(formats, keys::now(context.epoch)?)
+        };
+        Ok(ocikit_sign::sign(root, &*signer, &options).await?)
+    }
+
+    /// Stores the signatures in each place.
+    pub(crate) async fn attach(&self, session: &Session, signatures: &[Signature], images: &[Location]) -> Result {
+        if signatures.is_empty() {
+            return Ok(());
+        }
+        let mut places: Vec<&Location> = Vec::new();
+        for image in images.iter().filter(|image| **image != Location::Stdio) {
+            let is_known = |known: &&Location| match (known.reference(), image.reference()) {
+                (Some(known), Some(image)) => known.repository() == image.repository(),
+                _ => known.path().is_some() && known.path() == image.path(),
+            };
+            if !places.iter().any(is_known) {
+                places.push(image);
+            }
+        }
+        for location in places {
+            let place = session.edit(location).await?;
+            ocikit_sign::attach(signatures, &place, &session.copy_options(Vec::new())).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,332 @@
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read};
+use std::process::{ChildStdout, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ocikit_image::{ComposeOptions, Member, Name, OnDuplicate, Root, Sink, create_index};
+use ocikit_layout::Pipe;
+use ocikit_spec::Platform;
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use crate::address::Node;
+use crate::error::{Error, Result};
+use crate::export::{Export, StagedExport};
+use crate::inputs::{BuildContext, Dockerfile};
+use crate::progress::{Observer, Progress, Reader};
+use crate::solve::{Outputs, Solve};
+use crate::watched::{self, Leftovers, Watched};
+
+/// The results of a build.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Results {
+    /// The target for the layers of the image; `None` to build no image.
+    pub image: Option<Arc<dyn Sink>>,
+    /// The files to export.
+    pub exports: Vec<Export>,
+}
+
+/// A finished build. Nothing is visible yet: the image has no name in its target, and exported files are in a temporary
+/// place.
+#[derive(Debug)]
+#[must_use = "exported files become visible when they are published"]
+pub struct Built {
+    /// The image or index, the source of the copy that completes the target. `None` if no image was requested.
+    pub root: Option<Root>,
+    exports: Vec<StagedExport>,
+}
+
+impl Built {
+    /// Makes the exported files visible.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] if a file cannot be moved.
+    pub fn publish_exports(self) -> Result<()> {
+        self.exports.into_iter().try_for_each(StagedExport::publish)
+    }
+}
+
+/// Builds on one or several nodes. The layers of the image are written to the target while BuildKit exports them.
+///
+/// With several nodes, each solves its platforms at the same time as the others. Their images are then read one after
+/// another, so that the same build gives the same archive, and become one index.
+///
+/// # Errors
+///
+/// [`Error::Start`] if `buildctl` is missing, [`Error::Solve`] if BuildKit fails, [`Error::TimedOut`], and those of the
+/// target. Nothing is then visible in the target, and every `buildctl` has ended.
+pub async fn build(
+    solve: &Solve,
+    nodes: &[Node],
+    observer: Option<Arc<dyn Observer>>,
+    results: &Results,
+) -> Result<Built> {
+    solve.check()?;
+    match solve.time_limit {
+        None => run(solve, nodes, observer, results).await,
+        Some(limit) => {
+            let built = tokio::time::timeout(limit, run(solve, nodes, observer, results)).await;
+            built.unwrap_or(Err(Error::TimedOut { limit }))
+        }
+    }
+}
+
+async fn run(solve: &Solve, nodes: &[Node], observer: Option<Arc<dyn Observer>>, results: &Results) -> Result<Built> {
+    watched::find(&solve.buildctl)?;
+    if nodes.len() > 1 && !results.exports.is_empty() {
+        let reason = "several builders would write the files of several platforms to the same paths";
+        return Err(Error::option("output", "type=local")(reason));
+    }
+    let solves: Vec<_> = (0..nodes.len()).map(|position| solve.for_node(position, nodes.len())).collect();
+    for cache in solves.iter().filter_map(|solve| solve.cache.as_ref()) {
+        // An interrupted build may have left it; otherwise it would be kept forever.
+        let _ = fs::remove_dir_all(cache.next());
+    }
+    let exports: Vec<_> = results.exports.iter().map(StagedExport::new).collect::<Result<_>>()?;
+    let turn = watch::Sender::new(0);
+    let single = nodes.len() == 1;
+    let mut runs = Vec::new();
+    for (position, (node, solve)) in nodes.iter().zip(&solves).enumerate() {
+        let named = observer.clone().filter(|_| !single).map(|observer| {
+            let node = node.platforms.iter().map(Platform::to_string).collect::<Vec<_>>().join(",");
+            Arc::new(OfNode { node, observer }) as Arc<dyn Observer>
+        });
+        let run = Run::start(solve, node, &exports, results.image.is_some(), named.or_else(|| observer.clone()))?;
+        runs.push(run.finish(results.image.as_ref(), position, &turn));
+    }
+    let pipes = futures::future::try_join_all(runs).await?;
+    for cache in solves.iter().filter_map(|solve| solve.cache.as_ref()) {
+        // The build succeeded; without a cache the next one is only slower.
+        let _ = cache.replace();
+    }
+    let mut roots = Vec::new();
+    for pipe in pipes.into_iter().flatten() {
+        roots.push(Root::open(Arc::new(pipe), &Name::Only).await?);
+    }
+    let root = match roots.len() {
+        0 => None,
+        1 => roots.pop(),
+        _ => Some(one_index(roots).await?),
+    };
+    Ok(Built { root, exports })
+}
+
+/// Returns one index with the images and attestations of all nodes.
+async fn one_index(roots: Vec<Root>) -> Result<Root> {
+    let mut options = ComposeOptions::default();
+    options.flatten = true;
+    options.on_duplicate = OnDuplicate::Keep;
+    let members: Vec<_> = roots.into_iter().map(Member::new).collect();
+    Ok(Root::Index(create_index(&members, &options).await?.index))
+}
+
+/// Asks the Dockerfile frontend a question and returns its answer, as docker's `--call` does: `lint` checks the
+/// Dockerfile, `outline` lists its arguments, `targets` lists its stages.
+///
+/// # Errors
+///
+/// As [`build`].
+pub async fn ask(solve: &Solve, node: &Node, question: &str) -> Result<String> {
+    solve.check()?;
+    watched::find(&solve.buildctl)?;
+    let mut run = Run::begin(solve, node, &Outputs { subrequest: Some(question), ..Outputs::default() }, true, None)?;
+    let Some(mut stdout) = run.stdout.take() else { return Ok(String::new()) };
+    let answer = tokio::task::spawn_blocking(move || {
+        let mut answer = Vec::new();
+        stdout.read_to_end(&mut answer).map(|_| answer)
+    });
+    run.end().await?;
+    let answer = answer.await.map_err(io::Error::other).and_then(|answer| answer);
+    let answer = answer.map_err(Error::failed("read the answer of buildctl"))?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// A running `buildctl`.
+struct Run {
+    running: Watched,
+    stdout: Option<ChildStdout>,
+    reader: Arc<Mutex<Reader>>,
+    listening: tokio::task::JoinHandle<()>,
+    /// The directory with a Dockerfile that is not a file.
+    _scratch: Option<TempDir>,
+}
+
+impl Run {
+    fn start(
+        solve: &Solve,
+        node: &Node,
+        exports: &[StagedExport],
+        image: bool,
+        observer: Option<Arc<dyn Observer>>,
+    ) -> Result<Run> {
+        Run::begin(solve, node, &Outputs { image, exports, ..Outputs::default() }, image, observer)
+    }
+
+    fn begin(
+        solve: &Solve,
+        node: &Node,
+        outputs: &Outputs<'_>,
+        is_read: bool,
+        observer: Option<Arc<dyn Observer>>,
+    ) -> Result<Run> {
+        let scratch = match (&solve.dockerfile, &solve.context) {
+            (Dockerfile::Text(text), _) => Some(scratch(text)?),
+            (Dockerfile::File(_) | Dockerfile::InContext(_), BuildContext::Empty) => Some(scratch(&[])?),
+            (Dockerfile::File(_) | Dockerfile::InContext(_), _) => None,
+        };
+        let outputs = Outputs { scratch: scratch.as_ref().map(TempDir::path), ..*outputs };
+        let leftovers = Leftovers {
+            always: scratch.iter().map(TempDir::path).collect(),
+            on_failure: outputs.exports.iter().map(StagedExport::directory).collect(),
+        };
+        let stdout = if is_read { Stdio::piped() } else { Stdio::null() };
+        let arguments = solve.arguments(node, &outputs);
+        let mut running = Watched::start(&solve.buildctl, &arguments, &leftovers, stdout, Stdio::piped())?;
+        let (stdout, stderr) = running.take_output();
+        let reader = Arc::new(Mutex::new(Reader::default()));
+        let listening = {
+            let reader = reader.clone();
+            tokio::task::spawn_blocking(move || {
+                if let Some(stderr) = stderr {
+                    listen(stderr, &reader, observer.as_deref());
+                }
+            })
+        };
+        Ok(Run { running, stdout, reader, listening, _scratch: scratch })
+    }
+
+    /// Reads the image when it is the turn of this node, and waits for the end.
+    async fn finish(
+        mut self,
+        to: Option<&Arc<dyn Sink>>,
+        position: usize,
+        turn: &watch::Sender<usize>,
+    ) -> Result<Option<Pipe>> {
+        let (Some(stdout), Some(to)) = (self.stdout.take(), to) else {
+            self.end().await?;
+            return Ok(None);
+        };
+        let mut turns = turn.subscribe();
+        while *turns.borrow_and_update() != position {
+            // Another node may still solve for long after this one failed.
+            let _ = tokio::time::timeout(POLL_INTERVAL, turns.changed()).await;
+            if self.running.ended().is_ok_and(|ended| ended.is_some_and(|status| !status.success())) {
+                break;
+            }
+        }
+        let drained = Pipe::drain("the image from BuildKit", stdout, to).await;
+        turn.send_replace(position + 1);
+        if drained.is_err() {
+            // It may be writing to a pipe without a reader. If it failed first, it has ended by itself.
+            end_soon(&mut self.running).await;
+        }
+        match self.end().await {
+            Ok(()) => Ok(Some(drained?)),
+            Err(Ended::ByUs(error)) => Err(drained.err().map_or(error, Error::from)),
+            Err(Ended::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Waits for the end.
+    async fn end(self) -> Result<(), Ended> {
+        let Run { mut running, reader, listening, stdout, _scratch } = self;
+        drop(stdout);
+        // Not on a thread of its own: when this future is dropped, the program has to end.
+        let status = loop {
+            match running.ended() {
+                Ok(None) => tokio::time::sleep(END_POLL_INTERVAL).await,
+                Ok(Some(status)) => break status,
+                Err(error) => return Err(Ended::Failed(Error::failed("wait for buildctl")(error))),
+            }
+        };
+        let _ = listening.await;
+        if status.success() {
+            return Ok(());
+        }
+        let (message, log) = reader.lock().unwrap_or_else(PoisonError::into_inner).failure();
+        // After `TERM` it may end by the signal, or by an exit code without a message.
+        let is_ended_by_us = status.code() == Some(TERMINATED) || message.is_none();
+        let message = message.unwrap_or_else(|| "buildctl ended without an error message".to_owned());
+        let error = Error::Solve { message, log };
+        Err(if is_ended_by_us { Ended::ByUs(error) } else { Ended::Failed(error) })
+    }
+}
+
+/// Why `buildctl` did not succeed.
+enum Ended {
+    /// It ended without a message, usually after `TERM`, because its output could not be stored.
+    ByUs(Error),
+    Failed(Error),
+}
+
+impl From<Ended> for Error {
+    fn from(ended: Ended) -> Error {
+        let (Ended::ByUs(error) | Ended::Failed(error)) = ended;
+        error
+    }
+}
+
+/// How often a node that waits for its turn looks whether its build has failed.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often a finished node looks whether `buildctl` has ended.
+const END_POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// The exit code of a shell whose program received `TERM`.
+const TERMINATED: i32 = 128 + 15;
+
+fn scratch(dockerfile: &[u8]) -> Result<TempDir> {
+    let failed = Error::failed("write the Dockerfile to a temporary directory");
+    let directory = tempfile::Builder::new().prefix("ocikit-build-").tempdir().map_err(&failed)?;
+    for name in ["context", "dockerfile"] {
+        fs::create_dir(directory.path().join(name)).map_err(&failed)?;
+    }
+    fs::write(directory.path().join("dockerfile/Dockerfile"), dockerfile).map_err(failed)?;
+    Ok(directory)
+}
+
+fn listen(stderr: impl Read, reader: &Mutex<Reader>, observer: Option<&dyn Observer>) {
+    let mut lines = BufReader::new(stderr);
+    let mut line = Vec::new();
+    while matches!(lines.read_until(b'\n', &mut line), Ok(1..)) {
+        let told = reader.lock().unwrap_or_else(PoisonError::into_inner).read(&String::from_utf8_lossy(&line));
+        if let Some(observer) = observer {
+            told.iter().for_each(|progress| observer.progress(progress));
+        }
+        line.clear();
+    }
+}
+
+/// Ends `buildctl`, unless it ends by itself within a moment with an error message of its own, which is more useful.
+async fn end_soon(running: &mut Watched) {
+    for _ in 0..20 {
+        if !matches!(running.ended(), Ok(None)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    running.ask_to_end();
+}
+
+/// Adds the platforms of a node to the names of its steps.
+#[derive(Debug)]
+struct OfNode {
+    node: String,
+    observer: Arc<dyn Observer>,
+}
+
+impl Observer for OfNode {
+    fn progress(&self, progress: &Progress) {
+        let name = |step: &str| format!("{}: {step}", self.node);
+        self.observer.progress(&match progress {
+            Progress::Started { step } => Progress::Started { step: name(step) },
+            Progress::Completed { step, cached } => Progress::Completed { step: name(step), cached: *cached },
+            Progress::Failed { step, error } => Progress::Failed { step: name(step), error: error.clone() },
+            Progress::Log { step, line } => Progress::Log { step: name(step), line: line.clone() },
+            Progress::Warning { message } => Progress::Warning { message: name(message) },
+        });
+    }
+}

@@ -1,0 +1,178 @@
+//! `append`, `flatten`, `recompress`, `normalize` and `convert` in files, layouts and registries.
+
+use std::fs;
+
+use ocikit_tests::{Bench, Registry, testdata};
+use serde_json::Value;
+
+use crate::bench;
+
+fn with_image() -> Bench {
+    let bench = bench();
+    fs::copy(testdata("buildkit-multi/image.tar"), bench.path("a.tar")).unwrap();
+    bench
+}
+
+fn amd64(bench: &Bench, place: &str) -> Vec<String> {
+    bench.ok(&["ls", place, "--platform", "linux/amd64"]).lines().map(str::to_owned).collect()
+}
+
+fn layers(bench: &Bench, place: &str) -> Vec<String> {
+    let facts: Value = serde_json::from_str(&bench.ok(&["inspect", "--json", place])).unwrap();
+    let image = facts["manifests"].get(0).unwrap_or(&facts).clone();
+    image["layers"].as_array().unwrap().iter().map(|layer| layer["mediaType"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_directory_a_file_and_deletions_are_appended_to_all_platforms() {
+    let bench = with_image();
+    fs::create_dir_all(bench.path("dist/css")).unwrap();
+    fs::write(bench.path("dist/css/a.css"), "a").unwrap();
+    fs::write(bench.path("tool"), "#!").unwrap();
+    let digest = bench.ok(&["append", "a.tar", "./dist", "--destination", "/srv/www", "--delete", "/etc/acme.conf"]);
+    assert_eq!(bench.ok(&["digest", "a.tar"]), digest);
+    let files = amd64(&bench, "a.tar");
+    assert!(files.contains(&"/srv/www/css/a.css".to_owned()), "{files:?}");
+    assert!(!files.contains(&"/etc/acme.conf".to_owned()), "{files:?}");
+    assert_eq!(bench.ok(&["cat", "a.tar", "/srv/www/css/a.css", "--platform", "linux/arm64"]), "a");
+    bench.ok(&["append", "a.tar", "tool", "--destination", "/usr/bin/", "--mode", "0755", "--owner", "7:8"]);
+    let line = bench.ok(&["ls", "-l", "a.tar", "/usr/bin/tool", "--platform", "linux/amd64"]);
+    assert!(line.contains("rwxr-xr-x") && line.contains('7') && line.contains('8'), "{line}");
+    bench.ok(&["validate", "a.tar"]);
+    let usage = bench.ocikit(&["append", "a.tar"]);
+    assert_eq!(usage.code, 2, "{usage}");
+}
+
+#[test]
+fn the_same_files_give_the_same_digest_everywhere() {
+    let bench = with_image().with("SOURCE_DATE_EPOCH", "1700000000");
+    let registry = Registry::start();
+    let reference = format!("{}/app:1", registry.name());
+    fs::create_dir(bench.path("dist")).unwrap();
+    fs::write(bench.path("dist/x"), "x").unwrap();
+    bench.ok(&["copy", "a.tar", &reference]);
+    bench.ok(&["copy", "a.tar", "oci:layout:1"]);
+    registry.clear_requests();
+    let append = |place: &str| bench.ok(&["append", place, "dist", "--threads", "1"]);
+    let digest = append("a.tar");
+    assert_eq!(append("oci:layout:1"), digest);
+    assert_eq!(append(&reference), digest);
+    let requests = registry.requests();
+    let uploads = requests.iter().filter(|request| request.method == "PUT" && request.path.contains("/blobs/"));
+    assert_eq!(uploads.count(), 4, "a config for each of three platforms, and one layer: {requests:?}");
+    assert_eq!(bench.ok(&["digest", &reference]), digest);
+}
+
+#[test]
+fn a_removed_layer_gives_the_image_before_it() {
+    let bench = with_image();
+    fs::write(bench.path("x"), "x").unwrap();
+    let before = bench.ok(&["digest", "a.tar"]);
+    let count = layers(&bench, "a.tar").len();
+    bench.ok(&["append", "a.tar", "x"]);
+    assert_eq!(layers(&bench, "a.tar").len(), count + 1);
+    assert_eq!(bench.ok(&["append", "a.tar", "--remove-layer", &(count + 1).to_string()]), before);
+    let missing = bench.ocikit(&["append", "a.tar", "--remove-layer", "9"]);
+    assert_ne!(missing.code, 0, "{missing}");
+}
+
+#[test]
+fn a_tar_from_standard_input_is_added_byte_for_byte() {
+    let bench = with_image();
+    let tar = fs::read(testdata("buildkit-multi/image.tar")).unwrap();
+    let outcome = bench.ocikit_with_input(&["append", "a.tar", "-", "--platform", "linux/amd64"], &tar);
+    let digest = outcome.ok();
+    assert_eq!(bench.ok(&["digest", "a.tar"]), digest);
+    assert!(amd64(&bench, "a.tar").contains(&"/index.json".to_owned()));
+    let config = bench.ok(&["config", "a.tar", "--platform", "linux/amd64"]);
+    assert!(config.contains(&ocikit::Digest::sha256_of(&tar).to_string()), "the tar is the layer: {config}");
+    let other = bench.ok(&["ls", "a.tar", "--platform", "linux/arm64"]);
+    assert!(!other.contains("/index.json"), "{other}");
+}
+
+#[test]
+fn recompress_and_back_keeps_the_uncompressed_layers() {
+    let bench = with_image();
+    let before = bench.ok(&["config", "a.tar", "--platform", "linux/amd64"]);
+    bench.ok(&["recompress", "a.tar", "--compression", "zstd", "-o", "zstd.tar"]);
+    assert!(layers(&bench, "zstd.tar").iter().all(|layer| layer.ends_with("+zstd")));
+    let one = bench.ok(&["recompress", "zstd.tar", "--compression", "gzip", "--threads", "1", "-o", "one.tar"]);
+    let many = bench.ok(&["recompress", "zstd.tar", "--compression", "gzip", "--threads", "4", "-o", "many.tar"]);
+    assert_eq!(one, many);
+    assert_eq!(bench.ok(&["config", "many.tar", "--platform", "linux/amd64"]), before);
+    assert_eq!(amd64(&bench, "many.tar"), amd64(&bench, "a.tar"));
+    for arguments in [&["--compression", "gzip", "--level", "10"][..], &[], &["--compression", "none", "--level", "1"]]
+    {
+        let outcome = bench.ocikit(&[&["recompress", "a.tar"], arguments].concat());
+        assert_eq!(outcome.code, 2, "{outcome}");
+    }
+}
+
+#[test]
+fn a_flat_image_has_one_layer_and_the_same_files() {
+    let bench = with_image();
+    bench.ok(&["append", "a.tar", "--delete", "/etc/acme.conf"]);
+    bench.ok(&["flatten", "a.tar", "-o", "flat.tar"]);
+    assert_eq!(layers(&bench, "flat.tar").len(), 1);
+    let long = |place: &str| bench.ok(&["ls", "-l", place, "--platform", "linux/amd64"]);
+    assert_eq!(long("flat.tar"), long("a.tar"));
+    let again = bench.ok(&["flatten", "flat.tar"]);
+    assert_eq!(again, bench.ok(&["flatten", "flat.tar", "--dry-run"]));
+}
+
+#[test]
+fn two_builds_of_the_same_files_are_normalized_to_one_digest() {
+    let bench = bench().with("SOURCE_DATE_EPOCH", "1700000000");
+    let mut digests = Vec::new();
+    for (name, modified) in [("one", 1_800_000_000), ("two", 1_900_000_000)] {
+        let archive = format!("{name}.tar");
+        fs::copy(testdata("buildkit-single/image.tar"), bench.path(&archive)).unwrap();
+        fs::create_dir(bench.path(name)).unwrap();
+        let file = bench.path(name).join("built");
+        fs::write(&file, "built").unwrap();
+        let time = modified.to_string();
+        let layer = format!("{name}-layer.tar");
+        let command = ["-C", name, "--mtime", &format!("@{time}"), "-cf", &layer, "built"];
+        let made = std::process::Command::new("tar").args(command).current_dir(bench.path("")).status().unwrap();
+        assert!(made.success());
+        fs::rename(bench.path(&layer), bench.path("layer.tar")).unwrap();
+        bench.ok(&["append", &archive, "layer.tar"]);
+        digests.push((bench.ok(&["digest", &archive]), bench.ok(&["normalize", &archive, "--owner", "0:0"])));
+    }
+    assert_ne!(digests[0].0, digests[1].0);
+    assert_eq!(digests[0].1, digests[1].1);
+}
+
+#[test]
+fn conversions_report_what_docker_cannot_hold() {
+    let bench = with_image();
+    let attested = testdata("buildkit-attested/multi.tar").display().to_string();
+    let outcome = bench.ocikit(&["convert", "--to", "docker", &attested, "-o", "d.tar"]);
+    assert_eq!(outcome.code, 1, "{outcome}");
+    assert!(outcome.stderr.contains("hint: add --drop-unsupported"), "{outcome}");
+    let outcome = bench.ocikit(&["convert", "--to", "docker", "--drop-unsupported", &attested, "-o", "d.tar"]);
+    assert!(outcome.stderr.contains("warning: left out the attestation manifest"), "{outcome}");
+    outcome.ok();
+    assert_eq!(bench.ok(&["kind", "d.tar"]), "docker-index");
+    bench.ok(&["validate", "d.tar"]);
+    let zstd = bench.ocikit(&["recompress", "--compression", "zstd", "d.tar"]);
+    assert!(zstd.stderr.contains("ocikit convert --to oci"), "{zstd}");
+    bench.ok(&["convert", "--to", "oci", "d.tar"]);
+    assert_eq!(bench.ok(&["kind", "d.tar"]), "index");
+}
+
+#[test]
+fn attestations_stay_with_the_image_that_they_describe() {
+    let bench = bench();
+    fs::copy(testdata("buildkit-attested/multi.tar"), bench.path("a.tar")).unwrap();
+    for arguments in [&["recompress", "a.tar", "--compression", "zstd"][..], &["flatten", "a.tar"]] {
+        bench.ok(arguments);
+        bench.ok(&["validate", "a.tar"]);
+        let index: Value = serde_json::from_str(&bench.ok(&["manifest", "get", "a.tar"])).unwrap();
+        let entries = index["manifests"].as_array().unwrap();
+        let digests: Vec<_> = entries.iter().map(|entry| entry["digest"].as_str().unwrap()).collect();
+        let described: Vec<_> =
+            entries.iter().filter_map(|entry| entry["annotations"]["vnd.docker.reference.digest"].as_str()).collect();
+        assert!(!described.is_empty() && described.iter().all(|digest| digests.contains(digest)), "{index}");
+    }
+}

@@ -1,0 +1,82 @@
+//! Images with changed layers, as other programs read them.
+
+use std::fs;
+
+use ocikit_tests::{Peers, testdata};
+
+use crate::bench;
+
+const READERS: [&str; 5] = ["crane", "skopeo", "podman", "umoci", "registry"];
+
+#[test]
+fn other_tools_accept_every_result() {
+    let Some(peers) = Peers::find(&READERS) else { return };
+    let bench = bench();
+    fs::create_dir_all(bench.path("dist/sub")).unwrap();
+    fs::write(bench.path(&format!("dist/sub/{}", "long".repeat(40))), "text").unwrap();
+    fs::hard_link(bench.path(&format!("dist/sub/{}", "long".repeat(40))), bench.path("dist/link")).unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("sub", bench.path("dist/symlink")).unwrap();
+    let registry = peers.distribution("registry");
+    let host = registry.address.replace("127.0.0.1", "localhost");
+    for (number, change) in [
+        &["append", "dist", "--destination", "/srv", "--delete", "/etc/acme.conf"][..],
+        &["flatten"],
+        &["recompress", "--compression", "zstd"],
+        &["recompress", "--compression", "gzip", "--level", "9"],
+        &["normalize", "--time", "1700000000"],
+        &["convert", "--to", "docker", "--drop-unsupported"],
+    ]
+    .iter()
+    .enumerate()
+    {
+        fs::copy(testdata("buildkit-attested/multi.tar"), bench.path("a.tar")).unwrap();
+        bench.ok(&["append", "a.tar", "dist", "--destination", "/opt"]);
+        let (command, rest) = change.split_first().unwrap();
+        bench.ok(&[&[*command, "a.tar"], rest].concat());
+        let reference = format!("{host}/app{number}:1");
+        bench.ok(&["push", "a.tar", &reference]);
+        // The configs of attestation manifests have no platform, which crane rejects in an unchanged index too.
+        // crane pushes and pulls zstd layers, but does not read them.
+        let fast = if change.contains(&"zstd") { "--fast" } else { "" };
+        peers.ok(&format!("crane --platform linux/amd64 validate {fast} --remote {reference}"));
+        let raw = peers.ok(&format!("crane manifest {reference}"));
+        assert_eq!(raw.trim(), bench.ok(&["manifest", "get", &reference]).trim(), "{change:?}");
+        let layout = peers.path(&format!("layout-{number}")).display().to_string();
+        peers.ok(&format!("skopeo copy --all --src-tls-verify=false docker://{reference} oci:{layout}:1"));
+        let platform = "--override-os linux --override-arch amd64";
+        let single = peers.path(&format!("single-{number}")).display().to_string();
+        peers.ok(&format!("skopeo {platform} copy --src-tls-verify=false docker://{reference} oci:{single}:1"));
+        let bundle = peers.path(&format!("bundle-{number}"));
+        // umoci reads gzip and zstd layers, and checks every digest and diff_id.
+        peers.ok(&format!("umoci raw unpack --rootless --image {single}:1 {}", bundle.display()));
+        let link = bundle.join("opt/link");
+        assert_eq!(fs::read_to_string(&link).unwrap(), "text", "{change:?}");
+        let storage = format!("--root {0}/r{number} --runroot {0}/rr --storage-driver vfs", peers.path("").display());
+        let pull = format!("podman {storage} pull -q --tls-verify=false --platform linux/amd64 {reference}");
+        peers.ok(&pull);
+        let _ = fs::remove_dir_all(bundle);
+    }
+}
+
+#[test]
+fn crane_and_ocikit_append_the_same_layer() {
+    let Some(peers) = Peers::find(&["crane", "registry", "tar"]) else { return };
+    let bench = bench();
+    let registry = peers.distribution("registry");
+    let host = registry.address.replace("127.0.0.1", "localhost");
+    let base = format!("{host}/base:1");
+    bench.ok(&["push", &testdata("buildkit-single/image.tar").display().to_string(), &base]);
+    fs::create_dir(peers.path("files")).unwrap();
+    fs::write(peers.path("files/x"), "x").unwrap();
+    peers.ok("tar -C files -cf layer.tar x");
+    peers.ok(&format!("crane append -b {base} -f layer.tar -t {host}/crane:1"));
+    let ours = format!("{host}/ours:1");
+    bench.ok(&["append", &base, &peers.path("layer.tar").display().to_string(), "-o", &ours]);
+    let diff_ids = |reference: &str| {
+        let config: serde_json::Value = serde_json::from_str(&peers.ok(&format!("crane config {reference}"))).unwrap();
+        config["rootfs"]["diff_ids"].clone()
+    };
+    assert_eq!(diff_ids(&ours), diff_ids(&format!("{host}/crane:1")));
+    peers.ok(&format!("crane validate --remote {ours}"));
+}
