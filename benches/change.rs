@@ -3,7 +3,7 @@
 //! Each program annotates, labels and rebases an image of eight layers. `OCIKIT_BENCH_ROUNDS` sets the number of rounds and
 //! `OCIKIT_BENCH_MIB` the size of the image.
 
-#![allow(clippy::expect_used, reason = "this is a bench")]
+#![allow(clippy::expect_used, clippy::print_stderr, reason = "this is a bench")]
 
 use std::process::Command;
 use std::time::Duration;
@@ -111,7 +111,7 @@ fn main() {
         for (name, _) in &contenders {
             let most = bytes.iter().filter(|(found, _)| found == name).map(|(_, bytes)| *bytes).max();
             if let Some(most) = most {
-                println!("{name}: at most {most} bytes over the network");
+                eprintln!("{name}: at most {most} bytes over the network");
             }
         }
     }

@@ -50,7 +50,7 @@ fn main() {
             match name {
                 // The generated images are all for one platform.
                 "ocikit" => {
-                    words.extend([vec!["--on-duplicate".to_owned(), "keep".to_owned()], sources.clone()].concat())
+                    words.extend([vec!["--on-duplicate".to_owned(), "keep".to_owned()], sources.clone()].concat());
                 }
                 "crane" => words.extend(with("-m")),
                 _ => {

@@ -427,7 +427,8 @@ fn xattrs(_: &FilePath) -> io::Result<BTreeMap<Box<str>, Box<[u8]>>> {
     Ok(BTreeMap::new())
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
