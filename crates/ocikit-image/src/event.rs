@@ -144,6 +144,10 @@ impl Source for Observed {
         self.source.held(digest)
     }
 
+    fn is_new(&self, digest: &Digest) -> bool {
+        self.source.is_new(digest)
+    }
+
     fn repository(&self, descriptor: &Descriptor) -> Option<&Repository> {
         self.source.repository(descriptor)
     }

@@ -25,7 +25,8 @@ pub struct FlattenOptions {
 /// # use std::sync::Arc;
 /// # use ocikit_image::{Memory, Root, testing};
 /// # let memory = Arc::new(Memory::new());
-/// # let descriptor = testing::image(&memory, 1, &"linux/amd64".parse()?, &[1000, 2000]);
+/// # let tars = [vec![0; 1024], vec![0; 2048]];
+/// # let descriptor = testing::image_of(&memory, &"linux/amd64".parse()?, ocikit_archive::Compression::Gzip, &tars);
 /// # let root = Root::at(memory, descriptor).await?;
 /// use ocikit_image::{FlattenOptions, flatten};
 ///

@@ -205,10 +205,6 @@ impl Memory {
         self.read_lock().blobs.get(digest).cloned()
     }
 
-    fn in_memory(&self, digest: &Digest) -> Option<Bytes> {
-        self.own(digest).or_else(|| self.held(digest))
-    }
-
     fn resolve_own(&self, name: &Name) -> Result<Descriptor> {
         let contents = self.read_lock();
         let roots = contents.roots.iter();
@@ -283,7 +279,7 @@ impl Source for Memory {
     }
 
     async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
-        if let Some(bytes) = self.in_memory(&descriptor.digest) {
+        if let Some(bytes) = self.held(&descriptor.digest) {
             return Ok(range.of(&bytes).into());
         }
         let mut missing = None;
@@ -307,7 +303,7 @@ impl Source for Memory {
             Some(Err(error)) if error.is_not_found() => missing = Some(error),
             Some(read) => return read,
         }
-        if let Some(bytes) = self.in_memory(&descriptor.digest) {
+        if let Some(bytes) = self.held(&descriptor.digest) {
             return Ok(range.of(&bytes).into());
         }
         for source in self.sources(&descriptor.digest) {
@@ -320,7 +316,7 @@ impl Source for Memory {
     }
 
     async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
-        if self.in_memory(&descriptor.digest).is_some() {
+        if self.held(&descriptor.digest).is_some() {
             return Ok(true);
         }
         for source in self.sources(&descriptor.digest) {
@@ -331,14 +327,21 @@ impl Source for Memory {
         Ok(false)
     }
 
-    /// Returns a new document over other sources, also that of an added source: edited entries have the same base, which
-    /// would be asked for the documents of the other entries in vain. The images of a memory by itself are not new.
+    /// Returns bytes in memory, also those of an added source: edited entries have the same base, which would be asked
+    /// for the documents of the other entries in vain.
     fn held(&self, digest: &Digest) -> Option<Bytes> {
-        let is_over_another = self.base.is_some() || !self.parts.is_empty();
         self.own(digest)
-            .filter(|_| is_over_another)
             .or_else(|| self.held_part(digest))
             .or_else(|| self.others.iter().find_map(|source| source.held(digest)))
+    }
+
+    /// A document over other sources is new; the images of a memory by itself are not.
+    fn is_new(&self, digest: &Digest) -> bool {
+        let is_over_another = self.base.is_some() || !self.parts.is_empty();
+        match self.own(digest) {
+            Some(_) => is_over_another,
+            None => self.owner(digest).into_iter().chain(&self.others).any(|source| source.is_new(digest)),
+        }
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
@@ -354,7 +357,7 @@ impl Source for Memory {
 
     fn repository(&self, descriptor: &Descriptor) -> Option<&Repository> {
         // Mounting a blob that the base does not have costs a request in vain.
-        if self.in_memory(&descriptor.digest).is_some() {
+        if self.held(&descriptor.digest).is_some() {
             return None;
         }
         match self.owner(&descriptor.digest) {

@@ -54,7 +54,8 @@ pub enum EarlierTimes {
 /// # use std::sync::Arc;
 /// # use ocikit_image::{Memory, Root, testing};
 /// # let memory = Arc::new(Memory::new());
-/// # let descriptor = testing::image(&memory, 1, &"linux/amd64".parse()?, &[1000]);
+/// # let empty = vec![0; 1024];
+/// # let descriptor = testing::image_of(&memory, &"linux/amd64".parse()?, ocikit_archive::Compression::Gzip, &[empty]);
 /// # let root = Root::at(memory, descriptor).await?;
 /// use ocikit_image::files::Time;
 /// use ocikit_image::{NormalizeOptions, normalize};

@@ -50,9 +50,14 @@ pub trait Source: Debug + Display + Send + Sync + 'static {
     /// Only if the query fails.
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>>;
 
-    /// Returns a document that an edit has created and the source holds in memory, without looking anywhere else.
+    /// Returns bytes that the source holds in memory, without looking anywhere else.
     fn held(&self, _digest: &Digest) -> Option<Bytes> {
         None
+    }
+
+    /// Returns whether an edit has created a document, so that no other place can be expected to have it.
+    fn is_new(&self, _digest: &Digest) -> bool {
+        false
     }
 
     /// Returns the repository that holds a blob, if the source is a registry, for a cross-repository mount.

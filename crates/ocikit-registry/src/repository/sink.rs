@@ -183,7 +183,7 @@ impl RemoteRepository {
         let is_it = |there: Descriptor| there.digest == descriptor.digest && there.size == descriptor.size;
         // The repository is not asked for a document that was created by an edit a moment ago: an unnecessary upload of a few
         // KiB costs as much as the question.
-        let is_new = from.held(&descriptor.digest).is_some() || self.cannot_exist(&found);
+        let is_new = from.is_new(&descriptor.digest) || self.cannot_exist(&found);
         if !is_new && manifests::head_to_push(inner, target, &key).await?.is_some_and(is_it) {
             referrers::add_if_missing(inner, target, &found).await?;
             lock(&self.0.state).cache(found);
