@@ -1,9 +1,9 @@
 //! `docs/from-crane.md`: each row of its table runs beside crane.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use ocikit_tests::{Bench, Peers, testdata};
+use ocikit_tests::{Bench, Peers, Registry, testdata};
 use serde_json::Value;
 
 use super::pages::has_every_subcommand;
@@ -56,11 +56,13 @@ impl Sides<'_> {
             .replace("IMAGE", &image)
     }
 
-    fn prepare(&self) {
+    /// Pushes the images that a row names.
+    fn prepare(&self, row: &Row) {
         for side in ["crane", "ocikit"] {
             let registry = self.registry(side);
-            for (name, tag) in [("buildkit-multi", "app:1"), ("buildkit-single", "one:1"), ("buildkit-zstd", "base:1")]
-            {
+            let images = [("buildkit-multi", "app:1"), ("buildkit-single", "one:1"), ("buildkit-zstd", "base:1")];
+            let named = |tag: &str| row.crane.contains(&format!("reg/{}", tag.trim_end_matches(":1")));
+            for (name, tag) in images.into_iter().filter(|(_, tag)| named(tag)) {
                 let image = testdata(&format!("{name}/image.tar")).display().to_string();
                 self.bench.ok(&["push", "-q", &image, &format!("{registry}/{tag}")]);
             }
@@ -130,7 +132,8 @@ fn files(peers: &Peers, tar: &Path) -> String {
     let tar = tar.display();
     let entries = peers.ok(&format!("tar --full-time --numeric-owner -tvf {tar}"));
     let contents = peers.ok(&format!("tar --to-command=sha256sum -xf {tar}"));
-    let entries = entries.lines().map(|line| line.trim_end_matches('/').split_whitespace().collect::<Vec<_>>().join(" "));
+    let entries =
+        entries.lines().map(|line| line.trim_end_matches('/').split_whitespace().collect::<Vec<_>>().join(" "));
     let mut entries: Vec<_> = entries.collect();
     entries.sort_by(|one, other| one.rsplit(' ').next().cmp(&other.rsplit(' ').next()));
     assert!(entries.len() > 3, "{entries:?}");
@@ -143,8 +146,21 @@ fn sorted(text: &str) -> Vec<&str> {
     lines
 }
 
+/// The commands of crane that change an image or an index.
+const CHANGES: [&str; 5] = ["append", "flatten", "index", "mutate", "rebase"];
+
 #[test]
-fn each_row_does_the_same_as_crane() {
+fn commands_that_change_an_image_do_the_same_as_crane() {
+    compare(|command| CHANGES.contains(&command), 10);
+}
+
+#[test]
+fn other_commands_do_the_same_as_crane() {
+    compare(|command| !CHANGES.contains(&command), 15);
+}
+
+/// Runs the rows of some commands of crane, of which there are at least so many.
+fn compare(selects: fn(&str) -> bool, least: usize) {
     let Some(peers) = Peers::find(&["crane"]) else { return };
     let (bench, registry) = (bench(), peers.crane_registry());
     let single = testdata("buildkit-single/image.tar").display().to_string();
@@ -161,13 +177,15 @@ fn each_row_does_the_same_as_crane() {
     }
     let (mut compared, mut different) = (0, Vec::new());
     for (number, row) in rows().iter().enumerate() {
-        if row.same.starts_with("none: ") || row.same.starts_with("not compared here: ") {
+        let command = row.crane.split_whitespace().nth(1).unwrap_or_default();
+        let skipped = ["none: ", "not compared here: ", "in a test of its own: "];
+        if !selects(command) || skipped.iter().any(|reason| row.same.starts_with(reason)) {
             continue;
         }
         let host = registry.address.as_str();
         let sides =
             Sides { peers: &peers, bench: &bench, number, host, config: config.clone(), manifest: manifest.clone() };
-        sides.prepare();
+        sides.prepare(row);
         let crane = peers.ok(&sides.line(row.crane, "crane"));
         let ocikit = sides.ocikit(&sides.line(row.ocikit, "ocikit"));
         let (same, _) = row.same.split_once(';').unwrap_or((row.same, ""));
@@ -187,7 +205,28 @@ fn each_row_does_the_same_as_crane() {
         compared += 1;
     }
     assert!(different.is_empty(), "not the same as crane:\n{}", different.join("\n"));
-    assert!(compared >= 30, "{compared} rows were compared");
+    assert!(compared >= least, "{compared} rows were compared");
+}
+
+#[test]
+fn login_and_logout_write_the_same_file_as_crane() {
+    let Some(peers) = Peers::find(&["crane"]) else { return };
+    let (bench, registry) = (bench(), Registry::for_user("user", "secret"));
+    let host = registry.name();
+    let written = |home: PathBuf| -> Value {
+        serde_json::from_slice(&fs::read(home.join(".docker/config.json")).unwrap()).unwrap()
+    };
+    let same = || {
+        let (crane, ocikit) = (written(peers.path("home")), written(bench.path("home")));
+        assert_eq!(crane["auths"], ocikit["auths"]);
+        ocikit["auths"].clone()
+    };
+    peers.ok(&format!("crane auth login -u user -p secret {host}"));
+    bench.ocikit_with_input(&["login", "-u", "user", "--password-stdin", &host], b"secret").ok();
+    assert!(same()[&host]["auth"].is_string());
+    peers.ok(&format!("crane auth logout {host}"));
+    bench.ok(&["logout", &host]);
+    assert!(same().as_object().is_none_or(|auths| auths.is_empty()));
 }
 
 #[test]
