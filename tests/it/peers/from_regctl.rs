@@ -10,6 +10,8 @@ use serde_json::Value;
 use super::pages;
 use crate::bench;
 
+const PAGE: &str = include_str!("../../../docs/from-regctl.md");
+
 /// Both programs, and a registry with an index under `app:1`.
 struct Rows {
     peers: Peers,
@@ -88,6 +90,13 @@ fn sorted(text: &str) -> Vec<String> {
 fn the_page_has_every_subcommand() {
     let Some(peers) = Peers::find(&["regctl"]) else { return };
     pages::has_every_subcommand(&peers, "regctl", "from-regctl.md");
+    let help = peers.ok("regctl image mod --help");
+    let flags = help.lines().skip_while(|line| *line != "Flags:").take_while(|line| !line.starts_with("Global"));
+    let flags: Vec<_> = flags.filter_map(|line| line.split_whitespace().find(|word| word.starts_with("--"))).collect();
+    assert!(flags.len() > 25, "{flags:?}");
+    for flag in flags.iter().filter(|flag| **flag != "--help") {
+        assert!(PAGE.contains(&format!("{flag} ")) || PAGE.contains(&format!("{flag}`")), "the page lacks {flag}");
+    }
 }
 
 #[test]
@@ -234,6 +243,10 @@ fn settings_of_a_container() {
         ["Labels", "Env", "Entrypoint", "Cmd", "ExposedPorts", "Volumes"].map(|key| config[key].clone())
     };
     assert_eq!(settings("app:ours"), settings("app:regctl"));
+    let flags = "--label com.acme.tier= --env LANG= --expose-rm 8080/tcp --volume-rm /data";
+    let ours = "edit --remove-label com.acme.tier --remove-env LANG --remove-port 8080/tcp --remove-volume /data";
+    rows.change("app:1", flags, ours);
+    assert_eq!(settings("app:ours"), settings("app:regctl"));
 }
 
 impl Rows {
@@ -296,14 +309,18 @@ fn annotations_platforms_and_times() {
     rows.change("app:2", "--annotation-promote", "edit --promote team");
     let index = |name: &str| json(&rows.ours(&["manifest", "get", &rows.at(name)]))["annotations"]["team"].clone();
     assert_eq!((index("app:ours"), index("app:regctl")), ("web".into(), "web".into()));
+    let (base, digest) = (rows.at("app:2"), rows.digest("app:2"));
+    let annotation = "org.opencontainers.image.base";
+    let ours = format!("annotate {annotation}.name={base} {annotation}.digest={digest}");
+    rows.change("app:1", &format!("--annotation-base {base},{digest}"), &ours);
+    rows.same(&["annotations"], &["config"]);
     rows.change("app:1", "--config-time set=2020-01-01T00:00:00Z", "edit --created 2020-01-01T00:00:00Z");
     rows.same(&["layers"], &["created", "config", "rootfs"]);
-    rows.change(
-        "app:1",
-        "--time set=2020-01-01T00:00:00Z",
-        "normalize --all-times --time 2020-01-01T00:00:00Z",
-    );
+    rows.change("app:1", "--time set=2020-01-01T00:00:00Z", "normalize --all-times --time 2020-01-01T00:00:00Z");
     rows.same(&[], &["created", "config"]);
+    assert_eq!(rows.files("app:ours"), rows.files("app:regctl"));
+    rows.change("app:1", "--reproducible", "normalize");
+    rows.same(&[], &["config"]);
     assert_eq!(rows.files("app:ours"), rows.files("app:regctl"));
     let single = testdata("buildkit-single/image.tar").display().to_string();
     rows.ours(&["push", "-q", &single, &rows.at("app:3")]);
@@ -374,8 +391,7 @@ fn a_base_image_that_moved() {
     rows.ours(&["annotate", "-q", "-o", &built, &base, &name, &at]);
     let check = |code: i32| {
         assert_eq!(rows.bench.ocikit(&["inspect", "--check-base", &built]).code, code);
-        let theirs =
-            rows.peers.run(&format!("regctl image check-base --base {base} --digest {digest} --no-config {built}"));
+        let theirs = rows.peers.run(&format!("regctl image check-base {built}"));
         assert_eq!(theirs.code == 0, code == 0, "{theirs}");
     };
     check(0);
