@@ -15,7 +15,7 @@ use crate::failure::{Failure, Result};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Outputs")]
 pub(crate) struct OutputArguments {
-    /// Write the image to this location; repeatable; default: container-image.tar
+    /// Write the image here; repeatable; default: container-image.tar
     ///
     /// An archive, a layout or a registry reference, or docker's notation: type=local,dest=DIR exports files,
     /// type=tar,dest=FILE exports them as a tar; also oci, docker, registry, image and cacheonly.

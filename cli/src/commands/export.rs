@@ -13,7 +13,7 @@ use crate::inside;
 const EXAMPLES: &str = "\
 Examples:
   ocikit export alpine:3.22 -o rootfs.tar
-  ocikit export --platform linux/arm64 app.tar | tar -tv";
+  ocikit export --platform linux/arm64 app.tar -o arm64.tar";
 
 /// Export the file system of an image as a tar
 ///
