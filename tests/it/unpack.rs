@@ -83,6 +83,7 @@ fn an_export_holds_the_merged_files() {
     bench.ok(&["export", "a.tar", "-o", "rootfs.tar"]);
     let tar = fs::read(bench.path("rootfs.tar")).unwrap();
     assert_eq!(bench.command(&["export", "a.tar"]).output().unwrap().stdout, tar, "standard output has the same bytes");
+    assert!(tar.starts_with(b"etc/\0"), "there is no entry for a root that no layer describes");
     write_image(&bench.path("flat.tar"), Compression::None, &[tar]);
     let files = |archive: &str| -> Vec<String> {
         let lines = bench.ok(&["ls", "--json", archive]);

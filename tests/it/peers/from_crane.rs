@@ -1,6 +1,9 @@
 //! `docs/from-crane.md`: each row of its table runs beside crane.
 
-use ocikit_tests::{Bench, Peers, testdata};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ocikit_tests::{Bench, Peers, Registry, testdata};
 use serde_json::Value;
 
 use super::pages::has_every_subcommand;
@@ -8,7 +11,8 @@ use crate::bench;
 
 const PAGE: &str = include_str!("../../../docs/from-crane.md");
 
-/// A row of the table: what one types in crane and in ocikit, and what is the same.
+/// A row of the table: what one types in crane and in ocikit, and what is the same: `PART of NAME`, several with `and`
+/// between them, and after a semicolon what is not.
 struct Row<'a> {
     crane: &'a str,
     ocikit: &'a str,
@@ -52,11 +56,13 @@ impl Sides<'_> {
             .replace("IMAGE", &image)
     }
 
-    fn prepare(&self) {
+    /// Pushes the images that a row names.
+    fn prepare(&self, row: &Row) {
         for side in ["crane", "ocikit"] {
             let registry = self.registry(side);
-            for (name, tag) in [("buildkit-multi", "app:1"), ("buildkit-single", "one:1"), ("buildkit-zstd", "base:1")]
-            {
+            let images = [("buildkit-multi", "app:1"), ("buildkit-single", "one:1"), ("buildkit-zstd", "base:1")];
+            let named = |tag: &str| row.crane.contains(&format!("reg/{}", tag.trim_end_matches(":1")));
+            for (name, tag) in images.into_iter().filter(|(_, tag)| named(tag)) {
                 let image = testdata(&format!("{name}/image.tar")).display().to_string();
                 self.bench.ok(&["push", "-q", &image, &format!("{registry}/{tag}")]);
             }
@@ -85,19 +91,53 @@ impl Sides<'_> {
                 // crane drops what it does not know.
                 if let Some(settings) = kept.as_object_mut() {
                     settings.retain(|_, value| !value.is_null());
-                    settings.sort_keys();
                 }
+                kept.sort_all_objects();
                 format!("{kept} {} {} {}", config["os"], config["architecture"], config["rootfs"]["diff_ids"])
             }
-            "annotations" => read("--raw")["annotations"].to_string(),
-            "layers" => {
-                let manifest = read("--raw");
-                let layers = manifest["layers"].as_array().unwrap();
-                layers.iter().map(|layer| layer["digest"].to_string()).collect()
+            "annotations" => {
+                let mut annotations = read("--raw")["annotations"].clone();
+                annotations.sort_all_objects();
+                annotations.to_string()
+            }
+            "layers" => values(&read("--raw")["layers"], &["digest", "mediaType", "size"]),
+            "diff_ids" => read("--config")["rootfs"]["diff_ids"].to_string(),
+            "entries" => values(&read("--raw")["manifests"], &["digest", "mediaType", "size", "platform"]),
+            "config" => self.bench.ok(&["config", &name]),
+            "files" => {
+                let path = match name.strip_prefix("./") {
+                    Some(path) => self.bench.path(path),
+                    None if name.starts_with('/') => name.into(),
+                    None => {
+                        self.bench.ok(&["export", &name, "-o", "exported.tar"]);
+                        self.bench.path("exported.tar")
+                    }
+                };
+                files(self.peers, &path)
             }
             other => panic!("the page says `{other}`"),
         }
     }
+}
+
+/// Returns these members of each object in a list.
+fn values(list: &Value, members: &[&str]) -> String {
+    let objects = list.as_array().unwrap_or_else(|| panic!("a list: {list}"));
+    let lines = objects.iter().map(|object| members.iter().map(|member| format!("{} ", object[member])).collect());
+    lines.collect::<Vec<String>>().join("\n")
+}
+
+/// Returns the entries of a tar in the order of their names, and the sorted digests of their contents.
+fn files(peers: &Peers, tar: &Path) -> String {
+    let tar = tar.display();
+    let entries = peers.ok(&format!("tar --full-time --numeric-owner -tvf {tar}"));
+    let contents = peers.ok(&format!("tar --to-command=sha256sum -xf {tar}"));
+    let entries =
+        entries.lines().map(|line| line.trim_end_matches('/').split_whitespace().collect::<Vec<_>>().join(" "));
+    let mut entries: Vec<_> = entries.collect();
+    entries.sort_by(|one, other| one.rsplit(' ').next().cmp(&other.rsplit(' ').next()));
+    assert!(entries.len() > 3, "{entries:?}");
+    format!("{}\n{}", entries.join("\n"), sorted(&contents).join("\n"))
 }
 
 fn sorted(text: &str) -> Vec<&str> {
@@ -106,8 +146,21 @@ fn sorted(text: &str) -> Vec<&str> {
     lines
 }
 
+/// The commands of crane that change an image or an index.
+const CHANGES: [&str; 5] = ["append", "flatten", "index", "mutate", "rebase"];
+
 #[test]
-fn each_row_does_the_same_as_crane() {
+fn commands_that_change_an_image_do_the_same_as_crane() {
+    compare(|command| CHANGES.contains(&command), 10);
+}
+
+#[test]
+fn other_commands_do_the_same_as_crane() {
+    compare(|command| !CHANGES.contains(&command), 15);
+}
+
+/// Runs the rows of some commands of crane, of which there are at least so many.
+fn compare(selects: fn(&str) -> bool, least: usize) {
     let Some(peers) = Peers::find(&["crane"]) else { return };
     let (bench, registry) = (bench(), peers.crane_registry());
     let single = testdata("buildkit-single/image.tar").display().to_string();
@@ -116,30 +169,64 @@ fn each_row_does_the_same_as_crane() {
     let manifest = bench.ok(&["digest", &single]);
     bench.ok(&["copy", "-q", &single, "oci:image"]);
     peers.ok(&format!("cp -r {} image", bench.path("image").display()));
-    let mut compared = 0;
+    fs::write(peers.path("new.txt"), "new").unwrap();
+    peers.ok("tar -cf layer.tar new.txt");
+    peers.ok("tar -czf layer.tar.gz new.txt");
+    for name in ["layer.tar", "layer.tar.gz"] {
+        fs::copy(peers.path(name), bench.path(name)).unwrap();
+    }
+    let (mut compared, mut different) = (0, Vec::new());
     for (number, row) in rows().iter().enumerate() {
-        if row.same.starts_with("none: ") || row.same.starts_with("not compared here: ") {
+        let command = row.crane.split_whitespace().nth(1).unwrap_or_default();
+        let skipped = ["none: ", "not compared here: ", "in a test of its own: "];
+        if !selects(command) || skipped.iter().any(|reason| row.same.starts_with(reason)) {
             continue;
         }
         let host = registry.address.as_str();
         let sides =
             Sides { peers: &peers, bench: &bench, number, host, config: config.clone(), manifest: manifest.clone() };
-        sides.prepare();
+        sides.prepare(row);
         let crane = peers.ok(&sides.line(row.crane, "crane"));
         let ocikit = sides.ocikit(&sides.line(row.ocikit, "ocikit"));
-        match row.same.split_once(" of ") {
-            Some((what, name)) => {
-                let (one, other) = (sides.part(what, name, "crane"), sides.part(what, name, "ocikit"));
-                assert_eq!(one, other, "{what} of {name} after `{}`", row.ocikit);
+        let (same, _) = row.same.split_once(';').unwrap_or((row.same, ""));
+        for part in same.split(" and ") {
+            let (one, other) = match part.split_once(" of ") {
+                Some((what, name)) => (sides.part(what, name, "crane"), sides.part(what, name, "ocikit")),
+                None if part == "output" => (crane.trim_end().to_owned(), ocikit.trim_end().to_owned()),
+                // The registry of crane lists in any order.
+                None if part == "lines" => (sorted(&crane).join("\n"), sorted(&ocikit).join("\n")),
+                None if part == "success" => continue,
+                None => panic!("the page says `{part}`"),
+            };
+            if one != other {
+                different.push(format!("{part} after `{}`:\n{one}\n{other}", row.ocikit));
             }
-            None if row.same == "output" => assert_eq!(crane.trim_end(), ocikit.trim_end(), "`{}`", row.ocikit),
-            // The registry of crane lists in any order.
-            None if row.same == "lines" => assert_eq!(sorted(&crane), sorted(&ocikit), "`{}`", row.ocikit),
-            None => assert_eq!(row.same, "success", "`{}`", row.ocikit),
         }
         compared += 1;
     }
-    assert!(compared >= 20, "{compared} rows were compared");
+    assert!(different.is_empty(), "not the same as crane:\n{}", different.join("\n"));
+    assert!(compared >= least, "{compared} rows were compared");
+}
+
+#[test]
+fn login_and_logout_write_the_same_file_as_crane() {
+    let Some(peers) = Peers::find(&["crane"]) else { return };
+    let (bench, registry) = (bench(), Registry::for_user("user", "secret"));
+    let host = registry.name();
+    let written = |home: PathBuf| -> Value {
+        serde_json::from_slice(&fs::read(home.join(".docker/config.json")).unwrap()).unwrap()
+    };
+    let same = || {
+        let (crane, ocikit) = (written(peers.path("home")), written(bench.path("home")));
+        assert_eq!(crane["auths"], ocikit["auths"]);
+        ocikit["auths"].clone()
+    };
+    peers.ok(&format!("crane auth login -u user -p secret {host}"));
+    bench.ocikit_with_input(&["login", "-u", "user", "--password-stdin", &host], b"secret").ok();
+    assert!(same()[&host]["auth"].is_string());
+    peers.ok(&format!("crane auth logout {host}"));
+    bench.ok(&["logout", &host]);
+    assert!(same().as_object().is_none_or(|auths| auths.is_empty()));
 }
 
 #[test]
