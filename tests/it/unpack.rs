@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::process::Command;
 
 use ocikit_archive::Compression;
 use ocikit_image::testing::Tar;
@@ -92,4 +93,194 @@ fn an_export_holds_the_merged_files() {
     };
     assert_eq!(files("a.tar"), files("flat.tar"));
     assert_eq!(bench.ok(&["cat", "flat.tar", "/etc/motd2"]), "old");
+}
+
+/// Changes the header that starts at a place of a tar, and its checksum.
+fn patch(tar: &mut [u8], at: usize, changes: &[(usize, &[u8])]) {
+    let header = &mut tar[at..at + 512];
+    for (place, bytes) in changes {
+        header[*place..place + bytes.len()].copy_from_slice(bytes);
+    }
+    header[148..156].fill(b' ');
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+}
+
+/// A file in the sparse format of GNU with this size, and no data.
+fn sparse_bomb(size: u64) -> Vec<u8> {
+    let mut tar = Tar::new().entry(b'S', "bomb", "", b"").finish();
+    let mut binary = [0; 12];
+    binary[0] = 0x80;
+    binary[4..].copy_from_slice(&size.to_be_bytes());
+    let zero: &[u8] = b"00000000000\0";
+    patch(&mut tar, 0, &[(257, b"ustar  \0"), (386, zero), (398, zero), (483, &binary)]);
+    tar
+}
+
+/// A tar with many empty files.
+fn many_files(count: usize) -> Vec<u8> {
+    let mut tar = Tar::new().file("files/0000000", b"").finish();
+    let end = tar.split_off(512);
+    let header = tar.clone();
+    for number in 1..count {
+        let at = tar.len();
+        tar.extend_from_slice(&header);
+        patch(&mut tar, at, &[(6, format!("{number:07}").as_bytes())]);
+    }
+    tar.extend_from_slice(&end);
+    tar
+}
+
+/// Unpacks layers beside a directory `outside` with a file, with every command that writes files. Returns the first error.
+///
+/// Nothing but the target may appear or change, and no target may appear after an error.
+fn unpack_hostile(layers: &[Vec<u8>], code: i32) -> (Bench, String) {
+    let (bench, owners) = with_image();
+    write_image(&bench.path("b.tar"), Compression::Gzip, layers);
+    fs::create_dir(bench.path("outside")).unwrap();
+    fs::write(bench.path("outside/file"), "kept").unwrap();
+    let mut errors = Vec::new();
+    for (options, target) in [
+        (owners, "rootfs"),
+        (&["--rootless"], "mine"),
+        (&["--bundle", "--rootless"], "bundle"),
+        (&["--sparse", "--rootless"], "sparse"),
+    ] {
+        let line = [&["--progress", "none", "unpack", "b.tar", target], options].concat();
+        let (outcome, cost) = crate::hostile::run_measured(&bench, &line);
+        assert_eq!(outcome.code, code, "{line:?}: {outcome}");
+        assert!(cost.kibibytes < 200 << 10, "{line:?}: {} KiB", cost.kibibytes);
+        assert_eq!(bench.path(target).exists(), code == 0, "{line:?}");
+        errors.push(outcome.stderr);
+    }
+    let mut expected = vec!["a.tar", "b.tar", "outside"];
+    if code == 0 {
+        expected.extend(["bundle", "mine", "rootfs", "sparse"]);
+    }
+    expected.sort_unstable();
+    assert_eq!(bench.names(), expected, "nothing is left beside the target");
+    let outside: Vec<_> = fs::read_dir(bench.path("outside")).unwrap().collect();
+    assert_eq!(outside.len(), 1);
+    assert_eq!(fs::read(bench.path("outside/file")).unwrap(), b"kept");
+    let metadata = fs::metadata(bench.path("outside/file")).unwrap();
+    assert_eq!(metadata.nlink(), 1, "no hard link to a file outside");
+    (bench, errors.swap_remove(0))
+}
+
+#[test]
+fn hostile_names_stay_in_the_target() {
+    let place = tempfile::tempdir().unwrap();
+    let absolute = place.path().display().to_string();
+    let layer = Tar::new()
+        .file("../outside/escaped", b"1")
+        .file("../../outside/file", b"2")
+        .file(&format!("{absolute}/written"), b"3")
+        .symlink("out", "../outside")
+        .file("out/file", b"4")
+        .symlink("absolute", &absolute)
+        .file("absolute/through", b"5")
+        .symlink("target", &format!("{absolute}/target"))
+        .file("target", b"6")
+        .file("absolute/.wh.through", b"")
+        .finish();
+    let upper = Tar::new().file("out/again", b"7").file("absolute/upper", b"8").file("out/.wh.file", b"").finish();
+    let (bench, _) = unpack_hostile(&[layer, upper], 0);
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0, "nothing is written through an absolute symlink");
+    assert_eq!(fs::read(bench.path("rootfs/target")).unwrap(), b"6");
+    assert_eq!(fs::read(bench.path("rootfs/outside/escaped")).unwrap(), b"1");
+}
+
+#[test]
+fn hostile_hard_links_are_refused() {
+    for target in ["../outside/file", "../../../../etc/passwd", "/etc/passwd"] {
+        let (_bench, error) = unpack_hostile(&[Tar::new().link("linked", target).finish()], 3);
+        assert!(error.contains("hard link to a missing file"), "{error}");
+    }
+    let through = Tar::new().symlink("out", "../outside").link("linked", "out/file").finish();
+    let (_bench, error) = unpack_hostile(&[through], 3);
+    assert!(error.contains("hard link to a missing file"), "{error}");
+}
+
+#[test]
+fn whiteouts_of_the_root_hide_only_files_of_the_image() {
+    let lower = Tar::new().file("a", b"a").directory("b").file("b/c", b"c").finish();
+    let upper = Tar::new().file(".wh..wh..opq", b"").file("../.wh.outside", b"").file("new", b"n").finish();
+    let (bench, _) = unpack_hostile(&[lower.clone(), upper], 0);
+    assert_eq!(fs::read_dir(bench.path("rootfs")).unwrap().count(), 1);
+    for name in [".wh..", ".wh..."] {
+        let (_bench, error) = unpack_hostile(&[lower.clone(), Tar::new().file(name, b"").finish()], 3);
+        assert!(error.contains("without a valid name"), "{name}: {error}");
+    }
+}
+
+#[test]
+fn sparse_bombs_take_no_space_or_are_refused() {
+    let (bench, _) = with_image();
+    write_image(&bench.path("b.tar"), Compression::Gzip, &[sparse_bomb(1 << 40)]);
+    bench.ok(&["unpack", "--rootless", "b.tar", "rootfs"]);
+    let bomb = fs::metadata(bench.path("rootfs/bomb")).unwrap();
+    assert_eq!(bomb.len(), 1 << 40);
+    assert!(bomb.blocks() < 100, "{}", bomb.blocks());
+    // The records of a bundle have the digest of the file; reading the hole would take hours.
+    let outcome = bench.ocikit(&["unpack", "--rootless", "--bundle", "b.tar", "bundle"]);
+    assert_eq!(outcome.code, 1, "{outcome}");
+    assert_eq!(bench.names(), ["a.tar", "b.tar", "rootfs"]);
+    let (_bench, error) = unpack_hostile(&[sparse_bomb(1 << 50)], 3);
+    assert!(error.contains("a sparse file claims"), "{error}");
+}
+
+/// More take long on a slow disk. The number of files is bounded by their paths, see the tests of `archive::unpack`.
+const FILES: usize = 40_000;
+
+#[test]
+fn many_files_are_unpacked_or_refused_within_the_memory_limit() {
+    let (bench, owners) = with_image();
+    write_image(&bench.path("b.tar"), Compression::Gzip, &[many_files(FILES)]);
+    let (outcome, cost) = crate::hostile::run_measured(&bench, &[&["unpack", "b.tar", "rootfs"], owners].concat());
+    assert!(cost.kibibytes < 200 << 10, "{} KiB", cost.kibibytes);
+    match outcome.code {
+        0 => assert_eq!(fs::read_dir(bench.path("rootfs/files")).unwrap().count(), FILES),
+        code => {
+            assert!(code == 1 && outcome.stderr.contains("exceed the limit"), "{outcome}");
+            assert_eq!(bench.names(), ["a.tar", "b.tar"]);
+        }
+    }
+}
+
+#[test]
+fn devices_need_privileges_or_rootless() {
+    let mut layer = Tar::new().file("before", b"x").entry(b'3', "null", "", b"").finish();
+    patch(&mut layer, 1024, &[(329, b"0000001\0"), (337, b"0000003\0")]);
+    let (bench, owners) = with_image();
+    write_image(&bench.path("b.tar"), Compression::Gzip, &[layer]);
+    let program = bench.path("program");
+    // As root, the program runs as another user, who must be able to read it.
+    let mut command = if owners.is_empty() {
+        fs::copy(env!("CARGO_BIN_EXE_ocikit-under-test"), &program).unwrap();
+        assert!(
+            Command::new("chown")
+                .args(["-R", "65534:65534", "."])
+                .current_dir(bench.path(""))
+                .status()
+                .unwrap()
+                .success()
+        );
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program);
+        command
+    } else {
+        Command::new(env!("CARGO_BIN_EXE_ocikit-under-test"))
+    };
+    command.current_dir(bench.path("")).env("HOME", bench.path("home")).args(["unpack", "b.tar", "rootfs"]);
+    let outcome = ocikit_tests::run(&mut command, &[]);
+    assert_eq!(outcome.code, 1, "{outcome}");
+    assert!(outcome.stderr.contains("--rootless"), "{outcome}");
+    assert!(!bench.path("rootfs").exists());
+    let names = bench.names();
+    command.arg("--rootless");
+    let outcome = ocikit_tests::run(&mut command, &[]);
+    assert_eq!(outcome.code, 0, "{outcome}");
+    let null = fs::symlink_metadata(bench.path("rootfs/null")).unwrap();
+    assert!(null.is_file() && null.len() == 0, "a device is an empty file");
+    assert_eq!(bench.names().len(), names.len() + 1, "nothing is left beside the target");
 }

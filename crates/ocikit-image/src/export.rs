@@ -1,10 +1,10 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ocikit_archive::Compression;
-use ocikit_archive::layer::{Budget, Entry, Kind, Path, Reader, Writer};
+use ocikit_archive::layer::{Budget, Entry, File, Kind, Path, Reader, Writer};
 
 use crate::bridge::blocking;
 use crate::error::{Error, Result};
@@ -16,7 +16,9 @@ impl Image {
     ///
     /// Layers are read twice: for the list of files, and for their contents. Directories come first, then files in the order of
     /// their layers. All names of a file but the first are hard links. The root has an entry only if a layer has one, so that
-    /// extracting the tar leaves the directory that it is extracted to as it is. Memory does not depend on the size of files.
+    /// extracting the tar leaves the directory that it is extracted to as it is. Directories that hold files come again at the
+    /// end, so that programs that set the times of a directory when they leave it, such as GNU tar, set them last. Memory does
+    /// not depend on the size of files.
     ///
     /// ```
     /// # #[cfg(feature = "testing")]
@@ -38,8 +40,11 @@ impl Image {
     /// As [`Image::files`], and [`Error::Failed`] if writing fails.
     pub async fn export<W: Write + Send + 'static>(&self, writer: W) -> Result<W> {
         let files = Arc::new(self.files().await?);
+        let listed = files.clone();
         let mut wanted: Vec<BTreeMap<u64, Vec<Path>>> = self.layers().map(|_| BTreeMap::new()).collect();
+        let mut holders = BTreeSet::new();
         for (path, located) in files.iter().filter(|(_, located)| !located.file.is_directory()) {
+            holders.extend(path.parent());
             if let Some(entry) = located.file.entry {
                 wanted[located.layer].entry(entry).or_default().push(path.clone());
             }
@@ -58,9 +63,7 @@ impl Image {
             let directories = files.iter().filter(|(_, located)| located.file.is_directory());
             for (path, located) in directories.filter(|(path, located)| !path.is_root() || located.file.entry.is_some())
             {
-                let kind = Kind::File(located.file.kind.clone());
-                let entry = Entry { path: path.clone(), kind, metadata: located.file.metadata.clone() };
-                tar.append(&entry, io::empty()).map_err(&begin)?;
+                tar.append(&directory(path, &located.file), io::empty()).map_err(&begin)?;
             }
             Ok(tar)
         })
@@ -90,12 +93,23 @@ impl Image {
             tar = outcome.map_err(&failed)?;
         }
         blocking(move || {
+            // In reverse, a directory comes after those that it holds.
+            for path in holders.iter().rev() {
+                if let Some(located) = listed.get(path) {
+                    tar.append(&directory(path, &located.file), io::empty()).map_err(&failed)?;
+                }
+            }
             let (Watched { mut writer, .. }, _) = tar.finish().map_err(&failed)?;
             writer.flush().map_err(|error| Error::failed("write", "the tar", error))?;
             Ok(writer)
         })
         .await
     }
+}
+
+/// The entry of a directory.
+fn directory(path: &Path, file: &File) -> Entry {
+    Entry { path: path.clone(), kind: Kind::File(file.kind.clone()), metadata: file.metadata.clone() }
 }
 
 /// Appends a file with all its names.

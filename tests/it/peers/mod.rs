@@ -8,6 +8,8 @@ mod files;
 mod from_crane;
 mod from_oras;
 mod from_regctl;
+#[cfg(unix)]
+mod from_umoci;
 mod index;
 mod inputs;
 mod keyless;

@@ -42,7 +42,7 @@ pub(super) struct MemberArguments {
     /// keeps the format.
     #[arg(long, value_enum, value_name = "FORMAT")]
     format: Option<Format>,
-    /// Do not copy signatures, attestations and other referrers of the sources
+    /// Do not copy signatures and other referrers of the sources
     #[arg(long)]
     no_referrers: bool,
 }

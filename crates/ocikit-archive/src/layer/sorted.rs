@@ -45,15 +45,29 @@ pub fn sort<W: Write>(
             writer.append(&entry, io::empty())?;
         }
     }
+    let link = |path: &Path, target: &Path, writer: &mut Writer<W>, change: &mut dyn FnMut(&mut Metadata)| {
+        let mut metadata = Metadata::default();
+        change(&mut metadata);
+        writer.append(
+            &Entry { path: path.clone(), kind: Kind::HardLink { target: target.clone() }, metadata },
+            io::empty(),
+        )
+    };
+    // Links to files of lower layers that this layer replaces come before their replacements.
+    for (path, node) in tree.iter() {
+        if let Node::Link(target) = node
+            && tree.get(target).is_some()
+        {
+            link(path, target, writer, &mut change)?;
+        }
+    }
     let mut names: HashMap<*const File, Path> = HashMap::new();
     for (path, node) in tree.iter() {
         let file = match node {
             Node::File(file) => file,
+            Node::Link(target) if tree.get(target).is_some() => continue,
             Node::Link(target) => {
-                let mut metadata = Metadata::default();
-                change(&mut metadata);
-                let entry = Entry { path: path.clone(), kind: Kind::HardLink { target: target.clone() }, metadata };
-                writer.append(&entry, io::empty())?;
+                link(path, target, writer, &mut change)?;
                 continue;
             }
         };
