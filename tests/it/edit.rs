@@ -257,6 +257,20 @@ fn rebase_replaces_the_base_of_all_platforms() {
 }
 
 #[test]
+fn rebase_refuses_a_base_for_another_platform() {
+    let bench = bench();
+    copy(&bench, "buildkit-single/image.tar");
+    bench.ok(&["edit", "a.tar", "--architecture", "arm64", "-o", "arm.tar"]);
+    let platform = config(&bench, "a.tar")["architecture"].clone();
+    assert_ne!(platform, "arm64");
+    for (old, new) in [("a.tar", "arm.tar"), ("arm.tar", "a.tar")] {
+        let outcome = bench.ocikit(&["rebase", "a.tar", "--old-base", old, "--new-base", new, "-o", "b.tar"]);
+        assert_eq!(outcome.code, 3, "{outcome}");
+        assert!(!bench.path("b.tar").exists());
+    }
+}
+
+#[test]
 fn rebase_refuses_another_base() {
     let bench = bench();
     copy(&bench, "buildkit-single/image.tar");

@@ -44,6 +44,42 @@ fn a_directory_a_file_and_deletions_are_appended_to_all_platforms() {
 }
 
 #[test]
+fn damaged_tars_are_not_appended() {
+    let bench = with_image();
+    let before = fs::read(bench.path("a.tar")).unwrap();
+    let whole = fs::read(testdata("buildkit-single/image.tar")).unwrap();
+    for (name, bytes) in [("empty.tar", &b""[..]), ("text.tar", b"garbage\n"), ("cut.tar", &whole[..whole.len() / 3])] {
+        fs::write(bench.path(name), bytes).unwrap();
+        let outcome = bench.ocikit(&["append", "a.tar", name]);
+        assert_eq!(outcome.code, 3, "{name}: {outcome}");
+        assert!(fs::read(bench.path("a.tar")).unwrap() == before, "{name}");
+    }
+}
+
+#[test]
+fn the_history_names_no_path_of_this_machine() {
+    let bench = with_image().with("SOURCE_DATE_EPOCH", "1");
+    fs::create_dir_all(bench.path("here/dist")).unwrap();
+    fs::write(bench.path("here/dist/x"), "x").unwrap();
+    let append = |source: &str, to: &str| bench.ok(&["append", "a.tar", source, "--destination", "/srv", "-o", to]);
+    let absolute = bench.path("here/dist").display().to_string();
+    assert_eq!(append("here/dist", "one.tar"), append(&absolute, "two.tar"));
+}
+
+#[test]
+fn a_conversion_in_place_lists_the_new_media_type() {
+    let bench = with_image();
+    bench.ok(&["copy", "a.tar", "oci:layout:1"]);
+    for place in ["a.tar", "oci:layout:1"] {
+        bench.ok(&["convert", "--to", "docker", "--drop-unsupported", place]);
+    }
+    let index: Value = serde_json::from_slice(&fs::read(bench.path("layout/index.json")).unwrap()).unwrap();
+    assert_eq!(index["manifests"][0]["mediaType"], "application/vnd.docker.distribution.manifest.list.v2+json");
+    let report = bench.ocikit(&["validate", "a.tar"]);
+    assert!(!report.stdout.contains("reject"), "{report}");
+}
+
+#[test]
 fn the_same_files_give_the_same_digest_everywhere() {
     let bench = with_image().with("SOURCE_DATE_EPOCH", "1700000000");
     let registry = Registry::start();

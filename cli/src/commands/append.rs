@@ -108,11 +108,11 @@ impl Append {
                 .await?
             }
         };
-        let names: Vec<_> = self.sources.iter().map(|source| source.display().to_string()).collect();
-        let deleted = self.delete.iter().map(|path| format!("--delete {}", path.display()));
-        let words: Vec<_> = deleted.chain(names).collect();
+        // Not the sources: the same files in another directory give the same image, and paths of this machine are private.
+        let deleted = self.delete.iter().map(|path| format!(" --delete {}", path.display()));
+        let destination = self.destination.iter().map(|path| format!(" --destination {}", path.display()));
         let created = epoch(context).map(|time| time.to_string());
-        let created_by = Some(format!("ocikit append {}", words.join(" ")));
+        let created_by = Some(format!("ocikit append{}", deleted.chain(destination).collect::<String>()));
         Ok(layer.with_history(History { created, created_by, ..History::default() }))
     }
 

@@ -21,7 +21,7 @@ use crate::{file, keys};
 const EXAMPLES: &str = "\
 Examples:
   ocikit publish tags --branch feature/x --commit 6c22711
-  ocikit publish tags --config config.yaml --tag 'v{{ .ShortSHA }}' --tags-file tags.json
+  ocikit publish tags --config config.yaml --tag 'v{{.ShortSHA}}' --tags-file tags.json
   ocikit publish tags --git-tag v1.2.4 --commit 6c22711 --against ghcr.io/acme/app";
 
 /// Print the tags that an image gets, and why

@@ -10,7 +10,7 @@ use ocikit::{Error, Image, Location, Platform, Root};
 use crate::change::ChangeArguments;
 use crate::commands::unpack::OwnerArguments;
 use crate::context::Context;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::inside;
 use crate::keys::now;
 
@@ -31,7 +31,7 @@ pub(crate) struct Repack {
     directory: PathBuf,
     /// Image that it was unpacked from
     location: Location,
-    /// Image of the location that a directory was unpacked from; default: that for the platform of this machine
+    /// Platform of the image that a directory was unpacked from
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
     #[command(flatten)]
@@ -54,6 +54,12 @@ impl Repack {
         };
         let bundle = match UnpackedDirectory::open_bundle(&self.directory).await {
             Ok(bundle) => Some(bundle),
+            Err(error @ Error::NotFound { .. })
+                if self.directory.join("rootfs").is_dir() && self.directory.join("config.json").is_file() =>
+            {
+                let hint = "repack its root file system with the path of `rootfs`";
+                return Err(Failure::from(error).hint(hint));
+            }
             Err(Error::NotFound { .. }) => None,
             Err(error) => return Err(error.into()),
         };

@@ -8,7 +8,6 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::inside;
-use crate::quote::quoted;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,7 +27,7 @@ pub(crate) struct Unpack {
     location: Location,
     /// Directory to create; it must not exist, or be empty
     directory: PathBuf,
-    /// Create a runtime bundle: `config.json`, `rootfs`, and the records for `ocikit repack`
+    /// Create a runtime bundle with `config.json` and `rootfs`
     #[arg(long)]
     bundle: bool,
     /// Unpack the image for this platform; default: that of this machine
@@ -50,7 +49,7 @@ pub(crate) struct OwnerArguments {
     /// Map group IDs of the image to IDs of this machine; repeatable
     #[arg(long, value_name = "CONTAINER:HOST[:SIZE]", conflicts_with = "rootless")]
     gid_map: Vec<IdRange>,
-    /// Let all files belong to the current user, and record other owners in an extended attribute
+    /// Record owners in an extended attribute instead of setting them
     #[arg(long)]
     rootless: bool,
 }
@@ -118,9 +117,7 @@ impl Unpack {
         let failure = Failure::from(error);
         match (denied && !self.owners.rootless, exists) {
             (true, _) => failure.hint("add `--rootless` to unpack without the privileges of root"),
-            (_, true) => {
-                failure.hint(format_args!("remove it with `rm -r {}`", quoted(&self.directory.display().to_string())))
-            }
+            (_, true) => failure.hint("choose a directory that does not exist, or is empty"),
             (false, false) => failure,
         }
     }

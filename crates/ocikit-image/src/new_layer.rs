@@ -3,7 +3,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ocikit_archive::layer::{BlobWriter, FileOptions, Writer, Written};
+use ocikit_archive::layer::{BlobWriter, FileOptions, Reader, Writer, Written};
 use ocikit_archive::{Compression, Decoder, EncoderOptions};
 use ocikit_spec::{Descriptor, Digest, History, MediaType};
 
@@ -122,9 +122,9 @@ impl NewLayer {
     pub async fn of_tar(tar: impl Read + Send + 'static, options: impl Into<LayerOptions>) -> Result<NewLayer> {
         let options = options.into();
         blocking(move || {
-            let mut decoder = Decoder::new(tar).map_err(|error| Error::failed("read", "a tar", error))?;
+            let decoder = Decoder::new(tar).map_err(|error| Error::failed("read", "a tar", error))?;
             let mut blob = TemporaryBlob::create(&options)?;
-            blob.copy(&mut decoder, |error| Error::failed("read", "a tar", error))?;
+            blob.copy_tar(decoder)?;
             blob.finish()
         })
         .await
@@ -243,9 +243,56 @@ impl TemporaryBlob {
         }
     }
 
+    /// Copies a tar to its end, and checks that its entries can be read.
+    fn copy_tar(&mut self, tar: impl Read) -> Result<()> {
+        let mut copying = Copying { tar, blob: &mut self.blob, length: 0, failed: None };
+        let mut reader = Reader::new(&mut copying);
+        let mut read = || -> ocikit_archive::Result<()> {
+            while reader.next_entry()?.is_some() {}
+            Ok(())
+        };
+        let entries = read();
+        drop(reader);
+        // What follows the last entry belongs to the layer too.
+        let rest = io::copy(&mut copying, &mut io::sink());
+        if let Some(error) = copying.failed.take() {
+            return Err(self.place.failed(error.into()));
+        }
+        let is_empty = copying.length == 0;
+        let broken = |error: ocikit_archive::Error| Error::broken("the tar", error);
+        entries.map_err(broken)?;
+        rest.map_err(|error| broken(error.into()))?;
+        match is_empty {
+            true => Err(Error::broken("the tar", "it has no bytes".to_owned())),
+            false => Ok(()),
+        }
+    }
+
     pub(crate) fn finish(self) -> Result<NewLayer> {
         let (file, written) = self.blob.finish().map_err(|error| self.place.failed(error.into()))?;
         NewLayer::of_written(file, &written)
+    }
+}
+
+/// A tar that is written to a layer while it is read.
+struct Copying<'a, R> {
+    tar: R,
+    blob: &'a mut BlobWriter<File>,
+    length: u64,
+    /// The error of the layer, which is no damage of the tar.
+    failed: Option<io::Error>,
+}
+
+impl<R: Read> Read for Copying<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.tar.read(buffer)?;
+        self.length += length as u64;
+        if let Err(error) = io::Write::write_all(self.blob, &buffer[..length]) {
+            let kind = error.kind();
+            self.failed = Some(error);
+            return Err(kind.into());
+        }
+        Ok(length)
     }
 }
 

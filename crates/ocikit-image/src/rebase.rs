@@ -3,6 +3,7 @@ use ocikit_spec::{Digest, Platform, annotations};
 use crate::error::{Error, Result};
 use crate::map_images::{Mapped, Selection, map_images, map_index};
 use crate::root::{Image, Root};
+use crate::select_platforms::select_platforms;
 
 /// Options of [`rebase`].
 #[derive(Debug, Clone, Default)]
@@ -160,7 +161,11 @@ async fn rebased(image: Image, old: &Root, new: &Root, options: &RebaseOptions) 
 /// Returns the image of a base for the platform of a config.
 async fn base_for(config: &ocikit_spec::Config, base: &Root) -> Result<Image> {
     match (base, config.platform()) {
-        (Root::Image(image), _) => Ok(image.clone()),
+        (Root::Image(image), Some(platform)) => {
+            select_platforms(base, std::slice::from_ref(platform)).await?;
+            Ok(image.clone())
+        }
+        (Root::Image(image), None) => Ok(image.clone()),
         (Root::Index(index), Some(platform)) => index.image_for(platform).await,
         (Root::Index(_), None) => {
             let what = "the image states no platform to select an image of the base for".to_owned();

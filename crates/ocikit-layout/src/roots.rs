@@ -69,7 +69,7 @@ pub(crate) fn publish(roots: &Index, root: &Descriptor, naming: &Naming) -> ocik
         let old: Vec<_> = positions(roots, is_old);
         // The new entry keeps the annotations of the replaced one.
         for position in &old {
-            edit.repoint(*position, &root.digest, root.size);
+            edit.repoint(*position, &root.digest, root.size).set_entry_media_type(*position, &root.media_type);
         }
         if !old.is_empty() {
             return edit.finish();
