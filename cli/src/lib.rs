@@ -22,7 +22,6 @@ mod hint;
 mod hosts;
 mod inside;
 mod interrupt;
-mod key_value;
 mod keys;
 mod layers;
 mod notation;
@@ -36,6 +35,7 @@ mod remote;
 mod report;
 mod sigstore;
 mod transfer;
+mod values;
 mod verbose;
 mod waiting;
 

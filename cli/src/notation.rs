@@ -11,8 +11,8 @@ use ocikit_sign::{Http, NotationOptions, NotationPlugin, SigningScheme, Timestam
 use crate::context::Context;
 use crate::environment::variable;
 use crate::failure::{Failure, Result};
-use crate::key_value::key_value;
 use crate::keys;
+use crate::values::key_value;
 
 /// The content of Notary Project envelopes.
 #[derive(Debug, Args)]

@@ -14,10 +14,10 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::coverage::{CheckOutput, table};
 use crate::failure::{Code, Failure, Result};
-use crate::key_value::key_value;
 use crate::notation::verification_plugins;
 use crate::output::Lines;
 use crate::quote::quoted;
+use crate::values::key_value;
 use crate::{file, keys, sigstore};
 
 /// Arguments for verifying images before they are copied.

@@ -257,6 +257,22 @@ fn rebase_replaces_the_base_of_all_platforms() {
 }
 
 #[test]
+fn values_that_break_an_image_are_refused() {
+    let bench = bench();
+    copy(&bench, "buildkit-single/image.tar");
+    for [flag, value] in [["--port", "99999"], ["--port", "80/xyz"], ["--os", ""], ["--architecture", ""]] {
+        assert_eq!(bench.ocikit(&["edit", "a.tar", flag, value]).code, 2, "{flag} {value}");
+    }
+    bench.ok(&["edit", "a.tar", "--port", "53/udp", "--port", "8000-8010"]);
+    fs::write(bench.path("file"), "x").unwrap();
+    let outcome = bench.ocikit(&["attach", "a.tar", "file", "--artifact-type", "not a type"]);
+    assert_eq!(outcome.code, 2, "{outcome}");
+    let outcome = bench.ocikit(&["append", "a.tar", "--remove-layer", "99"]);
+    assert_eq!(outcome.code, 3, "{outcome}");
+    assert!(outcome.stderr.contains("layer 99"), "{outcome}");
+}
+
+#[test]
 fn rebase_refuses_a_base_for_another_platform() {
     let bench = bench();
     copy(&bench, "buildkit-single/image.tar");

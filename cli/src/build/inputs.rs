@@ -12,7 +12,7 @@ use crate::build::cache::{self, Place};
 use crate::context::Context;
 use crate::environment::{cache_directory, variable};
 use crate::failure::{Failure, Result};
-use crate::key_value::key_value;
+use crate::values::key_value;
 
 /// The inputs of a build. The flags have the names and the notation of docker.
 #[derive(Debug, Args)]

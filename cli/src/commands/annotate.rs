@@ -5,7 +5,7 @@ use ocikit::{AnnotateOn, AnnotateOptions, Location};
 use crate::change::{ChangeArguments, PlatformArguments};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
-use crate::key_value::key_value;
+use crate::values::key_value;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use clap::builder::PossibleValue;
+use clap::builder::{NonEmptyStringValueParser, PossibleValue};
 use clap::{Args, ValueEnum};
 use ocikit::image::{ConfigChange, CopyKey, EditOptions, edit_images};
 use ocikit::spec::{ConfigField, Healthcheck};
@@ -10,7 +10,7 @@ use super::annotate::On;
 use crate::change::{ChangeArguments, PlatformArguments};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
-use crate::key_value::key_value;
+use crate::values::key_value;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -102,7 +102,7 @@ struct ConfigArguments {
     #[arg(long, value_name = "DIR")]
     workdir: Option<String>,
     /// Expose this port; repeatable
-    #[arg(long, alias = "expose", value_name = "PORT[/PROTOCOL]")]
+    #[arg(long, alias = "expose", value_name = "PORT[/PROTOCOL]", value_parser = port)]
     port: Vec<String>,
     /// Remove this exposed port; repeatable
     #[arg(long, value_name = "PORT[/PROTOCOL]")]
@@ -123,10 +123,10 @@ struct ConfigArguments {
     #[arg(long, value_name = "TIME", value_parser = time)]
     created: Option<String>,
     /// Set the operating system of the config and of its entry
-    #[arg(long, value_name = "OS")]
+    #[arg(long, value_name = "OS", value_parser = NonEmptyStringValueParser::new())]
     os: Option<String>,
     /// Set the architecture of the config and of its entry
-    #[arg(long, value_name = "ARCH")]
+    #[arg(long, value_name = "ARCH", value_parser = NonEmptyStringValueParser::new())]
     architecture: Option<String>,
     /// Set the variant of the architecture
     #[arg(long, value_name = "VARIANT")]
@@ -269,7 +269,7 @@ impl ConfigArguments {
         changes.extend((!self.cmd.is_empty()).then(|| Cmd(words(&self.cmd))));
         changes.extend(self.user.clone().map(User));
         changes.extend(self.workdir.clone().map(WorkingDir));
-        changes.extend(self.port.iter().map(|port| Port(with_protocol(port))));
+        changes.extend(self.port.iter().cloned().map(Port));
         changes.extend(self.volume.iter().cloned().map(Volume));
         changes.extend(self.stop_signal.clone().map(StopSignal));
         changes.extend(self.author.clone().map(Author));
@@ -325,6 +325,16 @@ fn words(given: &[String]) -> Vec<String> {
     match given {
         [only] => serde_json::from_str(only).unwrap_or_else(|_| given.to_vec()),
         _ => given.to_vec(),
+    }
+}
+
+/// Parses an exposed port, or a range of ports as docker has it. Image specification, "ExposedPorts".
+fn port(text: &str) -> Result<String, String> {
+    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|number| number > 0);
+    match ports.split('-').all(is_port) && matches!(protocol, "tcp" | "udp" | "sctp") {
+        true => Ok(with_protocol(text)),
+        false => Err("it is not a port from 1 to 65535, such as 8080 or 53/udp".to_owned()),
     }
 }
 

@@ -19,9 +19,9 @@ use super::publish_tags::{Job, PublishTags, TagArguments};
 use super::signify::Recorder;
 use crate::context::Context;
 use crate::failure::{Code, FailedItem, Failure, Result};
-use crate::key_value::key_value;
 use crate::keys::{self, SignerArguments};
 use crate::sigstore::VerificationMaterialArguments;
+use crate::values::key_value;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -9,10 +9,10 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::coverage::{CheckOutput, table};
 use crate::failure::{Code, Failure, Result};
-use crate::key_value::key_value;
 use crate::keys::{self, DepthArguments};
 use crate::quote::quoted;
 use crate::sigstore::CertificateArguments;
+use crate::values::key_value;
 use crate::{notation, policy};
 
 const EXAMPLES: &str = "\

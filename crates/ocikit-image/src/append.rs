@@ -1,7 +1,7 @@
 use ocikit_archive::Compression;
 use ocikit_spec::MediaType;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::map_images::{Mapped, Selection, map_images};
 use crate::new_layer::NewLayer;
 use crate::recompress::check_compression;
@@ -40,7 +40,7 @@ pub async fn append_layers(root: &Root, selection: &Selection, layers: &[NewLaye
 ///
 /// # Errors
 ///
-/// As [`append_layers`]; [`Error::Document`](crate::Error::Document) if an image has no layer at a position.
+/// As [`append_layers`]; [`Error::NotFound`] if an image has no layer at a position.
 pub async fn change_layers(
     root: &Root,
     selection: &Selection,
@@ -54,6 +54,11 @@ pub async fn change_layers(
 }
 
 async fn change_image(image: Image, remove: &[usize], append: &[NewLayer]) -> Result<Image> {
+    let count = image.manifest().layers().len();
+    if let Some(missing) = remove.iter().find(|position| **position >= count) {
+        let what = format!("layer {} in image {}, which has {count}", missing + 1, image.digest());
+        return Err(Error::not_found(what, &image.source));
+    }
     let mut edit = image.edit();
     // From the top, so that the positions of the others stay the same.
     for position in remove.iter().rev() {

@@ -355,7 +355,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_tar_keeps_its_bytes() {
-        let tar = vec![7; 100_000];
+        let tar = vec![0; 100 << 10];
         let plain = NewLayer::of_tar(io::Cursor::new(tar.clone()), Compression::Gzip).await.unwrap();
         assert_eq!(plain.diff_id(), Digest::sha256_of(&tar));
         let mut encoder = ocikit_archive::Encoder::new(Compression::Zstd, Vec::new()).unwrap();
@@ -363,6 +363,10 @@ mod tests {
         let compressed = encoder.finish().unwrap();
         let again = NewLayer::of_tar(io::Cursor::new(compressed), Compression::Gzip).await.unwrap();
         assert_eq!((again.digest(), again.diff_id()), (plain.digest(), plain.diff_id()));
+        for damaged in [&b""[..], b"text", &[7; 1024]] {
+            let error = NewLayer::of_tar(damaged, Compression::Gzip).await.unwrap_err();
+            assert!(matches!(error, Error::Broken { .. }), "{error}");
+        }
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use ocikit::{Annotations, ArtifactBuilder, ArtifactFile};
 
 use crate::context::Context;
 use crate::failure::{Failure, Result};
-use crate::key_value::key_value;
+use crate::values::{key_value, media_type};
 use crate::{file, keys};
 
 #[derive(Debug, Args)]
@@ -21,7 +21,7 @@ pub(crate) struct FileArguments {
     #[arg(value_name = "FILE[:TYPE]")]
     pub(crate) file: Vec<ArtifactFile>,
     /// Set the artifact type
-    #[arg(long, value_name = "TYPE")]
+    #[arg(long, value_name = "TYPE", value_parser = media_type)]
     pub(crate) artifact_type: Option<String>,
     /// Use this file as the config instead of an empty one
     #[arg(long, value_name = "FILE[:TYPE]")]

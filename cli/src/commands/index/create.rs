@@ -6,6 +6,7 @@ use super::members::{MemberArguments, explain, say_notes};
 use crate::archive::ArchiveArguments;
 use crate::context::Context;
 use crate::failure::Result;
+use crate::values::media_type;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,7 +31,7 @@ pub(super) struct Create {
     #[arg(long, value_name = "LOCATION")]
     subject: Option<Location>,
     /// Set the artifact type of the index
-    #[arg(long, value_name = "TYPE")]
+    #[arg(long, value_name = "TYPE", value_parser = media_type)]
     artifact_type: Option<String>,
     /// Print the digest without storing anything
     #[arg(long)]

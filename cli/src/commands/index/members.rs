@@ -8,8 +8,8 @@ use ocikit::{
 
 use crate::context::Context;
 use crate::failure::{Failure, Result};
-use crate::key_value::key_value;
 use crate::output::Lines;
+use crate::values::key_value;
 
 #[derive(Debug, Args)]
 pub(super) struct MemberArguments {

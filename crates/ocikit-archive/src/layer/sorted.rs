@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::layer::budget::Budget;
 use crate::layer::entry::{Entry, FileKind, Kind, Metadata};
 use crate::layer::path::Path;
@@ -20,7 +20,8 @@ use crate::layer::writer::Writer;
 ///
 /// # Errors
 ///
-/// As [`Tree::read`] and [`Writer::append`]; [`Error::Io`](crate::Error::Io) if the temporary file cannot be written or
+/// As [`Tree::read`] and [`Writer::append`]; [`Error::Layer`] if the layer replaces a directory of which it hides files, for which no
+/// order of entries exists; [`Error::Io`] if the temporary file cannot be written or
 /// read.
 pub fn sort<W: Write>(
     tar: impl Read,
@@ -39,12 +40,6 @@ pub fn sort<W: Write>(
     drop(reader);
     copy.copy.flush()?;
     drop(copy);
-    for whiteout in tree.hidden() {
-        if let Some(mut entry) = Entry::whiteout(in_place(whiteout, &tree)) {
-            change(&mut entry.metadata);
-            writer.append(&entry, io::empty())?;
-        }
-    }
     let link = |path: &Path, target: &Path, writer: &mut Writer<W>, change: &mut dyn FnMut(&mut Metadata)| {
         let mut metadata = Metadata::default();
         change(&mut metadata);
@@ -53,13 +48,41 @@ pub fn sort<W: Write>(
             io::empty(),
         )
     };
-    // Links to files of lower layers that this layer replaces come before their replacements.
+    // Links to files of lower layers that this layer replaces come before their replacements, which a marker can imply.
     for (path, node) in tree.iter() {
         if let Node::Link(target) = node
             && tree.get(target).is_some()
         {
             link(path, target, writer, &mut change)?;
         }
+    }
+    let mut whiteouts = Vec::new();
+    for whiteout in tree.hidden() {
+        let directory = match whiteout {
+            Whiteout::Contents(path) => Some(path.clone()),
+            Whiteout::Path(path) => path.parent(),
+        };
+        if let Some(directory) = directory.filter(|directory| !directory.is_root()) {
+            match tree.get(&directory) {
+                Some(Node::File(file)) if file.is_directory() => {}
+                // It hides the contents by itself.
+                Some(_) => continue,
+                None if is_below_a_file(&directory, &tree) => continue,
+                // Writing the marker would create the directory, over what a lower layer has there.
+                None => {
+                    let problem = "the layer replaces this directory, of which it hides files";
+                    return Err(Error::Layer { path: directory.to_string(), problem });
+                }
+            }
+        }
+        whiteouts.extend(Entry::whiteout(in_place(whiteout, &tree)));
+    }
+    // After the conversion: a second run must find the same ones in the same order.
+    whiteouts.sort_by(|one: &Entry, other| one.path.as_bytes().cmp(other.path.as_bytes()));
+    whiteouts.dedup_by(|one, other| one.path == other.path);
+    for mut entry in whiteouts {
+        change(&mut entry.metadata);
+        writer.append(&entry, io::empty())?;
     }
     let mut names: HashMap<*const File, Path> = HashMap::new();
     for (path, node) in tree.iter() {
@@ -106,6 +129,14 @@ fn in_place(whiteout: &Whiteout, tree: &Tree) -> Whiteout {
         },
         Whiteout::Contents(_) => whiteout.clone(),
     }
+}
+
+/// Returns whether the layer has something other than a directory above a path.
+fn is_below_a_file(path: &Path, tree: &Tree) -> bool {
+    let above = std::iter::successors(path.parent(), Path::parent);
+    above
+        .filter_map(|path| tree.get(&path).cloned())
+        .any(|node| !matches!(node, Node::File(file) if file.is_directory()))
 }
 
 /// A reader that writes what it reads.

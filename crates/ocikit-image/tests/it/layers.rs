@@ -142,7 +142,12 @@ proptest! {
             let Ok(expected) = seen(&single(&before)).await else { return };
             let mut options = NormalizeOptions::default();
             options.epoch = Some(Time { seconds: 1000, nanoseconds: 0 });
-            let after = normalize(&before, &options).await.unwrap().root;
+            let after = match normalize(&before, &options).await {
+                Ok(mapped) => mapped.root,
+                // No order of the entries keeps the meaning of such a layer.
+                Err(error) if format!("{error:?}").contains("of which it hides files") => return,
+                Err(error) => panic!("{error}"),
+            };
             let found = seen(&single(&after)).await.unwrap();
             let with_times = |all: &[Seen]| {
                 let kept = all.iter().filter(is_described);
