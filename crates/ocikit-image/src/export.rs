@@ -61,8 +61,7 @@ impl Image {
         let mut tar = blocking(move || {
             let mut tar = Writer::new(&Compression::None.into(), Watched { writer, failed: flag }).map_err(&begin)?;
             let directories = files.iter().filter(|(_, located)| located.file.is_directory());
-            for (path, located) in directories.filter(|(path, located)| !path.is_root() || located.file.entry.is_some())
-            {
+            for (path, located) in directories.filter(|(path, located)| is_described(path, &located.file)) {
                 tar.append(&directory(path, &located.file), io::empty()).map_err(&begin)?;
             }
             Ok(tar)
@@ -95,7 +94,7 @@ impl Image {
         blocking(move || {
             // In reverse, a directory comes after those that it holds.
             for path in holders.iter().rev() {
-                if let Some(located) = listed.get(path) {
+                if let Some(located) = listed.get(path).filter(|located| is_described(path, &located.file)) {
                     tar.append(&directory(path, &located.file), io::empty()).map_err(&failed)?;
                 }
             }
@@ -105,6 +104,11 @@ impl Image {
         })
         .await
     }
+}
+
+/// Returns whether a directory gets an entry: the root only if a layer has one.
+fn is_described(path: &Path, directory: &File) -> bool {
+    !path.is_root() || directory.entry.is_some()
 }
 
 /// The entry of a directory.

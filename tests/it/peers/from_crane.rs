@@ -135,8 +135,8 @@ fn files(peers: &Peers, tar: &Path) -> String {
     let entries =
         entries.lines().map(|line| line.trim_end_matches('/').split_whitespace().collect::<Vec<_>>().join(" "));
     let mut entries: Vec<_> = entries.collect();
-    entries.sort_by(|one, other| one.rsplit(' ').next().cmp(&other.rsplit(' ').next()));
     // `ocikit export` repeats directories after their files, so that extracting sets their times last.
+    entries.sort_by_key(|entry| entry.split(' ').skip(5).collect::<Vec<_>>().join(" "));
     entries.dedup();
     assert!(entries.len() > 3, "{entries:?}");
     format!("{}\n{}", entries.join("\n"), sorted(&contents).join("\n"))
