@@ -8,18 +8,23 @@ use ocikit_tests::testdata;
 use serde_json::Value;
 
 /// Name, level and allowed dependencies of each crate. A crate depends on crates of lower levels only.
-const MAY_USE: [(&str, u8, &[&str]); 14] = [
+const MAY_USE: [(&str, u8, &[&str]); 15] = [
     ("ocikit-spec", 0, &[]),
     ("ocikit-archive", 1, &["ocikit-spec"]),
     ("ocikit-http", 1, &["ocikit-spec"]),
     ("ocikit-image", 2, &["ocikit-spec", "ocikit-archive"]),
     ("ocikit-layout", 3, &["ocikit-spec", "ocikit-archive", "ocikit-image"]),
     ("ocikit-registry", 3, &["ocikit-spec", "ocikit-http", "ocikit-image"]),
+    ("ocikit-lazy", 3, &["ocikit-spec", "ocikit-archive", "ocikit-image"]),
     ("ocikit-server", 3, &["ocikit-spec", "ocikit-image"]),
     ("ocikit-sign", 3, &["ocikit-spec", "ocikit-http", "ocikit-image"]),
     ("ocikit", 4, &["ocikit-spec", "ocikit-image", "ocikit-layout", "ocikit-registry", "ocikit-sign"]),
-    ("ocikit-build", 4, &["ocikit-spec", "ocikit-image", "ocikit-layout"]),
-    ("ocikit-publish", 6, &["ocikit-spec", "ocikit-http", "ocikit-image", "ocikit-sign", "ocikit"]),
+    ("ocikit-build", 5, &["ocikit-spec", "ocikit-archive", "ocikit-image", "ocikit-layout", "ocikit"]),
+    (
+        "ocikit-publish",
+        6,
+        &["ocikit-spec", "ocikit-http", "ocikit-image", "ocikit-sign", "ocikit", "ocikit-lazy", "ocikit-build"],
+    ),
     ("ocikit-cli", 7, &["*"]),
     ("ocikit-tests", 8, &["*"]),
     ("ocikit-benches", 8, &["*"]),
