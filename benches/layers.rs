@@ -6,10 +6,9 @@
 #![allow(clippy::expect_used, reason = "this is a bench")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use ocikit_benches::{Table, find, layout, measure, run_if_asked, tar};
+use ocikit_benches::{Table, find, layout, measure, run_if_asked, tar, tree};
 
 const ROUNDS: usize = 3;
 
@@ -42,7 +41,7 @@ fn main() {
             table.add("ocikit recompress", measure(&line(&ours)));
             fs::remove_dir_all(path("out")).expect("the result");
             if find("skopeo").is_some() {
-                let format = ["--dest-compress-format", to, "--dest-force-compress-format"];
+                let format = ["--dest-compress-format", to];
                 let skopeo = ["skopeo", "--insecure-policy", "copy", "--quiet", &source, "oci:out:1"];
                 table.add("skopeo copy", measure(&line(&[&skopeo[..], &format].concat())));
                 fs::remove_dir_all(path("out")).expect("the result");
@@ -64,20 +63,4 @@ fn main() {
         }
     }
     table.print("append a directory");
-}
-
-/// Returns the directory whose files are the layer.
-fn tree(directory: &Path) -> PathBuf {
-    if let Some(tree) = std::env::var_os("OCIKIT_BENCH_TREE") {
-        return tree.into();
-    }
-    if std::env::var_os("OCIKIT_BENCH_SMOKE").is_none() {
-        return "/usr".into();
-    }
-    let tree = directory.join("tree");
-    fs::create_dir(&tree).expect("a directory");
-    for number in 0..20 {
-        fs::write(tree.join(number.to_string()), "text ".repeat(20_000)).expect("a file");
-    }
-    tree
 }

@@ -1,6 +1,6 @@
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ocikit_archive::{END, Header, padding};
 use ocikit_image::testing::random;
@@ -36,7 +36,12 @@ pub fn images_with_shared_layers(path: &Path, images: u64, shared: (usize, usize
         layers.extend((separate > 0).then(|| layer(1000 + number, separate)));
         let diff_ids: Vec<_> = layers.iter().map(|layer| layer.digest).collect();
         let rootfs = json!({"type": "layers", "diff_ids": diff_ids});
-        let config = json!({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": rootfs}).to_string();
+        // regctl rebases only images whose history has an entry for each layer.
+        let history: Vec<_> = layers.iter().map(|_| json!({"created_by": "COPY layer /"})).collect();
+        let config = json!({
+            "architecture": "amd64", "os": "linux", "config": {}, "rootfs": rootfs, "history": history,
+        })
+        .to_string();
         let config = put(MediaType::OCI_CONFIG, config.as_bytes());
         let manifest =
             json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": config, "layers": layers});
@@ -90,4 +95,25 @@ pub fn tar(layout: &Path, path: &Path) {
         file.write_all(&END[..padding(bytes.len() as u64) as usize]).expect("room");
     }
     file.write_all(&END).and_then(|()| file.sync_all()).expect("room");
+}
+
+/// Returns a directory of files for a layer: `/usr`, what `OCIKIT_BENCH_TREE` names, or a small one below `directory` if
+/// `OCIKIT_BENCH_SMOKE` is set.
+///
+/// # Panics
+///
+/// If the disk is full.
+pub fn tree(directory: &Path) -> PathBuf {
+    if let Some(tree) = std::env::var_os("OCIKIT_BENCH_TREE") {
+        return tree.into();
+    }
+    if std::env::var_os("OCIKIT_BENCH_SMOKE").is_none() {
+        return "/usr".into();
+    }
+    let tree = directory.join("tree");
+    fs::create_dir(&tree).expect("a directory");
+    for number in 0..20 {
+        fs::write(tree.join(number.to_string()), "text ".repeat(20_000)).expect("a file");
+    }
+    tree
 }

@@ -16,7 +16,7 @@ mod registry;
 mod table;
 
 pub use delay::Delay;
-pub use image::{images_with_shared_layers, index, layout, tar};
+pub use image::{images_with_shared_layers, index, layout, tar, tree};
 pub use measure::{Cost, find, measure, run_if_asked};
 pub use ocikit_image::testing::random;
 pub use registry::Registry;
