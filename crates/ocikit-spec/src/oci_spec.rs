@@ -244,6 +244,9 @@ impl TryFrom<&theirs::ImageConfiguration> for Config {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
