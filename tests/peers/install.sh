@@ -18,6 +18,8 @@ go_peers=(crane registry regctl oras umoci buildkit olareg)
 # Not in the default group: cosign alone takes longer to build than most of the others together.
 # fulcio, rekor and timestamp are the services that cosign signs with where there is no key.
 signing_peers=(cosign notation fulcio rekor timestamp)
+# Programs here, with crates that the workspace does not have.
+rust_peers=(sigstore-rs)
 # Docker's engine of today, next to Debian's of 2023: only testdata/regenerate.sh wants both.
 fixture_peers=(moby)
 # command=package
@@ -34,12 +36,12 @@ fail() { printf 'install.sh: %s\n' "$*" >&2; exit 1; }
 usage() {
   sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
   printf '\ngroups: default (go and debian), go, debian, signing, fixtures, all\nnames: %s\n' \
-    "${go_peers[*]} ${signing_peers[*]} ${fixture_peers[*]} ${debian_peers[*]%%=*}"
+    "${go_peers[*]} ${signing_peers[*]} ${rust_peers[*]} ${fixture_peers[*]} ${debian_peers[*]%%=*}"
 }
 
 # --- what was asked for ---------------------------------------------------------------------------
 
-go_wanted=() debian_wanted=()
+go_wanted=() rust_wanted=() debian_wanted=()
 
 want() {
   local peer
@@ -47,13 +49,16 @@ want() {
     default) go_wanted+=("${go_peers[@]}"); debian_wanted+=("${debian_peers[@]}"); return ;;
     go) go_wanted+=("${go_peers[@]}"); return ;;
     debian) debian_wanted+=("${debian_peers[@]}"); return ;;
-    signing) go_wanted+=("${signing_peers[@]}"); return ;;
+    signing) go_wanted+=("${signing_peers[@]}"); rust_wanted+=("${rust_peers[@]}"); return ;;
     fixtures) go_wanted+=("${fixture_peers[@]}"); return ;;
     all) want default; want signing; want fixtures; return ;;
     buildctl | buildkitd) go_wanted+=(buildkit); return ;;
   esac
   for peer in "${go_peers[@]}" "${signing_peers[@]}" "${fixture_peers[@]}"; do
     if [[ $peer == "$1" ]]; then go_wanted+=("$peer"); return; fi
+  done
+  for peer in "${rust_peers[@]}"; do
+    if [[ $peer == "$1" ]]; then rust_wanted+=("$peer"); return; fi
   done
   for peer in "${debian_peers[@]}"; do
     if [[ ${peer%%=*} == "$1" ]]; then debian_wanted+=("$peer"); return; fi
@@ -131,6 +136,35 @@ install_go() {
   exec 8>&-
 }
 
+# --- Rust programs --------------------------------------------------------------------------------
+
+rust_stamp_of() { cat "$here/$1"/Cargo.{toml,lock} "$here/$1"/src/*.rs | sha256sum | cut -d ' ' -f 1; }
+
+# The crate that the program is for, which its Cargo.toml pins.
+rust_version_of() { sed -n 's/.*version = "=\([^"]*\)".*/\1/p' "$here/$1/Cargo.toml" | head -n 1; }
+
+is_rust_built() { [[ -x $bin/$1 && -f $cache/stamps/$1 && $(<"$cache/stamps/$1") == "$(rust_stamp_of "$1")" ]]; }
+
+build_rust() {
+  printf 'building %s %s\n' "$1" "$(rust_version_of "$1")" >&2
+  cargo build --release --locked --quiet --manifest-path "$here/$1/Cargo.toml" --target-dir "$cache/target/$1" || return 1
+  cp "$cache/target/$1/release/$1" "$bin/.$1.new"
+  mv "$bin/.$1.new" "$bin/$1"
+  rm -rf -- "$cache/target/$1"
+  rust_stamp_of "$1" >"$cache/stamps/$1"
+}
+
+install_rust() {
+  local peer
+  mkdir -p "$bin" "$cache/stamps"
+  exec 8>"$cache/lock"
+  flock 8
+  for peer in "$@"; do
+    is_rust_built "$peer" || build_rust "$peer" || printf 'install.sh: %s did not build\n' "$peer" >&2
+  done
+  exec 8>&-
+}
+
 # --- Debian programs ------------------------------------------------------------------------------
 
 # Daemons live in sbin, which an ordinary user may not have on PATH.
@@ -193,12 +227,13 @@ debian_version() {
 
 # --- the three things it does ---------------------------------------------------------------------
 
-go_missing=() debian_missing=() packages_missing=()
+go_missing=() rust_missing=() debian_missing=() packages_missing=()
 
 look() {
   local peer
-  go_missing=() debian_missing=() packages_missing=()
+  go_missing=() rust_missing=() debian_missing=() packages_missing=()
   for peer in "${go_wanted[@]}"; do is_built "$peer" || go_missing+=("$peer"); done
+  for peer in "${rust_wanted[@]}"; do is_rust_built "$peer" || rust_missing+=("$peer"); done
   for peer in "${debian_wanted[@]}"; do
     is_installed "${peer%%=*}" && continue
     debian_missing+=("${peer%%=*}")
@@ -209,6 +244,9 @@ look() {
 report_missing() {
   if ((${#go_missing[@]})); then
     printf 'missing, or built from another go.mod: %s\n  tests/peers/install.sh %s\n' "${go_missing[*]}" "${go_missing[*]}"
+  fi
+  if ((${#rust_missing[@]})); then
+    printf 'missing, or built from other sources: %s\n  tests/peers/install.sh %s\n' "${rust_missing[*]}" "${rust_missing[*]}"
   fi
   if ((${#debian_missing[@]})); then
     printf 'missing: %s\n  apt-get update && %s\n' "${debian_missing[*]}" "$(apt_command "${packages_missing[@]}")"
@@ -223,6 +261,9 @@ table() {
     while read -r tool; do
       printf '%-16s %-22s %s\n' "$(program_of "$tool")" "$(version_of "$peer")" "$bin/$(program_of "$tool")"
     done < <(tools_of "$peer")
+  done
+  for peer in "${rust_wanted[@]}"; do
+    printf '%-16s %-22s %s\n' "$peer" "$(rust_version_of "$peer")" "$bin/$peer"
   done
   for peer in "${debian_wanted[@]}"; do
     path=$(path_of "${peer%%=*}")
@@ -250,9 +291,10 @@ main() {
   if [[ $check == no ]]; then
     if ((${#packages_missing[@]})); then install_debian "${packages_missing[@]}"; fi
     if ((${#go_missing[@]})); then install_go "${go_missing[@]}"; fi
+    if ((${#rust_missing[@]})); then install_rust "${rust_missing[@]}"; fi
     look
   fi
-  if ((${#go_missing[@]} + ${#debian_missing[@]})); then
+  if ((${#go_missing[@]} + ${#rust_missing[@]} + ${#debian_missing[@]})); then
     report_missing >&2
     exit 1
   fi

@@ -117,6 +117,33 @@ fn ocikit_verifies_signatures_of_cosign() {
     }
 }
 
+/// The crate `sigstore` does simple signing, which is the format `cosign-legacy`, with keys that are not encrypted.
+#[test]
+fn the_crate_sigstore_and_ocikit_verify_each_other() {
+    let Some(peers) = Peers::find(&["registry", "sigstore-rs"]) else { return };
+    let (bench, registry) = (bench(), peers.distribution("registry"));
+    for name in ["ours", "other"] {
+        bench.ok(&["keygen", "--unencrypted", "-o", name]);
+    }
+    let [key, public, other] = ["ours.key", "ours.pub", "other.pub"].map(|name| bench.path(name).display().to_string());
+    let theirs =
+        |command: &str, key: &str, image: &str| run(peers.command("sigstore-rs").args([command, key, image]), &[]);
+
+    let place = Place::new(&bench, &registry, "by-us");
+    assert_ne!(theirs("verify", &public, &place.tag()).code, 0, "it is not signed yet");
+    bench.ok(&["sign", "--key", &key, "--format", "cosign-legacy", &place.tag()]);
+    assert_eq!(theirs("verify", &public, &place.tag()).ok(), place.digests[0]);
+    assert_ne!(theirs("verify", &other, &place.tag()).code, 0);
+
+    let place = Place::new(&bench, &registry, "by-them");
+    let verify = |key: &str| bench.ocikit(&["verify", "--key", key, "--format", "cosign-legacy", &place.tag()]);
+    assert_eq!(verify(&public).code, 5, "it is not signed yet");
+    assert_eq!(theirs("sign", &key, &place.tag()).ok(), place.digests[0]);
+    assert_eq!(verify(&public).code, 0, "{}", verify(&public));
+    assert_eq!(verify(&other).code, 5);
+    assert_eq!(theirs("verify", &public, &place.tag()).ok(), place.digests[0]);
+}
+
 #[test]
 fn cosign_openssl_and_ocikit_read_each_others_keys() {
     let Some(peers) = Peers::find(&["registry", "cosign", "openssl"]) else { return };
