@@ -42,7 +42,7 @@ impl ArchiveArguments {
             Some(choice) => DockerList::For(choice.0.clone().unwrap_or_else(Platform::of_this_machine)),
             None => DockerList::default(),
         };
-        let archive = TarOptions { docker, ..TarOptions::default() };
-        SessionOptions { archive, append: self.append, ..SessionOptions::default() }
+        let archive = TarOptions::default().docker(docker);
+        SessionOptions::default().archive(archive).append(self.append)
     }
 }

@@ -81,8 +81,8 @@ impl ChangeArguments {
         let location = context.expand(location);
         let output = self.output.as_ref().map(|output| context.expand_output(output));
         let docker = if self.no_docker { DockerList::None } else { DockerList::default() };
-        let archive = TarOptions { docker, ..TarOptions::default() };
-        let options = SessionOptions { archive, ..SessionOptions::default() };
+        let archive = TarOptions::default().docker(docker);
+        let options = SessionOptions::default().archive(archive);
         let locations: Vec<_> =
             [&location, output.as_ref().unwrap_or(&location)].into_iter().chain(others.iter().copied()).collect();
         let session = context.session_with(&locations, options)?;

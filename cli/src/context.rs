@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use clap::Args;
 use futures::future::join_all;
-use ocikit::layout::TarOptions;
 use ocikit::registry::hosts::{HostOptions, HostSettings, Identity, Pem, Scheme, TlsSettings, Verify};
 use ocikit::registry::{
-    ClientOptions, Credential, DockerConfig, Environment, FileJournal, Fixed, Journal, Keychain, Keychains, Named,
-    Redirects, RequestObserver, RetryOptions, Timeouts,
+    ClientOptions, Credential, CredentialScope, DockerConfig, Environment, FileJournal, Fixed, Journal, Keychain,
+    Keychains, Named, Redirects, RequestObserver, RetryOptions, Timeouts,
 };
 use ocikit::sync::Access;
 use ocikit::{Client, Location, Name, Registry, Session, SessionOptions};
@@ -193,14 +192,13 @@ impl Context {
 
     fn session_of(&self, client: Client, options: SessionOptions) -> Session {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner).push(client.clone());
-        let options = SessionOptions {
-            jobs: self.global.jobs.map(usize::from),
-            observer: self.progress.of_copy(),
-            archive: TarOptions { modified: self.epoch.unwrap_or_default(), ..options.archive },
-            shared_blobs: self.global.shared_blobs.clone(),
-            scratch: Some(std::env::temp_dir()),
-            ..options
-        };
+        let archive = options.archive.clone().modified(self.epoch.unwrap_or_default());
+        let options = options
+            .jobs(self.global.jobs.map(usize::from))
+            .observer(self.progress.of_copy())
+            .archive(archive)
+            .shared_blobs(self.global.shared_blobs.clone())
+            .scratch(Some(std::env::temp_dir()));
         Session::new(client, options)
     }
 
@@ -378,9 +376,11 @@ impl Context {
         let retry = self.retry();
         let timeouts = match global.timeout.map(Duration::from_secs) {
             // The limit for a whole document is at least as long as the limit for a pause.
-            Some(limit) => {
-                Timeouts { connect: limit, answer: limit, silence: limit, document: limit.max(MIN_DOCUMENT_TIMEOUT) }
-            }
+            Some(limit) => Timeouts::default()
+                .connect(limit)
+                .answer(limit)
+                .silence(limit)
+                .document(limit.max(MIN_DOCUMENT_TIMEOUT)),
             None => Timeouts::default(),
         };
         let user_agent = format!("ocikit/{}", env!("CARGO_PKG_VERSION"));
@@ -391,8 +391,9 @@ impl Context {
         let proxies = self.registries.proxies();
         let requests = RequestLog { form: self.progress, output: self.output, requests: global.verbose };
         let observer = Some(Arc::new(requests) as Arc<dyn RequestObserver>);
-        let default = ClientOptions { retry, timeouts, user_agent, journal, observer, ..default };
-        let options = ClientOptions { keychain, hosts, proxies, redirects, ..default };
+        let default =
+            default.retry(retry).timeouts(timeouts).user_agent(user_agent).journal(journal).observer(observer);
+        let options = default.keychain(keychain).hosts(hosts).proxies(proxies).redirects(redirects);
         options.check().map_err(|error| {
             let failure = Failure::from(error);
             let code =
@@ -426,20 +427,19 @@ impl Context {
         let needs_tls = global.cert.is_some()
             || global.tls_verify == Some(true)
             || global.ca_file.is_some() && !global.calls_services;
-        let common = HostSettings {
-            scheme: if needs_tls { Scheme::Https } else { Scheme::Guess },
-            tls: TlsSettings {
-                verify: Verify::default(),
-                authorities: global.ca_file.iter().cloned().map(Pem::File).collect(),
-                identity: global
-                    .cert
-                    .clone()
-                    .zip(global.key_file.clone())
-                    .map(|(certificate, key)| Identity { certificate: certificate.into(), key: key.into() }),
-                ..TlsSettings::default()
-            },
-        };
-        let mut hosts = HostOptions { others: common.clone(), ..HostOptions::default() };
+        let common = HostSettings::default().scheme(if needs_tls { Scheme::Https } else { Scheme::Guess }).tls(
+            TlsSettings::default()
+                .verify(Verify::default())
+                .authorities(global.ca_file.iter().cloned().map(Pem::File).collect())
+                .identity(
+                    global
+                        .cert
+                        .clone()
+                        .zip(global.key_file.clone())
+                        .map(|(certificate, key)| Identity { certificate: certificate.into(), key: key.into() }),
+                ),
+        );
+        let mut hosts = HostOptions::default().others(common.clone());
         let set_plain: fn(&mut HostSettings) = |settings| settings.scheme = Scheme::Http;
         let set_insecure: fn(&mut HostSettings) = |settings| {
             settings.tls.verify = Verify::Nothing;
@@ -469,22 +469,21 @@ impl Context {
     /// use the same proxies and the same number of retries as registries.
     pub(crate) fn http_options(&self) -> Result<HttpOptions> {
         let authorities = self.global.ca_file.as_deref().map(crate::file::read).transpose()?;
-        let tls =
-            TlsSettings { authorities: authorities.into_iter().map(Pem::from).collect(), ..TlsSettings::default() };
-        Ok(HttpOptions { tls, proxies: self.registries.proxies(), retries: self.retry(), ..HttpOptions::default() })
+        let tls = TlsSettings::default().authorities(authorities.into_iter().map(Pem::from).collect());
+        Ok(HttpOptions::default().tls(tls).proxies(self.registries.proxies()).retries(self.retry()))
     }
 
     /// Returns the retry options for registries and signing services.
     fn retry(&self) -> RetryOptions {
         match self.global.retries {
-            Some(retries) => RetryOptions { attempts: retries.saturating_add(1), ..RetryOptions::default() },
+            Some(retries) => RetryOptions::default().attempts(retries.saturating_add(1)),
             None => RetryOptions::default(),
         }
     }
 
     /// Returns the credential file that `login` writes to: the named file, or the first file that already has a credential for
     /// the registry and would take precedence, or the file of docker.
-    pub(crate) async fn docker_config(&self, registry: &Registry) -> Result<DockerConfig> {
+    pub(crate) async fn docker_config(&self, scope: &CredentialScope) -> Result<DockerConfig> {
         let places = self.registries.credential_places();
         let none =
             || Failure::usage("cannot store credentials: HOME is not set").hint("set DOCKER_CONFIG to a directory");
@@ -495,7 +494,7 @@ impl Context {
         let last = files.pop().ok_or_else(none)?;
         for file in files {
             let file = DockerConfig::with_helpers(file, self.registries.helpers());
-            if file.mentions(registry).await {
+            if file.mentions(scope).await {
                 return Ok(file);
             }
         }

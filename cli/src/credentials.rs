@@ -2,8 +2,8 @@
 
 use std::io::{self, Read};
 
-use ocikit::registry::{Credential, Secret};
-use ocikit::{Registry, Repository};
+use ocikit::Registry;
+use ocikit::registry::{Credential, CredentialScope, Secret};
 
 use crate::environment::variable;
 use crate::failure::{Failure, Result};
@@ -122,10 +122,6 @@ fn from_stdin(what: &str) -> Result<Secret> {
 }
 
 /// Parses a registry. Also accepts a URL, or a repository in the registry.
-pub(crate) fn registry(text: &str) -> std::result::Result<Registry, ocikit::spec::Error> {
-    let text = text.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
-    match text.split_once('/') {
-        Some(_) => Ok(text.parse::<Repository>()?.registry().clone()),
-        None => text.parse(),
-    }
+fn registry(text: &str) -> std::result::Result<Registry, ocikit::spec::Error> {
+    text.parse::<CredentialScope>().map(|scope| scope.registry().clone())
 }

@@ -118,17 +118,14 @@ impl Failure {
     }
 
     /// Repeats the names of repositories as the user spelled them: `alpine`, where an error of the library has
-    /// `docker.io/library/alpine`.
+    /// `docker.io/library/alpine`, and of layouts: `ocidir://images`, where it has `oci:images`.
     pub(crate) fn with_typed_names(mut self, arguments: impl Iterator<Item = String>) -> Failure {
         for argument in arguments {
-            let Ok(Location::Registry(reference)) = argument.parse() else { continue };
-            let name = reference.repository().to_string();
-            let typed = argument.strip_prefix("docker://").unwrap_or(&argument);
-            let typed = typed.split('@').next().unwrap_or(typed);
-            let typed = reference.tag().and_then(|tag| typed.strip_suffix(&format!(":{tag}"))).unwrap_or(typed);
+            let Ok(location) = argument.parse() else { continue };
+            let Some((name, typed)) = typed_name(&location, &argument) else { continue };
             let texts = self.hints.iter_mut().chain([&mut self.message]).chain(&mut self.details);
             for text in texts.chain(self.failed.iter_mut().map(|item| &mut item.message)) {
-                *text = replace_name(text, &name, typed);
+                *text = replace_name(text, &name, &typed);
             }
         }
         self
@@ -298,6 +295,24 @@ fn replace_name(text: &str, name: &str, with: &str) -> String {
     replaced + rest
 }
 
+/// Returns how the library names the place of a location, and how the user does, if that differs.
+fn typed_name(location: &Location, argument: &str) -> Option<(String, String)> {
+    match location {
+        Location::Registry(reference) => {
+            let typed = argument.strip_prefix("docker://").unwrap_or(argument);
+            let typed = typed.split('@').next().unwrap_or(typed);
+            let typed = reference.tag().and_then(|tag| typed.strip_suffix(&format!(":{tag}"))).unwrap_or(typed);
+            Some((reference.repository().to_string(), typed.to_owned()))
+        }
+        Location::Layout { path, .. } => {
+            let synonym = ["ocidir://", "oci-layout://"].into_iter().find(|prefix| argument.starts_with(prefix))?;
+            let path = path.display();
+            Some((format!("oci:{path}"), format!("{synonym}{path}")))
+        }
+        Location::Archive { .. } | Location::DockerArchive { .. } | Location::Path { .. } | Location::Stdio => None,
+    }
+}
+
 /// Returns the registry at the beginning of a place.
 fn registry_of(place: &str) -> &str {
     place.split(['/', ' ']).next().unwrap_or(place)
@@ -306,7 +321,12 @@ fn registry_of(place: &str) -> &str {
 /// Returns the location of one of several images in a place.
 fn choose(place: &str, choice: &str) -> String {
     // `#TAG` is valid only after the path of an archive.
-    let (prefix, separator) = if Location::names_an_archive(Path::new(place)) { ("", '#') } else { ("oci:", ':') };
+    let has_prefix = ["oci:", "oci-archive:", "docker-archive:"].iter().any(|prefix| place.starts_with(prefix));
+    let (prefix, separator) = match has_prefix {
+        true => ("", ':'),
+        false if Location::names_an_archive(Path::new(place)) => ("", '#'),
+        false => ("oci:", ':'),
+    };
     let separator = if choice.parse::<ocikit::Digest>().is_ok() { '@' } else { separator };
     quoted(&format!("{prefix}{place}{separator}{choice}")).into_owned()
 }

@@ -93,13 +93,14 @@ impl NotationArguments {
         for (key, value) in &self.user_metadata {
             metadata.insert(key, value);
         }
-        Ok(Some(NotationOptions {
-            chain: self.certificate_chain.as_deref().map(keys::chain).transpose()?,
-            expiry: expiry.map(|time| time.timestamp()),
-            metadata,
-            scheme: if self.signing_authority { SigningScheme::SigningAuthority } else { SigningScheme::X509 },
-            authority: self.authority(context)?,
-        }))
+        Ok(Some(
+            NotationOptions::default()
+                .chain(self.certificate_chain.as_deref().map(keys::chain).transpose()?)
+                .expiry(expiry.map(|time| time.timestamp()))
+                .metadata(metadata)
+                .scheme(if self.signing_authority { SigningScheme::SigningAuthority } else { SigningScheme::X509 })
+                .authority(self.authority(context)?),
+        ))
     }
 
     /// Starts the plugin that signs, if one is given.

@@ -253,7 +253,7 @@ pub(crate) async fn verify(
     expect: Option<Digest>,
 ) -> Result {
     // Certificates have to be valid now, so SOURCE_DATE_EPOCH does not apply.
-    let options = PolicyOptions { expect, ..PolicyOptions::new(scope(given, location), Timestamp::now()) };
+    let options = PolicyOptions::new(scope(given, location), Timestamp::now()).expect(expect);
     let verdict = policy.check(root, &options).await?;
     let result = PolicyOutput {
         location: location.to_string(),

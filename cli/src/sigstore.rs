@@ -82,7 +82,7 @@ impl VerificationMaterialArguments {
         dry_run: bool,
     ) -> Result<(Arc<dyn Signer>, Option<VerificationMaterial>)> {
         let now = Timestamp::now();
-        let ServiceUrls { authority, logs, timestamps } = self.services(now)?;
+        let ServiceUrls { authority, logs, timestamps, .. } = self.services(now)?;
         let has_service = authority.is_some() || !logs.is_empty() || !timestamps.is_empty();
         if self.trusted_root.is_some() && !has_service {
             return Err(Failure::usage("--trusted-root verifies the responses of services, but no service is named")
@@ -137,11 +137,10 @@ impl VerificationMaterialArguments {
                 let config = SigningConfig::parse(&file::read(path)?).and_then(|config| config.services(now));
                 config.map_err(|error| named(path, error))
             }
-            None => Ok(ServiceUrls {
-                authority: self.fulcio_url.clone(),
-                logs: self.rekor_url.iter().map(|url| LogUrl { url: url.clone(), version }).collect(),
-                timestamps: self.timestamp_server_url.clone(),
-            }),
+            None => Ok(ServiceUrls::default()
+                .authority(self.fulcio_url.clone())
+                .logs(self.rekor_url.iter().map(|url| LogUrl { url: url.clone(), version }).collect())
+                .timestamps(self.timestamp_server_url.clone())),
         }
     }
 

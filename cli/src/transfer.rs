@@ -71,7 +71,12 @@ impl TransferArguments {
         };
         let only = if self.sparse { self.platform.clone() } else { Vec::new() };
         let foreign_layers = self.foreign_layers;
-        SessionOptions { referrers, only, recheck: self.recheck, keep_tags: self.no_clobber, foreign_layers, ..options }
+        options
+            .referrers(referrers)
+            .only(only)
+            .recheck(self.recheck)
+            .keep_tags(self.no_clobber)
+            .foreign_layers(foreign_layers)
     }
 
     /// Returns the part of a root for the chosen platforms; the whole root with `--sparse`.
@@ -312,10 +317,10 @@ impl Named {
     pub(crate) fn listed(place: &Location, name: &str) -> Named {
         if let Ok(tag) = name.parse::<Tag>() {
             let location = place.with_name(Name::Tag(tag.clone()));
-            return Named { location, naming: Naming { tag: Some(tag), ..Naming::default() } };
+            return Named { location, naming: Naming::of_tag(tag) };
         }
         let tag = name.parse::<Reference>().ok().and_then(|reference| reference.tag().cloned());
-        let naming = Naming { tag, full: Some(name.to_owned()), replaces: None };
+        let naming = Naming::default().tag(tag).full(Some(name.to_owned()));
         Named { location: place.with_name(Name::Full(name.to_owned())), naming }
     }
 }
@@ -381,7 +386,7 @@ pub(crate) async fn copy_several(
 fn naming(reference: &Reference) -> Naming {
     let tag = reference.tag().cloned();
     let full = tag.clone().map(|tag| Reference::tagged(reference.repository().clone(), tag).to_string());
-    Naming { tag, full, replaces: None }
+    Naming::default().tag(tag).full(full)
 }
 
 /// Returns the target of one of several images: the same tag in the target repository, or the target itself.

@@ -232,13 +232,7 @@ pub fn policies(bytes: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let root = Root::at(memory.clone(), index).await.unwrap();
-        let options = PromoteOptions {
-            predicate_types: Vec::new(),
-            annotated_from: Vec::new(),
-            expect: None,
-            created: now,
-            material: None,
-        };
+        let options = PromoteOptions::new(now);
         for made in ocikit_sign::promote(&root, &*KEY, &options).await.unwrap_or_default() {
             assert_eq!(made.subject.digest, image.digest);
         }
@@ -336,7 +330,7 @@ pub fn signatures(bytes: &[u8]) {
     let tag = Some(format!("sha256-{}.sig", image.digest.hex()).parse().unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
-        memory.publish(&legacy, &Naming { tag, ..Naming::default() }).await.unwrap();
+        memory.publish(&legacy, &Naming::default().tag(tag)).await.unwrap();
         let root = Root::open(memory, &Name::Digest(image.digest)).await.unwrap();
         let report = ocikit_sign::verify(&root, &VerifyOptions::new(trusted)).await.unwrap();
         assert!(

@@ -151,8 +151,8 @@ fn push_only_credentials_cannot_update_a_list_of_referrers() {
     bench.ok(&["sign", "-q", "--key", "key.key", &image]);
     bench.ok(&["pull", "-q", &image, "-o", "signed.tar"]);
     for path in ["GET /v2/app/manifests/sha256-**", "PUT /v2/app/manifests/sha256-**", "GET /v2/app/referrers/**"] {
-        let rules = Rules { referrers: Switch::Off, ..Rules::default() };
-        let registry = Registry::start_with(Server { rules, ..Server::default() });
+        let rules = Rules::default().referrers(Switch::Off);
+        let registry = Registry::start_with(Server::default().rules(rules));
         let target = format!("{}/app:1", registry.name());
         registry.faults().add(Fault::on(path, Action::Answer(Reply::status(403))));
         let outcome = bench.ocikit(&["push", "signed.tar", &target]);

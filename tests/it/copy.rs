@@ -27,10 +27,7 @@ fn architectures(bench: &Bench, location: &str) -> Vec<String> {
 #[test]
 fn referrers_are_copied() {
     let (bench, one, two) = (bench(), Registry::start(), Registry::start());
-    let without_api = Registry::start_with(Server {
-        rules: Rules { referrers: Switch::Off, ..Rules::default() },
-        ..Server::default()
-    });
+    let without_api = Registry::start_with(Server::default().rules(Rules::default().referrers(Switch::Off)));
     let source = format!("oci:{}", fixture("layout-oras-referrers/layout"));
     let first = format!("{}/app:1", one.name());
     let sent = json(&bench, &["push", &source, &first]);
@@ -98,8 +95,8 @@ fn platforms_are_selected() {
     let sizes = |name: &str| fs::metadata(bench.path(name)).unwrap().len();
     assert!(sizes("sparse.tar") < sizes("same.tar"));
     // If the registry has the index, its children are assumed to exist, except with `--recheck`.
-    let rules = Rules { children: Children::SparseIndexes, ..Rules::default() };
-    let registry = Registry::start_with(Server { rules, ..Server::default() });
+    let rules = Rules::default().children(Children::SparseIndexes);
+    let registry = Registry::start_with(Server::default().rules(rules));
     for more in [&[][..], &["oci:layout:1"]] {
         let target = format!("{}/app{}:1", registry.name(), more.len());
         let is_complete = || bench.ocikit(&["validate", &target]).code == 0;

@@ -89,7 +89,7 @@ fn report_annotations_prints_json() {
 fn own_keychain_provides_credentials() {
     let (bench, open) = (bench(), Registry::start());
     let authentication = Authentication::bearer([User::new("alice", "s3cret with spaces")]);
-    let closed = Registry::start_with(Server { authentication, ..Server::default() });
+    let closed = Registry::start_with(Server::default().authentication(authentication));
     let digest = archive(&bench);
     std::fs::write(bench.path("passwords"), format!("{} alice s3cret with spaces\n", closed.name())).unwrap();
     let (one, two) = (format!("{}/app:1", closed.name()), format!("{}/app:1", open.name()));
@@ -107,7 +107,16 @@ fn wasm_publisher_pushes_an_artifact() {
     let (bench, registry) = (bench(), Registry::start());
     std::fs::write(bench.path("filter.wasm"), b"\0asm\x01\0\0\0").unwrap();
     let target = format!("{}/filter:1", registry.name());
-    let digest = example(&bench, env!("CARGO_BIN_EXE_example-wasm-publisher"), &["filter.wasm", &target]).ok();
+    bench.ok(&["keygen", "--unencrypted", "-o", "release"]);
+    let publish = |arguments: &[&str]| {
+        let arguments = [&["filter.wasm", &target], arguments].concat();
+        example(&bench, env!("CARGO_BIN_EXE_example-wasm-publisher"), &arguments).ok()
+    };
+    let unsigned = publish(&[]);
+    assert_ne!(bench.ocikit(&["verify", "--key", "release.pub", &target]).code, 0);
+    let digest = publish(&["release.key"]);
+    assert_eq!(digest, unsigned);
+    bench.ok(&["verify", "--key", "release.pub", &target]);
     assert_eq!(registry.verified_digest("filter", "1").unwrap().to_string(), digest.trim());
     let manifest: Value = serde_json::from_str(&bench.ok(&["manifest", "get", &target])).unwrap();
     assert_eq!(manifest["config"]["mediaType"], "application/vnd.wasm.config.v0+json");
@@ -150,6 +159,13 @@ fn image_builder_adds_a_layer_to_every_platform() {
     }
     let one = build(&["linux/arm64"]);
     assert_ne!(one, digest);
+
+    bench.ok(&["keygen", "--unencrypted", "-o", "release"]);
+    let mut program = Command::new(env!("CARGO_BIN_EXE_example-image-builder"));
+    program.args([&base, "bin", &target]).current_dir(bench.path("")).env_clear().env("SIGNING_KEY", "release.key");
+    assert_eq!(run(&mut program, &[]).ok(), digest);
+    bench.ok(&["verify", "--key", "release.pub", &target]);
+    bench.ok(&["verify", "--key", "release.pub", "--recursive", &target]);
 }
 
 /// The sizes that a publisher on the library has; more means that the library lacks something.

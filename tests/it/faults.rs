@@ -296,7 +296,7 @@ fn wrong_bytes_and_redirect_loops_leave_no_file() {
 
 #[test]
 fn push_recovers_from_expired_tokens_and_lost_uploads() {
-    let server = Server { authentication: Authentication::bearer([User::new("alice", "s3cret")]), ..Server::default() };
+    let server = Server::default().authentication(Authentication::bearer([User::new("alice", "s3cret")]));
     let registry = Registry::start_with(server);
     let bench = bench().with("OCIKIT_USERNAME", "alice").with("OCIKIT_PASSWORD", "s3cret");
     let digest = layers(&bench, 1 << 20);

@@ -117,7 +117,7 @@ fn the_front_door_has_optional_features() {
         assert!(found.all(|found| found["optional"] == true || found["kind"] == "dev"), "{name} is optional");
     }
     let default = package["features"]["default"].as_array().unwrap();
-    assert_eq!(*default, ["registry", "tls"].map(Value::from), "what a publisher needs");
+    assert_eq!(*default, ["gzip", "registry", "tls", "xz", "zstd"].map(Value::from), "what a publisher needs");
 }
 
 #[test]

@@ -11,6 +11,32 @@ fn fixture(name: &str) -> String {
 }
 
 #[test]
+fn errors_name_layouts_and_archives_as_they_were_typed() {
+    let bench = bench();
+    bench.ok(&["copy", "-q", &fixture("buildkit-single/image.tar"), "oci:t2:v1"]);
+    bench.ok(&["copy", "-q", "oci:t2:v1", "oci-archive:a.bin:v1"]);
+    for (place, name) in [
+        ("oci:t2", ":v2"),
+        ("ocidir://t2", ":v2"),
+        ("oci-layout://t2", ":v2"),
+        ("./gone", ""),
+        ("oci:gone", ":v1"),
+        ("oci-archive:a.bin", ":v2"),
+        ("oci-archive:gone.bin", ""),
+    ] {
+        for arguments in [&["inspect"][..], &["annotate", "a=b"]] {
+            let location = format!("{place}{name}");
+            let outcome = match arguments {
+                [command, change] => bench.ocikit(&[command, location.as_str(), change]),
+                arguments => bench.ocikit(&[arguments, &[location.as_str()]].concat()),
+            };
+            let words: Vec<_> = outcome.stderr.split([' ', '\n']).map(|word| word.trim_end_matches(':')).collect();
+            assert!(outcome.code != 0 && words.contains(&place), "{location}: {outcome}");
+        }
+    }
+}
+
+#[test]
 fn transports_of_other_tools_are_refused_with_a_hint() {
     for (text, instead) in [
         ("dir:/srv/image", "oci:PATH"),

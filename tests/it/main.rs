@@ -30,6 +30,7 @@ mod plugins;
 mod policy;
 #[cfg(unix)]
 mod processes;
+mod public_api;
 mod publish;
 mod pull;
 mod push;

@@ -63,6 +63,30 @@ fn pulled_archive_lists_its_tag_for_docker_load() {
 }
 
 #[test]
+fn login_to_a_namespace_is_for_its_repositories_only() {
+    let (bench, registry) = (bench(), Registry::for_user("alice", "s3cret"));
+    let (name, source) = (registry.name(), fixture("buildkit-single/image.tar"));
+    let scope = format!("{name}/acme");
+    let login = |scope: &str| bench.ocikit_with_input(&["login", scope, "-u", "alice", "--password-stdin"], b"s3cret");
+    let said = login(&scope);
+    assert!(said.code == 0 && said.stderr.contains(&format!("logged in to {scope};")), "{said}");
+    let config: Value = serde_json::from_slice(&fs::read(bench.path("home/.docker/config.json")).unwrap()).unwrap();
+    assert_eq!(config["auths"].as_object().unwrap().keys().collect::<Vec<_>>(), [&scope]);
+    bench.ok(&["push", "-q", &source, &format!("{scope}/app:1")]);
+    assert_eq!(bench.ocikit(&["push", "-q", &source, &format!("{name}/other/app:1")]).code, 4);
+    assert_eq!(login(&name).code, 0);
+    bench.ok(&["logout", &scope]);
+    bench.ok(&["digest", &format!("{scope}/app:1")]);
+
+    fs::write(bench.path("helper.json"), r#"{"credsStore":"store"}"#).unwrap();
+    let refused = bench.ocikit_with_input(
+        &["login", &scope, "-u", "alice", "--password-stdin", "--authfile", "helper.json"],
+        b"s3cret",
+    );
+    assert!(refused.code != 0 && refused.stderr.contains("`store` cannot store credentials for"), "{refused}");
+}
+
+#[test]
 fn login_checks_and_stores_and_logout_removes_credentials() {
     let (bench, registry) = (bench(), Registry::for_user("alice", "s3cret,\"=ä"));
     let (name, reference) = (registry.name(), format!("{}/app:1", registry.name()));

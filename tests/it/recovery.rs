@@ -132,7 +132,7 @@ fn slow_transfer_is_not_a_timeout() {
 #[test]
 fn credentials_are_not_sent_to_other_hosts() {
     let guarded = || Authentication::basic([User::new("alice", "s3cret")]);
-    let registry = Registry::start_with(Server { authentication: guarded(), ..Server::default() });
+    let registry = Registry::start_with(Server::default().authentication(guarded()));
     let other = Registry::start();
     let bench = bench().with("OCIKIT_USERNAME", "alice").with("OCIKIT_PASSWORD", "s3cret");
     let digest = write_archive(&bench.path("a.tar"), Archive { layers: 2, size: 100 << 10, valid_digests: true });

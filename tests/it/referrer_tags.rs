@@ -26,7 +26,7 @@ fn with_keys() -> Bench {
 }
 
 fn without_referrers_api() -> Registry {
-    Registry::start_with(Server { rules: Rules { referrers: Switch::Off, ..Rules::default() }, ..Server::default() })
+    Registry::start_with(Server::default().rules(Rules::default().referrers(Switch::Off)))
 }
 
 fn verified(bench: &Bench, key: &str, image: &str) -> bool {
@@ -193,8 +193,8 @@ fn annotate_counts_and_drops_orphaned_referrers() {
 #[test]
 fn push_to_several_targets_reports_each_failure() {
     let registry = Registry::start();
-    let retry = RetryOptions { attempts: 1, ..RetryOptions::default() };
-    let client = Client::new(ClientOptions { retry, ..ClientOptions::default() });
+    let retry = RetryOptions::default().attempts(1);
+    let client = Client::new(ClientOptions::default().retry(retry));
     let session = Session::new(client, SessionOptions::default());
     let archive: Location = archive().parse().unwrap();
     let good = format!("{}/app:1", registry.name()).parse().unwrap();

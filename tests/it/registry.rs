@@ -15,7 +15,7 @@ fn fixture(name: &str) -> String {
 
 /// Starts a registry with an attested image for two platforms as `acme/app:1`. Returns it and the name of the repository.
 fn with_image(bench: &Bench, rules: Rules) -> (Registry, String) {
-    let registry = Registry::start_with(Server { rules, ..Server::default() });
+    let registry = Registry::start_with(Server::default().rules(rules));
     let repository = format!("{}/acme/app", registry.name());
     bench.ok(&["push", "-q", &fixture("buildkit-attested/multi.tar"), &format!("{repository}:1")]);
     registry.clear_requests();
@@ -73,7 +73,7 @@ fn tags_of_archives_and_layouts_are_edited_in_place() {
 #[test]
 fn lists_are_paged_and_can_be_limited() {
     let bench = bench();
-    let (registry, repository) = with_image(&bench, Rules { page: Some(2), ..Rules::default() });
+    let (registry, repository) = with_image(&bench, Rules::default().page(Some(2)));
     let tags: Vec<_> = (2..=7).map(|number| number.to_string()).collect();
     let source = format!("{repository}:1");
     bench.ok(&[&["tag", &source][..], &tags.iter().map(String::as_str).collect::<Vec<_>>()].concat());
@@ -98,8 +98,7 @@ fn lists_are_paged_and_can_be_limited() {
     let image = bench.ocikit(&["tags", &source]);
     assert_eq!(image.code, 2);
     assert!(image.stderr.contains(&format!("the repository is {repository}")), "{image}");
-    let closed =
-        Registry::start_with(Server { rules: Rules { catalog: Switch::Off, ..Rules::default() }, ..Server::default() });
+    let closed = Registry::start_with(Server::default().rules(Rules::default().catalog(Switch::Off)));
     let outcome = bench.ocikit(&["repos", &closed.name()]);
     assert_eq!(outcome.code, 1, "{outcome}");
     assert!(outcome.stderr.contains("hint: many registries do not list"), "{outcome}");
@@ -108,7 +107,7 @@ fn lists_are_paged_and_can_be_limited() {
 #[test]
 fn omit_digest_tags_hides_fallback_tags() {
     let bench = bench();
-    let (_registry, repository) = with_image(&bench, Rules { referrers: Switch::Off, ..Rules::default() });
+    let (_registry, repository) = with_image(&bench, Rules::default().referrers(Switch::Off));
     let all = bench.ok(&["tags", &repository]);
     assert_eq!(all.lines().filter(|tag| tag.starts_with("sha256-")).count(), 2, "{all}");
     assert_eq!(bench.ok(&["tags", &repository, "--omit-digest-tags"]), "1");
@@ -155,7 +154,7 @@ fn deleting_a_manifest_deletes_its_tags_as_the_dry_run_lists() {
 #[test]
 fn registry_without_tag_deletion_requires_the_replace_flag() {
     let bench = bench();
-    let (_registry, repository) = with_image(&bench, Rules { delete_tags: Switch::Off, ..Rules::default() });
+    let (_registry, repository) = with_image(&bench, Rules::default().delete_tags(Switch::Off));
     let (one, two) = (format!("{repository}:1"), format!("{repository}:2"));
     let digest = bench.ok(&["digest", &one]);
     bench.ok(&["tag", &one, "2"]);
@@ -176,7 +175,7 @@ fn registry_without_tag_deletion_requires_the_replace_flag() {
 #[test]
 fn failed_deletion_keeps_the_tag() {
     let bench = bench();
-    let rules = Rules { delete: Switch::Off, delete_tags: Switch::Off, ..Rules::default() };
+    let rules = Rules::default().delete(Switch::Off).delete_tags(Switch::Off);
     let (_registry, repository) = with_image(&bench, rules);
     let one = format!("{repository}:1");
     let digest = bench.ok(&["digest", &one]);
@@ -323,8 +322,8 @@ fn config_prints_exact_bytes() {
 #[test]
 fn probe_results_are_cached_and_used() {
     let bench = bench();
-    let rules = Rules { referrers: Switch::Off, delete_tags: Switch::Off, min_chunk: Some(1000), ..Rules::default() };
-    let registry = Registry::start_with(Server { rules, ..Server::default() });
+    let rules = Rules::default().referrers(Switch::Off).delete_tags(Switch::Off).min_chunk(Some(1000));
+    let registry = Registry::start_with(Server::default().rules(rules));
     let scratch = format!("{}/scratch", registry.name());
     assert_eq!(bench.ocikit(&["probe", "--cached", &scratch]).code, 3);
     let found = json(&bench.ok(&["probe", "--json", &scratch]));

@@ -52,6 +52,7 @@ checked! {
         save = any::<image::Body>().save(any::<PathBuf>());
         open = image::BlobFile::open(any::<PathBuf>());
         of = image::BlobFile::of("-", any());
+        of_reader = image::BlobFile::of_reader("-", any::<Empty>(), any::<PathBuf>());
         files = any::<image::Image>().files();
         export = any::<image::Image>().export(any::<Vec<u8>>());
         unpack = any::<image::Image>().unpack(any(), &any());

@@ -293,8 +293,8 @@ fn eight(path: &Path) {
         let images: Vec<_> = (0..8).map(|seed| testing::image(&memory, seed, &platform, &[100])).collect();
         let root = Root::at(memory.clone(), testing::index(&memory, &images)).await.unwrap();
         let layout: Arc<dyn Sink> = Arc::new(Dir::create(path).await.unwrap());
-        let names = vec![Naming { tag: Some("1".parse().unwrap()), ..Naming::default() }];
-        copy(&root, &layout, &CopyOptions { names, ..CopyOptions::default() }).await.unwrap();
+        let names = vec![Naming::of_tag("1".parse().unwrap())];
+        copy(&root, &layout, &CopyOptions::default().names(names)).await.unwrap();
     });
 }
 

@@ -19,7 +19,7 @@ fn sessions(registry: &Registry) -> Vec<String> {
 
 #[test]
 fn verbose_shows_every_request_and_no_secret() {
-    let server = Server { authentication: Authentication::bearer([User::new("alice", "s3cret")]), ..Server::default() };
+    let server = Server::default().authentication(Authentication::bearer([User::new("alice", "s3cret")]));
     let registry = Registry::start_with(server);
     let bench = bench().with("OCIKIT_USERNAME", "alice").with("OCIKIT_PASSWORD", "s3cret");
     let name = format!("{}/app:1", registry.name());

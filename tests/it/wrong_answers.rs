@@ -19,7 +19,7 @@ fn fixture(name: &str) -> String {
 
 fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Action {
     let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Action::Answer(Reply { status, headers, body: body.into().into() })
+    Action::Answer(Reply::status(status).headers(headers).body(body.into().into()))
 }
 
 /// All commands that take a reference. `{}` stands for the reference and `HOST` for the registry.

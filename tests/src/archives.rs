@@ -99,7 +99,7 @@ pub fn write_image(path: &Path, compression: Compression, layers: &[Vec<u8>]) ->
     let memory = Arc::new(Memory::new());
     let platform = "linux/amd64".parse().expect("a platform");
     let descriptor = testing::image_of(&memory, &platform, compression, layers);
-    let names = vec![Naming { tag: Some("1".parse().expect("a tag")), ..Naming::default() }];
+    let names = vec![Naming::of_tag("1".parse().expect("a tag"))];
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let copied = runtime.block_on(async {
         let root = Root::at(memory, descriptor).await?;
@@ -107,7 +107,7 @@ pub fn write_image(path: &Path, compression: Compression, layers: &[Vec<u8>]) ->
             true => Arc::new(TarWriter::create(path, TarOptions::default()).await?),
             false => Arc::new(Dir::create(path).await?),
         };
-        copy(&root, &sink, &CopyOptions { names, ..CopyOptions::default() }).await
+        copy(&root, &sink, &CopyOptions::default().names(names)).await
     });
     copied.expect("a writable path").root.digest
 }

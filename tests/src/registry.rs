@@ -42,10 +42,7 @@ impl Registry {
 
     /// Starts a registry that requires the password of one user.
     pub fn for_user(name: &str, password: &str) -> Registry {
-        Registry::start_with(Server {
-            authentication: Authentication::basic([User::new(name, password)]),
-            ..Server::default()
-        })
+        Registry::start_with(Server::default().authentication(Authentication::basic([User::new(name, password)])))
     }
 
     /// Starts a registry with these settings.
@@ -56,7 +53,7 @@ impl Registry {
     pub fn start_with(server: Server) -> Registry {
         let runtime = Runtime::new().expect("a runtime");
         let completed = Arc::new(Completed::default());
-        let server = Server { observer: Some(completed.clone()), ..server };
+        let server = server.observer(Some(completed.clone()));
         let running = runtime.block_on(server.start()).expect("a registry");
         Registry { running: Some(running), runtime, completed }
     }

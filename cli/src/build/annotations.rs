@@ -84,7 +84,7 @@ impl AnnotationArguments {
     pub(crate) async fn apply(&self, context: &Context, root: &Root) -> Result<Root> {
         let set = git_annotations(context)?;
         let created = set.iter().find(|(key, _)| key == CREATED).map(|(_, value)| value.clone());
-        let options = AnnotateOptions { set, on: AnnotateOn::ManifestsAndIndex, ..AnnotateOptions::default() };
+        let options = AnnotateOptions::default().set(set).on(AnnotateOn::ManifestsAndIndex);
         let mut annotated = ocikit::image::annotate(root, &options).await?;
         // BuildKit's own annotations of the descriptor name the image, which is named when it is published.
         let mut own = Annotations::new();
@@ -100,12 +100,10 @@ impl AnnotationArguments {
                         continue;
                     }
                 };
-                let options = AnnotateOptions {
-                    set: vec![(key.clone(), value.clone())],
-                    on,
-                    platforms: platform.iter().cloned().collect(),
-                    ..AnnotateOptions::default()
-                };
+                let options = AnnotateOptions::default()
+                    .set(vec![(key.clone(), value.clone())])
+                    .on(on)
+                    .platforms(platform.iter().cloned().collect());
                 annotated = ocikit::image::annotate(&annotated, &options).await?;
             }
         }

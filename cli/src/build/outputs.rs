@@ -142,11 +142,8 @@ impl OutputArguments {
             };
             images.push(Location::Archive { path: directory.join(ARCHIVE), name: Name::Only });
         }
-        let naming = |reference: &Reference| Naming {
-            tag: reference.tag().cloned(),
-            full: Some(reference.to_string()),
-            replaces: None,
-        };
+        let naming =
+            |reference: &Reference| Naming::default().tag(reference.tag().cloned()).full(Some(reference.to_string()));
         Ok(Outputs { images, exports, names: self.tag.iter().map(naming).collect() })
     }
 
@@ -156,7 +153,7 @@ impl OutputArguments {
             true => DockerList::None,
             false => DockerList::For(platforms.first().cloned().unwrap_or_else(Platform::of_this_machine)),
         };
-        TarOptions { docker, ..TarOptions::default() }
+        TarOptions::default().docker(docker)
     }
 
     /// Writes the files of `--digest-file`, `--iidfile` and `--metadata-file`.

@@ -59,11 +59,9 @@ impl SignBuildArguments {
         formats.sort_unstable();
         formats.dedup();
         let reference = images.iter().find(|image| image.reference().is_some()).map(keys::repository);
-        let options = SignOptions {
-            reference: reference.unwrap_or_default(),
-            material,
-            ..SignOptions::new(formats, keys::now(context.epoch)?)
-        };
+        let options = SignOptions::new(formats, keys::now(context.epoch)?)
+            .reference(reference.unwrap_or_default())
+            .material(material);
         Ok(ocikit_sign::sign(root, &*signer, &options).await?)
     }
 

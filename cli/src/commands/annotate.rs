@@ -64,12 +64,11 @@ impl Annotate {
         if self.set.is_empty() && self.remove.is_empty() {
             return Err(Failure::usage("cannot annotate: give KEY=VALUE or --remove KEY"));
         }
-        let options = AnnotateOptions {
-            set: self.set.clone(),
-            remove: self.remove.clone(),
-            on: On::documents(self.on),
-            platforms: self.platforms.platform.clone(),
-        };
+        let options = AnnotateOptions::default()
+            .set(self.set.clone())
+            .remove(self.remove.clone())
+            .on(On::documents(self.on))
+            .platforms(self.platforms.platform.clone());
         let change = self.change.prepare(context, &self.location, &[])?;
         let is_partial = !options.platforms.is_empty();
         change.run(is_partial, async |root| annotate_images(&root, &options).await).await

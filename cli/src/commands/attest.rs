@@ -63,13 +63,20 @@ impl Attest {
         let signed = match predicate {
             Some((predicate_type, predicate)) => {
                 let (depth, expect) = (self.depth.depth(), self.expect);
-                let options = AttestOptions { predicate_type, predicate, depth, expect, created, material: vouchers };
+                let options = AttestOptions::new(predicate_type, predicate, created)
+                    .depth(depth)
+                    .expect(expect)
+                    .material(vouchers);
                 session.attest(&location, &*signer, &options).await?
             }
             None => {
                 let predicate_types = self.kind.iter().cloned().collect();
                 let (annotated_from, expect) = (self.annotated_from.clone(), self.expect);
-                let options = PromoteOptions { predicate_types, annotated_from, expect, created, material: vouchers };
+                let options = PromoteOptions::new(created)
+                    .predicate_types(predicate_types)
+                    .annotated_from(annotated_from)
+                    .expect(expect)
+                    .material(vouchers);
                 session.promote(&location, &*signer, &options).await?
             }
         };

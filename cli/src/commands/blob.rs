@@ -262,27 +262,14 @@ impl Put {
     }
 }
 
-/// The maximum size of a blob from a pipe or device, in bytes. A larger one is put from a file.
-const MAX_PIPE_BYTES: u64 = 64 << 30;
-
 /// Writes the content of a pipe to an unnamed temporary file, because the digest has to be known before the upload.
-async fn spooled<R: Read>(
+async fn spooled<R: Read + Send + 'static>(
     name: String,
     open: impl FnOnce() -> std::io::Result<R> + Send + 'static,
 ) -> Result<BlobFile> {
     let shown = name.clone();
-    let spool = ocikit::image::bridge::blocking(move || {
-        let failed = |error| Error::failed("read", &shown, error);
-        // Opening a named pipe waits for its writer.
-        let pipe = open().map_err(failed)?;
-        let mut file = tempfile::tempfile().map_err(failed)?;
-        // A device such as /dev/zero never ends and would fill the disk.
-        let copied = std::io::copy(&mut pipe.take(MAX_PIPE_BYTES + 1), &mut file).map_err(failed)?;
-        if copied > MAX_PIPE_BYTES {
-            let problem = format!("it has more than {} GiB; save it to a file first", MAX_PIPE_BYTES >> 30);
-            return Err(failed(std::io::Error::new(std::io::ErrorKind::FileTooLarge, problem)));
-        }
-        Ok(file)
-    });
-    Ok(BlobFile::of(name, spool.await?).await?)
+    // Opening a named pipe waits for its writer.
+    let opened =
+        ocikit::image::bridge::blocking(move || open().map_err(|error| Error::failed("read", &shown, error))).await?;
+    Ok(BlobFile::of_reader(name, opened, std::env::temp_dir()).await?)
 }

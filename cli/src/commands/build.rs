@@ -2,7 +2,7 @@ use std::io;
 use std::sync::Arc;
 
 use clap::Args;
-use ocikit::layout::{TarOptions, TarWriter};
+use ocikit::layout::TarWriter;
 use ocikit::{Location, Root, SessionOptions, Sink};
 use ocikit_build::{Builder, Built, Export, Node, Results, Solve};
 use serde::Serialize;
@@ -97,10 +97,10 @@ impl Build {
         }
         let outputs = self.outputs.outputs(context, self.inputs.is_plugin())?;
         let archive = self.outputs.archive(&self.inputs.platform);
-        let session = SessionOptions { archive: archive.clone(), ..SessionOptions::default() };
+        let session = SessionOptions::default().archive(archive.clone());
         let session = context.session_with(&outputs.images.iter().collect::<Vec<_>>(), session)?;
         let key = self.sign.key(context).await?;
-        let archive = TarOptions { modified: context.epoch.unwrap_or_default(), ..archive };
+        let archive = archive.modified(context.epoch.unwrap_or_default());
         let stream: Arc<dyn Sink> = Arc::new(TarWriter::stream("-", io::stdout(), archive));
         let mut targets = session.targets(&outputs.images, Some(stream)).await;
         targets.check()?;

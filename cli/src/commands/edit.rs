@@ -238,12 +238,11 @@ impl Edit {
     fn options(&self, context: &Context) -> Result<EditOptions> {
         let AnnotationArguments { annotation, remove_annotation, on, promote, remove_subject, .. } = &self.annotations;
         let mut options = EditOptions::default();
-        options.annotations = AnnotateOptions {
-            set: annotation.clone(),
-            remove: remove_annotation.clone(),
-            on: On::documents(*on),
-            platforms: self.platforms.platform.clone(),
-        };
+        options.annotations = AnnotateOptions::default()
+            .set(annotation.clone())
+            .remove(remove_annotation.clone())
+            .on(On::documents(*on))
+            .platforms(self.platforms.platform.clone());
         options.labels_to_annotations = self.annotations.label_to_annotation.iter().map(|key| copy_key(key)).collect();
         options.annotations_to_labels = self.annotations.annotation_to_label.iter().map(|key| copy_key(key)).collect();
         options.promote.clone_from(promote);

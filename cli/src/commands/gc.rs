@@ -59,7 +59,7 @@ impl Gc {
             return Err(Failure::usage("cannot collect garbage for one image: it needs the whole archive or layout")
                 .hint("give the path without a tag or digest"));
         }
-        let options = GcOptions { dry_run: self.dry_run, sparse: self.sparse, ..GcOptions::at(SystemTime::now()) };
+        let options = GcOptions::at(SystemTime::now()).dry_run(self.dry_run).sparse(self.sparse);
         let collected = context.session(&[&location])?.gc(&location, &options).await;
         let collected = collected.map_err(|error| match error {
             error @ Error::NotFound { .. } if !self.sparse => Failure::from(error).hint(
@@ -71,7 +71,7 @@ impl Gc {
         let removed = collected.removed.into_iter();
         let result = GcOutput {
             location: location.to_string(),
-            removed: removed.map(|Removed { name, digest, bytes }| RemovedFile { name, digest, bytes }).collect(),
+            removed: removed.map(|Removed { name, digest, bytes, .. }| RemovedFile { name, digest, bytes }).collect(),
             freed: collected.freed,
             kept: collected.kept,
             dry_run: self.dry_run,

@@ -2,12 +2,12 @@ use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
 use clap::Args;
-use ocikit::registry::{Client, ClientOptions, Credential, Fixed, Secret};
-use ocikit::{Error, Registry};
+use ocikit::Error;
+use ocikit::registry::{Client, Credential, CredentialScope, Fixed, Secret};
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::credentials::{LoginInput, registry};
+use crate::credentials::LoginInput;
 use crate::failure::{Failure, Result};
 use crate::output::Lines;
 use crate::waiting::Waiting;
@@ -15,18 +15,21 @@ use crate::waiting::Waiting;
 const EXAMPLES: &str = "\
 Examples:
   ocikit login ghcr.io
+  ocikit login quay.io/acme
   ocikit login -u alice --password-stdin registry.example.com < password.txt";
 
 /// Log in to a registry
 ///
 /// Prompts for the password unless --password-stdin or OCIKIT_PASSWORD provides it. Tests the credentials, then stores
-/// them in the config.json of docker or in the credential helper that is configured there.
+/// them in the config.json of docker or in the credential helper that is configured there. With a repository or
+/// namespace, as in ghcr.io/acme, they are used for the repositories at and below that path only, as podman does; docker
+/// ignores such an entry.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Login {
-    /// Registry to log in to
-    #[arg(value_parser = registry)]
-    registry: Registry,
+    /// Registry, or repository or namespace in it, to log in to
+    #[arg(value_name = "REGISTRY")]
+    scope: CredentialScope,
 }
 
 #[derive(Serialize)]
@@ -37,7 +40,7 @@ struct LoginOutput {
 
 impl Login {
     pub(crate) async fn run(&self, context: &Context) -> Result {
-        let credential = match context.given(&self.registry)? {
+        let credential = match context.given(self.scope.registry())? {
             Some(LoginInput::Whole(credential)) => credential,
             Some(LoginInput::Name(name)) => Credential::password(name, ask("Password: ", true)?),
             None => {
@@ -45,18 +48,19 @@ impl Login {
                 Credential::password(name.reveal(), ask("Password: ", true)?)
             }
         };
-        let keychain = Arc::new(Fixed { registry: Some(self.registry.clone()), credential: credential.clone() });
-        Client::new(ClientOptions { keychain, ..context.client_options()? }).check(&self.registry).await.map_err(
+        let keychain =
+            Arc::new(Fixed { registry: Some(self.scope.registry().clone()), credential: credential.clone() });
+        Client::new(context.client_options()?.keychain(keychain)).check(self.scope.registry()).await.map_err(
             |error| {
                 let refused = matches!(error, Error::Denied { .. });
                 let failure = Failure::from(error);
                 if refused { failure.hint("check the user name and the password or token") } else { failure }
             },
         )?;
-        let config = context.docker_config(&self.registry).await?;
-        config.login(&self.registry, &credential).await?;
+        let config = context.docker_config(&self.scope).await?;
+        config.login(&self.scope, &credential).await?;
         let kept = config.path().display().to_string();
-        let result = LoginOutput { registry: self.registry.to_string(), kept };
+        let result = LoginOutput { registry: self.scope.to_string(), kept };
         context.output.say(format!("logged in to {}; credentials stored by {}", result.registry, result.kept));
         if context.output.json { context.output.result(&result, Lines::default) } else { Ok(()) }
     }

@@ -1,5 +1,5 @@
 use clap::Args;
-use ocikit::Registry;
+use ocikit::registry::CredentialScope;
 use serde::Serialize;
 
 use crate::context::Context;
@@ -15,9 +15,9 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Logout {
-    /// Registry to log out of
-    #[arg(value_parser = crate::credentials::registry)]
-    registry: Registry,
+    /// Registry, or repository or namespace in it, to log out of
+    #[arg(value_name = "REGISTRY")]
+    scope: CredentialScope,
 }
 
 #[derive(Serialize)]
@@ -28,8 +28,8 @@ struct LogoutOutput {
 
 impl Logout {
     pub(crate) async fn run(&self, context: &Context) -> Result {
-        let removed = context.docker_config(&self.registry).await?.logout(&self.registry).await?;
-        let result = LogoutOutput { registry: self.registry.to_string(), removed };
+        let removed = context.docker_config(&self.scope).await?.logout(&self.scope).await?;
+        let result = LogoutOutput { registry: self.scope.to_string(), removed };
         context.output.say(match removed {
             true => format!("logged out of {}", result.registry),
             false => format!("no stored credentials for {}", result.registry),

@@ -167,7 +167,7 @@ impl PublishArguments {
         let locations: Vec<_> = plan.destinations.iter().map(|destination| location(&destination.push)).collect();
         let all: Vec<_> = [image].into_iter().chain(&locations).collect();
         let referrers = if self.no_referrers { Referrers::None } else { Referrers::All };
-        let options = SessionOptions { referrers, ..SessionOptions::default() };
+        let options = SessionOptions::default().referrers(referrers);
         let session = match credential {
             Some(credential) => {
                 let credentials: Vec<_> = locations.iter().map(|location| (location, credential.clone())).collect();
@@ -257,7 +257,7 @@ impl PublishArguments {
             return Ok(root);
         }
         let set = set.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        let options = AnnotateOptions { set, on: AnnotateOn::ManifestsAndIndex, ..AnnotateOptions::default() };
+        let options = AnnotateOptions::default().set(set).on(AnnotateOn::ManifestsAndIndex);
         let after = ocikit::image::annotate(&root, &options).await?;
         let orphaned = orphans(&root, &after).await?.len();
         if orphaned > 0 {
@@ -273,7 +273,7 @@ impl PublishArguments {
         let mut formats = self.format.clone();
         formats.sort_unstable();
         formats.dedup();
-        let options = SignOptions { material, ..SignOptions::new(formats, keys::now(context.epoch)?) };
+        let options = SignOptions::new(formats, keys::now(context.epoch)?).material(material);
         Ok(ImageSigner::new(Arc::clone(&signer), options))
     }
 }

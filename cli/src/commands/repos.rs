@@ -42,7 +42,7 @@ struct RepositoryList {
 impl Repos {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let client = context.client_of([&self.registry])?;
-        let options = ListOptions { limit: self.limit.map(|limit| limit as usize), after: self.after.clone() };
+        let options = ListOptions::default().limit(self.limit.map(|limit| limit as usize)).after(self.after.clone());
         let listed = client.catalog_part(&self.registry, &options).await;
         let listed = listed.map_err(|error| match Failure::from(error) {
             // The response does not show whether the registry has no catalog or hides it from this user.

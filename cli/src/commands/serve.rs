@@ -44,7 +44,7 @@ impl Serve {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let storage = self.storage.as_ref().map_or_else(Storage::memory, Storage::directory);
         let allowed_hosts = self.allow_host.clone();
-        let server = Server { address: self.address, allowed_hosts, storage, remember: 0, ..Server::default() };
+        let server = Server::default().address(self.address).allowed_hosts(allowed_hosts).storage(storage).remember(0);
         let running = server.start().await.map_err(failure)?;
         let result = ServeOutput { address: running.address().to_string() };
         context.output.result(&result, || result.address.clone())?;

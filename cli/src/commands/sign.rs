@@ -102,14 +102,12 @@ impl Sign {
             }
         };
         let created = keys::now(context.epoch)?;
-        let options = SignOptions {
-            depth: self.depth.depth(),
-            expect: self.expect,
-            reference: self.reference.clone().unwrap_or_else(|| keys::repository(&location)),
-            notation: self.notation(context, created)?,
-            material: vouchers,
-            ..SignOptions::new(self.formats(), created)
-        };
+        let options = SignOptions::new(self.formats(), created)
+            .depth(self.depth.depth())
+            .expect(self.expect)
+            .reference(self.reference.clone().unwrap_or_else(|| keys::repository(&location)))
+            .notation(self.notation(context, created)?)
+            .material(vouchers);
         if self.dry_run {
             let root = session.open(&location).await?;
             let signatures = by.sign(&root, &options).await?;

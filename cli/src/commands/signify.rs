@@ -5,7 +5,7 @@ use ocikit::{Digest, Location, Reference, Root};
 use ocikit_publish::git::GitState;
 use ocikit_publish::signify::{self, Accepted, Config, Job, RenewOptions, Service, Target};
 use ocikit_publish::{Published, TagState};
-use ocikit_sign::{Http, HttpOptions, TlsSettings};
+use ocikit_sign::Http;
 use serde::Serialize;
 
 use crate::context::Context;
@@ -97,8 +97,8 @@ impl Renew {
         let refuse = |error| failure_of(error).in_file(&self.secret);
         let identity = signify::identity(&old).map_err(refuse)?;
         let common = context.http_options()?;
-        let tls = TlsSettings { identity: Some(identity), ..common.tls };
-        let http = Http::new(&HttpOptions { tls, ..common });
+        let tls = common.tls.clone().identity(Some(identity));
+        let http = Http::new(&common.tls(tls));
         let http = http.map_err(|error| Failure::from(error).in_file(&self.secret))?;
         let mut options = RenewOptions::default();
         (options.days, options.policy) = (self.days, self.policy.clone());
@@ -227,8 +227,8 @@ fn client(context: &Context, config: &Path, service: &Service) -> Result<Http> {
     let secret = keys::read_secret(&path)?;
     let identity = signify::identity(&secret).map_err(|error| failure_of(error).in_file(&path))?;
     let common = context.http_options()?;
-    let tls = TlsSettings { identity: Some(identity), ..common.tls };
-    let options = HttpOptions { tls, total: service.timeout, ..common };
+    let tls = common.tls.clone().identity(Some(identity));
+    let options = common.tls(tls).total(service.timeout);
     Http::new(&options).map_err(|error| Failure::from(error).in_file(&path))
 }
 
@@ -298,7 +298,7 @@ impl<'a> SignerOutput<'a> {
         SignerOutput { name, endpoint, outcome, status: None, attempts: None, answer: None, error: None }
     }
 
-    fn with(self, Accepted { status, body, attempts }: Accepted) -> SignerOutput<'a> {
+    fn with(self, Accepted { status, body, attempts, .. }: Accepted) -> SignerOutput<'a> {
         SignerOutput { status: Some(status), attempts: Some(attempts), answer: Some(body), ..self }
     }
 

@@ -124,9 +124,9 @@ impl Sync {
         })?;
         let gate = self.gate.gate().await?.map(|gate| ReportingGate { gate, context });
         let gate = gate.as_ref().map(|gate| gate as &dyn ocikit::sync::Gate<SyncFailure>);
-        let options = SessionOptions { foreign_layers: self.foreign_layers, ..SessionOptions::default() };
+        let options = SessionOptions::default().foreign_layers(self.foreign_layers);
         let session = context.session_with_registries(&config.registries, options)?;
-        let options = SyncOptions { dry_run: self.dry_run, keep_going: self.keep_going };
+        let options = SyncOptions::default().dry_run(self.dry_run).keep_going(self.keep_going);
         let (mut done, mut failures) = (0, Vec::new());
         let mut printed = Ok(());
         let synced = sync(&session, &config, options, gate, &mut |item, outcome| {

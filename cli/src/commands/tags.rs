@@ -66,7 +66,8 @@ impl Tags {
             Place::Repository(repository) => {
                 let client = context.client_of([repository.registry()])?;
                 let remote = client.repository(repository.clone())?;
-                let options = ListOptions { limit: self.limit.map(|limit| limit as usize), after: self.after.clone() };
+                let options =
+                    ListOptions::default().limit(self.limit.map(|limit| limit as usize)).after(self.after.clone());
                 let listed = remote.tags_part(&options).await?;
                 TagList { repository: repository.to_string(), tags: listed.iter().map(Tag::to_string).collect() }
             }

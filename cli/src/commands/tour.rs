@@ -55,7 +55,7 @@ impl Tour {
 
     async fn steps(&self, context: &Context, program: &Program) -> Result {
         let guide = TourGuide { quiet: context.output.json, program };
-        let server = Server { remember: 0, ..Server::default() }.start().await;
+        let server = Server::default().remember(0).start().await;
         let server = server.map_err(|error| Failure::new(Code::Other, ocikit::spec::with_causes(&error)))?;
         let registry = server.registry();
         guide.say(&format!("Started a registry at {registry} for this tour.\n\n"));

@@ -62,13 +62,12 @@ impl Validate {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
         let default = ValidateOptions::default();
-        let options = ValidateOptions {
-            jobs: context.jobs().unwrap_or(default.jobs),
-            depth: if self.fast { ValidateDepth::Digests } else { ValidateDepth::Contents },
-            max_uncompressed_bytes: self.max_uncompressed,
-            observer: context.progress.of_copy(),
-            ..default
-        };
+        let jobs = context.jobs().unwrap_or(default.jobs);
+        let options = default
+            .jobs(jobs)
+            .depth(if self.fast { ValidateDepth::Digests } else { ValidateDepth::Contents })
+            .max_uncompressed_bytes(self.max_uncompressed)
+            .observer(context.progress.of_copy());
         let report = context.session(&[&location])?.validate(&location, &options).await?;
         let name = location.to_string();
         context.output.result(&result(&name, &report), || words(&name, &report))?;

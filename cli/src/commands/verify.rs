@@ -112,14 +112,12 @@ impl Verify {
             return policy::verify(context, &location, &root, &policy, scope.as_ref(), self.expect).await;
         }
         let trusted = self.trusted(&location).await?;
-        let options = VerifyOptions {
-            formats: self.format.clone(),
-            predicate_type: self.attestation.clone(),
-            signed_as: self.signed_as.clone(),
-            depth: self.depth.depth(),
-            expect: self.expect,
-            ..VerifyOptions::new(trusted)
-        };
+        let options = VerifyOptions::new(trusted)
+            .formats(self.format.clone())
+            .predicate_type(self.attestation.clone())
+            .signed_as(self.signed_as.clone())
+            .depth(self.depth.depth())
+            .expect(self.expect);
         let coverage = ocikit_sign::verify(&root, &options).await?;
         let result = VerifyOutput {
             location: location.to_string(),

@@ -1,6 +1,8 @@
 use std::io::{self, BufReader, Chain, Cursor, Read};
 
+#[cfg(feature = "gzip")]
 use flate2::bufread::MultiGzDecoder;
+#[cfg(feature = "xz")]
 use lzma_rust2::XzReader;
 
 use crate::bzip2::Bzip2Reader;
@@ -24,13 +26,21 @@ pub enum Compression {
     Bzip2,
 }
 
+/// Fails because the build lacks the feature that a compression needs.
+#[cfg(not(all(feature = "gzip", feature = "xz", feature = "zstd")))]
+pub(crate) fn missing<T>(feature: &'static str) -> io::Result<T> {
+    Err(crate::Error::Feature(feature).into())
+}
+
 /// The maximum window of a zstd frame, as a power of two: 32 MiB, four times the minimum that RFC 8878 requires of
 /// decoders, and the maximum of the compressors of BuildKit, containerd and podman. A larger one would let a few bytes
 /// of input allocate any amount of memory.
+#[cfg(feature = "zstd")]
 const MAX_WINDOW_LOG2: u32 = 25;
 
 /// The maximum memory of an xz block in KiB: the dictionary of 64 MiB of `xz -9`, plus the needs of the decoder. bzip2
 /// needs no limit, because its blocks have at most 900 kB.
+#[cfg(feature = "xz")]
 const MAX_XZ_KIB: u32 = (64 << 10) + (1 << 10);
 
 /// The size of the input buffer in bytes.
@@ -70,18 +80,23 @@ type Start<R> = BufReader<Chain<Cursor<Vec<u8>>, R>>;
 
 enum Format<R: io::BufRead> {
     Plain(R),
+    #[cfg(feature = "gzip")]
     Gzip(Box<MultiGzDecoder<R>>),
+    #[cfg(feature = "zstd")]
     Zstd(zstd::Decoder<'static, R>),
+    #[cfg(feature = "xz")]
     Xz(Box<Xz<R>>),
     Bzip2(Box<Bzip2Reader<R>>),
 }
 
 /// An xz decoder that is not called again after a failure, because it has no state to continue from.
+#[cfg(feature = "xz")]
 struct Xz<R: Read> {
     reader: XzReader<R>,
     failed: bool,
 }
 
+#[cfg(feature = "xz")]
 impl<R: Read> Read for Xz<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.failed {
@@ -96,7 +111,8 @@ impl<R: Read> Decoder<R> {
     ///
     /// # Errors
     ///
-    /// Those of reading.
+    /// Those of reading; [`Error::Feature`](crate::Error::Feature), within an error of the kind
+    /// [`Unsupported`](io::ErrorKind::Unsupported), for a compression that the build lacks.
     pub fn new(mut reader: R) -> io::Result<Decoder<R>> {
         let mut start = Vec::with_capacity(Compression::MAGIC_BYTES);
         reader.by_ref().take(Compression::MAGIC_BYTES as u64).read_to_end(&mut start)?;
@@ -109,7 +125,7 @@ impl<R: Read> Decoder<R> {
     ///
     /// # Errors
     ///
-    /// Those of creating a decoder.
+    /// As [`Decoder::new`].
     pub fn with(compression: Compression, reader: R) -> io::Result<Decoder<R>> {
         Decoder::from_start(Vec::new(), reader, compression)
     }
@@ -118,16 +134,25 @@ impl<R: Read> Decoder<R> {
         let reader = BufReader::with_capacity(BUFFER_BYTES, Cursor::new(start).chain(reader));
         let form = match compression {
             Compression::None => Format::Plain(reader),
+            #[cfg(feature = "gzip")]
             Compression::Gzip => Format::Gzip(Box::new(MultiGzDecoder::new(reader))),
+            #[cfg(not(feature = "gzip"))]
+            Compression::Gzip => missing("gzip")?,
+            #[cfg(feature = "zstd")]
             Compression::Zstd => {
                 let mut decoder = zstd::Decoder::with_buffer(reader)?;
                 decoder.window_log_max(MAX_WINDOW_LOG2)?;
                 Format::Zstd(decoder)
             }
+            #[cfg(not(feature = "zstd"))]
+            Compression::Zstd => missing("zstd")?,
+            #[cfg(feature = "xz")]
             Compression::Xz => {
                 let reader = XzReader::new_mem_limit(reader, true, MAX_XZ_KIB);
                 Format::Xz(Box::new(Xz { reader, failed: false }))
             }
+            #[cfg(not(feature = "xz"))]
+            Compression::Xz => missing("xz")?,
             Compression::Bzip2 => Format::Bzip2(Box::new(Bzip2Reader::new(reader))),
         };
         Ok(Decoder { form })
@@ -137,8 +162,11 @@ impl<R: Read> Decoder<R> {
     pub fn compression(&self) -> Compression {
         match &self.form {
             Format::Plain(_) => Compression::None,
+            #[cfg(feature = "gzip")]
             Format::Gzip(_) => Compression::Gzip,
+            #[cfg(feature = "zstd")]
             Format::Zstd(_) => Compression::Zstd,
+            #[cfg(feature = "xz")]
             Format::Xz(_) => Compression::Xz,
             Format::Bzip2(_) => Compression::Bzip2,
         }
@@ -148,8 +176,11 @@ impl<R: Read> Decoder<R> {
     pub fn into_inner(self) -> R {
         let reader = match self.form {
             Format::Plain(reader) => reader,
+            #[cfg(feature = "gzip")]
             Format::Gzip(decoder) => decoder.into_inner(),
+            #[cfg(feature = "zstd")]
             Format::Zstd(decoder) => decoder.finish(),
+            #[cfg(feature = "xz")]
             Format::Xz(decoder) => decoder.reader.into_inner(),
             Format::Bzip2(decoder) => decoder.into_inner(),
         };
@@ -161,8 +192,11 @@ impl<R: Read> Read for Decoder<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut self.form {
             Format::Plain(reader) => reader.read(buffer),
+            #[cfg(feature = "gzip")]
             Format::Gzip(decoder) => decoder.read(buffer),
+            #[cfg(feature = "zstd")]
             Format::Zstd(decoder) => decoder.read(buffer),
+            #[cfg(feature = "xz")]
             Format::Xz(decoder) => decoder.read(buffer),
             Format::Bzip2(decoder) => decoder.read(buffer),
         }
@@ -176,6 +210,7 @@ impl<R: Read> std::fmt::Debug for Decoder<R> {
 }
 
 #[cfg(test)]
+#[cfg(all(feature = "gzip", feature = "xz", feature = "zstd"))]
 mod tests {
     use std::io::Write;
 
@@ -282,5 +317,33 @@ mod tests {
         for compression in ALL {
             assert_eq!(decoded(&encoded(compression, b"")).unwrap(), b"");
         }
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(all(feature = "gzip", feature = "xz", feature = "zstd")))]
+mod tests_without_features {
+    use super::*;
+
+    #[test]
+    fn a_compression_that_is_left_out_names_its_feature() {
+        let zstd = [0x28, 0xb5, 0x2f, 0xfd, 0, 0, 0, 0, 0, 0];
+        let (gzip, xz) = ([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0], [0xfd, b'7', b'z', b'X', b'Z', 0, 0, 0, 0, 0]);
+        let all = [
+            (cfg!(feature = "gzip"), gzip, Compression::Gzip, "gzip"),
+            (cfg!(feature = "xz"), xz, Compression::Xz, "xz"),
+            (cfg!(feature = "zstd"), zstd, Compression::Zstd, "zstd"),
+        ];
+        for (_, start, compression, feature) in all.into_iter().filter(|(is_built, ..)| !is_built) {
+            let error = Decoder::new(&start[..]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+            assert_eq!(crate::Error::missing_feature_of(&error), Some(feature));
+            assert_eq!(error.to_string(), format!("this program was built without the feature `{feature}`"));
+            if compression != Compression::Xz {
+                let error = crate::Encoder::new(compression, Vec::new()).unwrap_err();
+                assert_eq!(crate::Error::missing_feature_of(&error), Some(feature));
+            }
+        }
+        assert_eq!(Decoder::new(&b"plain"[..]).unwrap().compression(), Compression::None);
     }
 }

@@ -1,8 +1,11 @@
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 
+#[cfg(feature = "gzip")]
 use crate::block_gzip::BlockGzip;
 use crate::compression::Compression;
+#[cfg(not(all(feature = "gzip", feature = "zstd")))]
+use crate::compression::missing;
 
 /// How to compress.
 ///
@@ -26,13 +29,24 @@ pub struct EncoderOptions {
     pub threads: Option<NonZeroUsize>,
 }
 
+ocikit_spec::setters! {
+    EncoderOptions {
+        compression: Compression,
+        level: Option<u32>,
+        threads: Option<NonZeroUsize>,
+    }
+}
+
 /// The level of gzip that the usual tools have as their default.
+#[cfg(feature = "gzip")]
 const DEFAULT_GZIP_LEVEL: u32 = 6;
 
 /// The level of zstd that the usual tools have as their default.
+#[cfg(feature = "zstd")]
 const DEFAULT_ZSTD_LEVEL: u32 = zstd::DEFAULT_COMPRESSION_LEVEL.unsigned_abs();
 
 /// The maximum number of threads of an encoder: memory grows with it, and the writer cannot feed more.
+#[cfg(any(feature = "gzip", feature = "zstd"))]
 const MAX_THREADS: usize = 16;
 
 impl From<Compression> for EncoderOptions {
@@ -69,7 +83,8 @@ impl EncoderOptions {
         }
     }
 
-    fn threads(&self) -> NonZeroUsize {
+    #[cfg(any(feature = "gzip", feature = "zstd"))]
+    fn thread_count(&self) -> NonZeroUsize {
         let threads = self.threads.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
         threads.min(NonZeroUsize::new(MAX_THREADS).unwrap_or(NonZeroUsize::MIN))
     }
@@ -88,7 +103,9 @@ pub struct Encoder<W: Write> {
 
 enum Writing<W: Write> {
     Plain(W),
+    #[cfg(feature = "gzip")]
     Gzip(Box<BlockGzip<W>>),
+    #[cfg(feature = "zstd")]
     Zstd(zstd::Encoder<'static, W>),
 }
 
@@ -107,20 +124,28 @@ impl<W: Write> Encoder<W> {
     /// # Errors
     ///
     /// Those of creating an encoder; of the kind [`Unsupported`](io::ErrorKind::Unsupported) for xz and bzip2, and
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a level that the compression does not have.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a level that the compression does not have;
+    /// [`Error::Feature`](crate::Error::Feature), within an error of the kind `Unsupported`, for a compression that the build
+    /// lacks.
     pub fn with(options: &EncoderOptions, writer: W) -> io::Result<Encoder<W>> {
         let form = match options.compression {
             Compression::None if options.level.is_some() => options.level_or(0).map(|_| Writing::Plain(writer))?,
             Compression::None => Writing::Plain(writer),
+            #[cfg(not(feature = "gzip"))]
+            Compression::Gzip => missing("gzip")?,
+            #[cfg(feature = "gzip")]
             Compression::Gzip => {
                 let level = options.level_or(DEFAULT_GZIP_LEVEL)?;
-                Writing::Gzip(Box::new(BlockGzip::new(writer, level, options.threads())?))
+                Writing::Gzip(Box::new(BlockGzip::new(writer, level, options.thread_count())?))
             }
+            #[cfg(not(feature = "zstd"))]
+            Compression::Zstd => missing("zstd")?,
+            #[cfg(feature = "zstd")]
             Compression::Zstd => {
                 let level = i32::try_from(options.level_or(DEFAULT_ZSTD_LEVEL)?).map_err(io::Error::other)?;
                 let mut encoder = zstd::Encoder::new(writer, level)?;
                 // Any number above zero gives the same bytes; zero gives others.
-                encoder.multithread(u32::try_from(options.threads().get()).map_err(io::Error::other)?)?;
+                encoder.multithread(u32::try_from(options.thread_count().get()).map_err(io::Error::other)?)?;
                 encoder.include_checksum(true)?;
                 Writing::Zstd(encoder)
             }
@@ -140,7 +165,9 @@ impl<W: Write> Encoder<W> {
     pub fn finish(self) -> io::Result<W> {
         match self.form {
             Writing::Plain(mut writer) => writer.flush().map(|()| writer),
+            #[cfg(feature = "gzip")]
             Writing::Gzip(encoder) => encoder.finish(),
+            #[cfg(feature = "zstd")]
             Writing::Zstd(encoder) => encoder.finish(),
         }
     }
@@ -149,7 +176,9 @@ impl<W: Write> Encoder<W> {
     pub fn get_ref(&self) -> &W {
         match &self.form {
             Writing::Plain(writer) => writer,
+            #[cfg(feature = "gzip")]
             Writing::Gzip(encoder) => encoder.get_ref(),
+            #[cfg(feature = "zstd")]
             Writing::Zstd(encoder) => encoder.get_ref(),
         }
     }
@@ -159,7 +188,9 @@ impl<W: Write> Write for Encoder<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.form {
             Writing::Plain(writer) => writer.write(bytes),
+            #[cfg(feature = "gzip")]
             Writing::Gzip(encoder) => encoder.write(bytes),
+            #[cfg(feature = "zstd")]
             Writing::Zstd(encoder) => encoder.write(bytes),
         }
     }
@@ -167,8 +198,10 @@ impl<W: Write> Write for Encoder<W> {
     fn flush(&mut self) -> io::Result<()> {
         match &mut self.form {
             Writing::Plain(writer) => writer.flush(),
+            #[cfg(feature = "gzip")]
             Writing::Gzip(encoder) => encoder.flush(),
             // A flush of the frame would end a block of it.
+            #[cfg(feature = "zstd")]
             Writing::Zstd(encoder) => encoder.get_mut().flush(),
         }
     }
@@ -181,6 +214,7 @@ impl<W: Write> std::fmt::Debug for Encoder<W> {
 }
 
 #[cfg(test)]
+#[cfg(all(feature = "gzip", feature = "zstd"))]
 mod tests {
     use std::io::Read;
 

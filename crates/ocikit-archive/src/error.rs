@@ -39,6 +39,9 @@ pub enum Error {
     /// Reading would exceed a limit of the operation.
     #[error("{0}")]
     Limit(Limit),
+    /// The crate was built without the feature that a compression needs.
+    #[error("this program was built without the feature `{0}`")]
+    Feature(&'static str),
     /// A file of this machine cannot be read or written: in a directory that a layer is made of or unpacked to.
     #[error("cannot {verb} `{}`: {source}", .path.display())]
     File {
@@ -63,6 +66,28 @@ impl Error {
             _ => None,
         }
     }
+
+    /// Returns what the operation cannot do although the bytes are intact: a [limit](Error::limit) that was exceeded, or a
+    /// [feature](Error::missing_feature) that the build lacks.
+    pub fn unsupported(&self) -> Option<String> {
+        self.limit()
+            .map(|limit| limit.to_string())
+            .or_else(|| Some(Error::Feature(self.missing_feature()?).to_string()))
+    }
+
+    /// Returns the feature that the build lacks, if that is the failure.
+    pub fn missing_feature(&self) -> Option<&'static str> {
+        match self {
+            Error::Feature(feature) => Some(feature),
+            Error::Io(error) | Error::File { source: error, .. } => Error::missing_feature_of(error),
+            _ => None,
+        }
+    }
+
+    /// Returns the feature that the build lacks, if that is the failure of a reader or writer of this crate.
+    pub fn missing_feature_of(error: &io::Error) -> Option<&'static str> {
+        error.get_ref()?.downcast_ref::<Error>()?.missing_feature()
+    }
 }
 
 /// For code that reads through [`io::Read`]; [`Error::limit`] returns the limit after a conversion back.
@@ -71,6 +96,7 @@ impl From<Error> for io::Error {
         match error {
             Error::Io(error) => error,
             Error::File { verb, path, source } => io::Error::new(source.kind(), Error::File { verb, path, source }),
+            error @ Error::Feature(_) => io::Error::new(io::ErrorKind::Unsupported, error),
             error @ Error::Truncated { .. } => io::Error::new(io::ErrorKind::UnexpectedEof, error),
             error => io::Error::new(io::ErrorKind::InvalidData, error),
         }

@@ -29,6 +29,7 @@ pub struct TarIndex {
 
 /// The position of the end of an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct End {
     /// The start of the zeros, after the last entry.
     pub start: u64,

@@ -15,6 +15,11 @@
 //! # Ok::<(), ocikit_archive::Error>(())
 //! ```
 //!
+//! # Features
+//!
+//! `gzip`, `xz` and `zstd`, all on by default, are the compressions that need a crate. [`Compression`] has the same variants in
+//! every build; one that the build lacks is [`Error::Feature`] when it is decompressed or written.
+//!
 //! # Guarantees
 //!
 //! * Only [`unpack`] writes files under names from an archive, and only below its target: through directory handles, without
@@ -22,6 +27,7 @@
 //! * A size in a header is not trusted before the bytes were read.
 //! * Memory is not allocated by sizes in an archive: names and extended headers are bounded.
 
+#[cfg(feature = "gzip")]
 mod block_gzip;
 mod bzip2;
 mod compression;

@@ -28,6 +28,7 @@ use crate::url::Url;
 
 /// Configures an [`HttpClient`].
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct HttpClientOptions {
     /// The value of the `User-Agent` header.
     pub user_agent: String,
@@ -50,6 +51,21 @@ pub struct HttpClientOptions {
     pub observer: Option<Arc<dyn RequestObserver>>,
     /// The source of time and randomness.
     pub clock: Arc<dyn Clock>,
+}
+
+ocikit_spec::setters! {
+    HttpClientOptions {
+        user_agent: String,
+        proxies: ProxyOptions,
+        retry: RetryOptions,
+        timeouts: Timeouts,
+        requests_per_host: usize,
+        redirects: Redirects,
+        others: Arc<dyn OtherServers>,
+        resolver: Arc<dyn Resolver>,
+        observer: Option<Arc<dyn RequestObserver>>,
+        clock: Arc<dyn Clock>,
+    }
 }
 
 impl Default for HttpClientOptions {

@@ -14,6 +14,7 @@ use crate::url::{Url, bare};
 
 /// The proxies of a program, with the values of the environment variables of the same name.
 #[derive(Clone, Default)]
+#[non_exhaustive]
 pub struct ProxyOptions {
     /// The proxy for `http` URLs: `HTTP_PROXY`. Its URL may hold a password.
     pub http: Option<Zeroizing<String>>,
@@ -21,6 +22,14 @@ pub struct ProxyOptions {
     pub https: Option<Zeroizing<String>>,
     /// The hosts that are reached without a proxy: `NO_PROXY`. See [`ProxyOptions::proxy_for`].
     pub except: String,
+}
+
+ocikit_spec::setters! {
+    ProxyOptions {
+        http: Option<Zeroizing<String>>,
+        https: Option<Zeroizing<String>>,
+        except: String,
+    }
 }
 
 impl ProxyOptions {
@@ -35,7 +44,7 @@ impl ProxyOptions {
     /// use ocikit_http::ProxyOptions;
     ///
     /// let http = Some("proxy.example:3128".to_owned().into());
-    /// let proxies = ProxyOptions { http, except: "example.com:8080,10.0.0.0/8".to_owned(), ..ProxyOptions::default() };
+    /// let proxies = ProxyOptions::default().http(http).except("example.com:8080,10.0.0.0/8".to_owned());
     /// let found = proxies.proxy_for("http", "registry.example.com", 80);
     /// assert_eq!(found.as_ref().map(|url| url.as_str()), Some("http://proxy.example:3128"));
     /// assert!(proxies.proxy_for("http", "registry.example.com", 8080).is_none());

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 /// The number and the timing of retries.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct RetryOptions {
     /// The maximum number of attempts, including the first. The count starts again when an upload or download has made
     /// progress between two failures.
@@ -18,6 +19,15 @@ pub struct RetryOptions {
     pub max_delay: Duration,
     /// The maximum `Retry-After` that is honored. A request whose answer asks for a longer delay fails.
     pub max_retry_after: Duration,
+}
+
+ocikit_spec::setters! {
+    RetryOptions {
+        attempts: u32,
+        initial_delay: Duration,
+        max_delay: Duration,
+        max_retry_after: Duration,
+    }
 }
 
 impl Default for RetryOptions {

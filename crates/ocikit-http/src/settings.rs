@@ -12,6 +12,7 @@ use crate::tls_config::TlsConfig;
 
 /// The TLS settings for a server.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct TlsSettings {
     /// Whether its certificate is verified.
     pub verify: Verify,
@@ -24,6 +25,16 @@ pub struct TlsSettings {
     /// A configuration that the caller made. It replaces all other settings, except that the client offers the
     /// application protocols that it needs.
     pub config: Option<TlsConfig>,
+}
+
+ocikit_spec::setters! {
+    TlsSettings {
+        verify: Verify,
+        authorities: Vec<Pem>,
+        system_authorities: bool,
+        identity: Option<Identity>,
+        config: Option<TlsConfig>,
+    }
 }
 
 impl Default for TlsSettings {

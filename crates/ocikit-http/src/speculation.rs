@@ -25,6 +25,7 @@ pub(crate) struct Latency {
 
 /// What is done in advance for a server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Speculation {
     /// Whether a request is sent although the answer to an earlier one may make it unnecessary. A registry client
     /// starts an upload, as a mount, while the check whether the blob exists is in progress, and requests referrers from
@@ -32,6 +33,13 @@ pub struct Speculation {
     pub requests: bool,
     /// Number of connections to open before requests need them.
     pub connections: usize,
+}
+
+ocikit_spec::setters! {
+    Speculation {
+        requests: bool,
+        connections: usize,
+    }
 }
 
 impl Speculation {

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 /// Time limits. None of them ends a transfer that makes progress, however slow.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Timeouts {
     /// For opening a connection.
     pub connect: Duration,
@@ -13,6 +14,15 @@ pub struct Timeouts {
     /// The maximum time of a small document, from the request to the end of the body: a manifest, a config, a signature, a
     /// token, a page of a list, an error. One second more for every 64 KiB received.
     pub document: Duration,
+}
+
+ocikit_spec::setters! {
+    Timeouts {
+        connect: Duration,
+        answer: Duration,
+        silence: Duration,
+        document: Duration,
+    }
 }
 
 impl Default for Timeouts {

@@ -6,7 +6,16 @@ use crate::map_images::{Mapped, Selected, Selection, map_images, map_index};
 use crate::root::{Artifact, Image, Root};
 
 /// The annotations to change, and the documents to change them in.
+///
+/// ```
+/// use ocikit_image::{AnnotateOn, AnnotateOptions};
+///
+/// let set = vec![("org.opencontainers.image.revision".to_owned(), "6c22711".to_owned())];
+/// let options = AnnotateOptions::default().set(set).on(AnnotateOn::All);
+/// assert!(options.platforms.is_empty(), "all platforms");
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AnnotateOptions {
     /// Keys and their new values, which are stored byte for byte.
     pub set: Vec<(String, String)>,
@@ -16,6 +25,15 @@ pub struct AnnotateOptions {
     pub on: AnnotateOn,
     /// The platforms whose images are changed; all if empty.
     pub platforms: Vec<Platform>,
+}
+
+ocikit_spec::setters! {
+    AnnotateOptions {
+        set: Vec<(String, String)>,
+        remove: Vec<String>,
+        on: AnnotateOn,
+        platforms: Vec<Platform>,
+    }
 }
 
 /// The documents of an image that can have annotations.

@@ -1,6 +1,6 @@
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, Read, Seek, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,6 +12,9 @@ use crate::bridge::{blocking, file_body};
 use crate::error::{Error, Result};
 use crate::root::Layer;
 use crate::source::{ByteRange, Name, Source};
+
+/// The maximum size of a blob of a stream, in bytes. A larger one is opened as a file.
+pub const MAX_STREAM_BYTES: u64 = 64 << 30;
 
 /// A file as the source of a single blob.
 ///
@@ -66,6 +69,47 @@ impl BlobFile {
         .await
     }
 
+    /// Reads a stream of unknown length and digest to its end into an unnamed temporary file in a directory, and computes
+    /// the digest on the way; messages use this name. At most [`MAX_STREAM_BYTES`] are read, because a device such as
+    /// `/dev/zero` never ends and would fill the disk.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use ocikit_image::BlobFile;
+    ///
+    /// let blob = BlobFile::of_reader("standard input", &b"{}"[..], std::env::temp_dir()).await?;
+    /// assert_eq!(blob.descriptor().size, 2);
+    /// # Ok::<(), ocikit_image::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] if the stream cannot be read or the file cannot be written.
+    pub async fn of_reader(
+        name: impl Into<String>,
+        reader: impl Read + Send + 'static,
+        directory: impl Into<PathBuf>,
+    ) -> Result<BlobFile> {
+        let (name, directory) = (name.into(), directory.into());
+        blocking(move || {
+            let unwritable = |error| Error::failed("write to a temporary file in", directory.display(), error);
+            let mut file = tempfile::tempfile_in(&directory).map_err(unwritable)?;
+            let (digest, size) = match copy(reader.take(MAX_STREAM_BYTES + 1), &mut file) {
+                Ok((_, size)) if size > MAX_STREAM_BYTES => {
+                    let problem = format!("it has more than {} GiB; save it to a file first", MAX_STREAM_BYTES >> 30);
+                    let error = io::Error::new(io::ErrorKind::FileTooLarge, problem);
+                    return Err(Error::failed("read", &name, error));
+                }
+                Ok(copied) => copied,
+                Err(CopyFailed::Reading(error)) => return Err(Error::failed("read", &name, error)),
+                Err(CopyFailed::Writing(error)) => return Err(unwritable(error)),
+            };
+            Ok(BlobFile::known(name, file, Descriptor::new(MediaType::OCTET_STREAM, digest, size)))
+        })
+        .await
+    }
+
     /// Returns a file whose digest was computed while it was written.
     pub(crate) fn known(name: String, file: File, descriptor: Descriptor) -> BlobFile {
         BlobFile { name, file: Arc::new(file), descriptor }
@@ -91,18 +135,32 @@ impl BlobFile {
 
 fn digest(mut file: &File) -> io::Result<(Digest, u64)> {
     file.rewind()?;
+    copy(file, &mut io::sink()).map_err(|failed| match failed {
+        CopyFailed::Reading(error) | CopyFailed::Writing(error) => error,
+    })
+}
+
+/// The side of a copy that failed.
+enum CopyFailed {
+    Reading(io::Error),
+    Writing(io::Error),
+}
+
+/// Copies a reader to its end, and returns the digest and the number of the bytes.
+fn copy(mut reader: impl Read, writer: &mut impl Write) -> Result<(Digest, u64), CopyFailed> {
     let mut hasher = Hasher::new(Algorithm::Sha256);
     let mut buffer = vec![0; 256 << 10];
     let mut size = 0;
     loop {
-        match file.read(&mut buffer) {
+        match reader.read(&mut buffer) {
             Ok(0) => return Ok((hasher.finish(), size)),
             Ok(read) => {
                 hasher.update(&buffer[..read]);
+                writer.write_all(&buffer[..read]).map_err(CopyFailed::Writing)?;
                 size += read as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(CopyFailed::Reading(error)),
         }
     }
 }
@@ -161,5 +219,27 @@ mod tests {
         let other = Descriptor::of(MediaType::OCTET_STREAM, b"other");
         assert!(blob.open(&other).await.unwrap_err().is_not_found());
         assert!(BlobFile::open(directory.path().join("gone")).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_stream_of_unknown_length_is_one_blob() {
+        let directory = tempfile::tempdir().unwrap();
+        let bytes = vec![7; 1_000_000];
+        let reader = io::Cursor::new(bytes.clone());
+        let blob = BlobFile::of_reader("a stream", reader, directory.path()).await.unwrap();
+        assert_eq!(*blob.descriptor(), Descriptor::of(MediaType::OCTET_STREAM, &bytes));
+        assert_eq!(blob.read(blob.descriptor()).await.unwrap(), bytes);
+        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0, "the file has no name");
+
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::ConnectionReset.into())
+            }
+        }
+        let error = BlobFile::of_reader("a stream", Broken, directory.path()).await.unwrap_err();
+        assert!(error.to_string().contains("cannot read a stream"), "{error}");
+        let error = BlobFile::of_reader("a stream", &b"x"[..], directory.path().join("gone")).await.unwrap_err();
+        assert!(error.to_string().contains("temporary file in"), "{error}");
     }
 }

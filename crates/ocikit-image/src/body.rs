@@ -9,6 +9,27 @@ use ocikit_spec::{Descriptor, Digest, Hasher};
 use crate::error::{Error, Mismatch, Result};
 
 /// A stream of the bytes of a blob, or of a range of it.
+///
+/// ```
+/// # #[cfg(feature = "testing")]
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// # use std::sync::Arc;
+/// # use ocikit_image::{Memory, testing};
+/// # let memory = Arc::new(Memory::new());
+/// # let manifest = testing::image(&memory, 1, &"linux/amd64".parse()?, &[1000]);
+/// # let Root::Image(image) = Root::at(memory, manifest).await? else { panic!("it is an image") };
+/// use futures::TryStreamExt;
+/// use ocikit_image::Root;
+///
+/// let mut body = image.layers().next().ok_or("it has a layer")?.open().await?;
+/// let mut length = 0;
+/// while let Some(chunk) = body.try_next().await? {
+///     length += chunk.len(); // the last chunk comes only if the digest is right
+/// }
+/// assert_eq!(length, 1000);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
 pub struct Body {
     chunks: Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>,
     length: u64,

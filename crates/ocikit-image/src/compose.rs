@@ -57,6 +57,17 @@ pub struct ComposeOptions {
     pub artifact_type: Option<MediaType>,
 }
 
+ocikit_spec::setters! {
+    ComposeOptions {
+        format: Option<IndexFormat>,
+        flatten: bool,
+        on_duplicate: OnDuplicate,
+        annotations: Annotations,
+        subject: Option<Descriptor>,
+        artifact_type: Option<MediaType>,
+    }
+}
+
 /// The format of an index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -145,12 +156,11 @@ pub async fn create_index(members: &[Member], options: &ComposeOptions) -> Resul
     let (entries, removed) = list.finish();
     let format = options.format.unwrap_or_else(|| format_of(&entries, options));
     check_format(format, &entries, options)?;
-    let fields = NewDocument {
-        media_type: Some(format.media_type()),
-        artifact_type: options.artifact_type.clone(),
-        subject: options.subject.as_ref().map(bare),
-        annotations: options.annotations.clone(),
-    };
+    let fields = NewDocument::default()
+        .media_type(Some(format.media_type()))
+        .artifact_type(options.artifact_type.clone())
+        .subject(options.subject.as_ref().map(bare))
+        .annotations(options.annotations.clone());
     let document = fields.index(&entries).map_err(too_large)?;
     let base = new.first().map_or_else(|| Arc::new(Memory::new()) as Arc<dyn Source>, |entry| entry.source.clone());
     let index = over(document, None, base, &new);

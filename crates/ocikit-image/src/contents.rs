@@ -74,8 +74,8 @@ impl Image {
 
 /// Returns the error for a layer that cannot be applied, or that exceeds a limit.
 fn refused(place: String, error: ocikit_archive::Error) -> Error {
-    match error.limit() {
-        Some(limit) => Error::Unsupported { place, what: limit.to_string() },
+    match error.unsupported() {
+        Some(what) => Error::Unsupported { place, what },
         None => Error::broken(place, error),
     }
 }

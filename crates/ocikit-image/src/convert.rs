@@ -29,6 +29,13 @@ pub struct ConvertOptions {
     pub unsupported: UnsupportedParts,
 }
 
+ocikit_spec::setters! {
+    ConvertOptions {
+        to: Format,
+        unsupported: UnsupportedParts,
+    }
+}
+
 /// What happens to attestation manifests, subjects and artifact types in a conversion to Docker's format, which has none of
 /// them. Annotations are always left out and reported.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -26,6 +26,17 @@ pub struct EditOptions {
     pub remove_subject: bool,
 }
 
+ocikit_spec::setters! {
+    EditOptions {
+        annotations: AnnotateOptions,
+        config: Vec<ConfigChange>,
+        labels_to_annotations: Vec<CopyKey>,
+        annotations_to_labels: Vec<CopyKey>,
+        promote: Vec<String>,
+        remove_subject: bool,
+    }
+}
+
 /// Which keys are copied between labels and annotations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -255,8 +255,12 @@ impl Error {
         Error::Protocol { place: place.to_string(), problem: problem.to_string() }
     }
 
-    /// Returns the error for a failed operation of the operating system: reading, writing, renaming.
+    /// Returns the error for a failed operation of the operating system: reading, writing, renaming. If it failed because the
+    /// build lacks a compression, that is [`Error::Unsupported`].
     pub fn failed(operation: &'static str, place: impl ToString, source: io::Error) -> Error {
+        if ocikit_archive::Error::missing_feature_of(&source).is_some() {
+            return Error::Unsupported { place: place.to_string(), what: source.to_string() };
+        }
         Error::Failed { operation, place: place.to_string(), source }
     }
 
@@ -276,6 +280,30 @@ impl Error {
     /// Returns the error for a list of referrers that could not be updated.
     pub fn referrers_update(subject: &Digest, place: impl ToString, source: Error) -> Error {
         Error::Referrers { operation: "update", subject: *subject, place: place.to_string(), source: Arc::new(source) }
+    }
+
+    /// Returns the place that failed, for a caller that has a better name for it than the `Display` form of its source or
+    /// sink.
+    pub fn place_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Error::NotFound { place, .. }
+            | Error::NoPlatform { place, .. }
+            | Error::Ambiguous { place, .. }
+            | Error::Mismatch { place, .. }
+            | Error::Document { place, .. }
+            | Error::Broken { place, .. }
+            | Error::Exists { place, .. }
+            | Error::Denied { place, .. }
+            | Error::Blocked { place, .. }
+            | Error::Unreachable { place, .. }
+            | Error::Referrers { place, .. }
+            | Error::Refused { place, .. }
+            | Error::Protocol { place, .. }
+            | Error::Pipe { place }
+            | Error::Unsupported { place, .. }
+            | Error::Failed { place, .. } => Some(place),
+            Error::OtherDigest { .. } | Error::Proxy { .. } => None,
+        }
     }
 
     /// Returns whether a name, document, blob, or the place itself does not exist, which many callers handle.

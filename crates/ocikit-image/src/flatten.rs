@@ -16,6 +16,13 @@ pub struct FlattenOptions {
     pub layer: LayerOptions,
 }
 
+ocikit_spec::setters! {
+    FlattenOptions {
+        selection: Selection,
+        layer: LayerOptions,
+    }
+}
+
 /// Replaces the layers of each selected image by one with the same files; see [`Image::merged_layer`]. The config keeps
 /// everything but its history, which gets one entry. An image with one layer or none is unchanged.
 ///

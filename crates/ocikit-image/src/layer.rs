@@ -72,8 +72,8 @@ impl Layer {
                 Some(error) => Err(error),
                 None => chunks.try_for_each(|chunk| chunk.map(drop)),
             }?;
-            outcome.map_err(|error| match error.limit() {
-                Some(limit) => Error::Unsupported { place, what: limit.to_string() },
+            outcome.map_err(|error| match error.unsupported() {
+                Some(what) => Error::Unsupported { place, what },
                 None => Error::broken(place, error),
             })
         })
@@ -166,5 +166,32 @@ impl Read for LayerTar<'_> {
             hasher.update(&buffer[..read]);
         }
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(feature = "zstd"))]
+mod tests {
+    use std::sync::Arc;
+
+    use ocikit_spec::MediaType;
+
+    use super::*;
+    use crate::{Memory, NewLayer};
+
+    #[tokio::test]
+    async fn a_compression_that_is_left_out_names_its_feature() {
+        let layer = [0x28, 0xb5, 0x2f, 0xfd, 0, 0, 0, 0, 0, 0];
+        let memory = Arc::new(Memory::new().with_bytes(layer.to_vec()));
+        let layer = Layer::at(memory, Descriptor::of(MediaType::OCI_LAYER_ZSTD, &layer));
+        let new = NewLayer::of_tar(&[0; 1024][..], Compression::Zstd).await.unwrap_err();
+        for error in [layer.tree().await.unwrap_err(), new] {
+            assert!(
+                matches!(&error, Error::Unsupported { what, .. } if what.contains("the feature `zstd`")),
+                "{error:?}"
+            );
+        }
+        let copied = layer.open().await.unwrap().bytes().await.unwrap();
+        assert_eq!(copied.len(), 10, "its bytes can be copied");
     }
 }

@@ -15,7 +15,7 @@
 //! let root = Root::at(source, image).await?;
 //!
 //! let set = vec![("org.opencontainers.image.revision".to_owned(), "abc".to_owned())];
-//! let annotated = annotate(&root, &AnnotateOptions { set, ..Default::default() }).await?;
+//! let annotated = annotate(&root, &AnnotateOptions::default().set(set)).await?;
 //!
 //! let target: Arc<dyn Sink> = Arc::new(Memory::new());
 //! let copied = copy(&annotated, &target, &CopyOptions::default()).await?;
@@ -57,6 +57,7 @@ mod map_images;
 mod memory;
 mod merge;
 mod merge_layers;
+mod new_image;
 mod new_layer;
 mod normalize;
 pub mod platform;
@@ -83,7 +84,7 @@ pub use append::{append_layers, change_layers};
 pub use artifact::{
     ArtifactBuilder, ArtifactFile, PullOptions, Pulled, PulledFile, UNKNOWN_ARTIFACT, UNKNOWN_CONFIG, pull_files,
 };
-pub use blob_file::BlobFile;
+pub use blob_file::{BlobFile, MAX_STREAM_BYTES};
 pub use body::Body;
 #[cfg(unix)]
 pub use bundle::UnpackedDirectory;
@@ -107,11 +108,11 @@ pub use memory::Memory;
 pub use merge::KeptTag;
 pub use new_layer::{LayerOptions, NewLayer};
 pub use normalize::{EarlierTimes, NormalizeOptions, normalize};
-pub use ocikit_archive::EncoderOptions;
 /// The contents of layers: their entries, their file trees, and the merged file system of a container.
 pub use ocikit_archive::layer as files;
 #[cfg(unix)]
 pub use ocikit_archive::unpack;
+pub use ocikit_archive::{Compression, EncoderOptions};
 pub use ocikit_spec::NoAnswer;
 pub use rebase::{BaseImage, RebaseConfig, RebaseOptions, base_of, rebase};
 pub use recompress::{RecompressOptions, recompress};

@@ -201,6 +201,12 @@ impl Memory {
         self.owner(subject).or(self.base.as_ref())
     }
 
+    /// Returns all bytes that the memory itself holds, in any order.
+    #[cfg(feature = "testing")]
+    pub(crate) fn blobs(&self) -> Vec<Bytes> {
+        self.read_lock().blobs.values().cloned().collect()
+    }
+
     fn own(&self, digest: &Digest) -> Option<Bytes> {
         self.read_lock().blobs.get(digest).cloned()
     }
@@ -481,7 +487,7 @@ mod tests {
         assert_eq!(memory.put(&blob(b"new"), &Memory::new().with_bytes("new")).await.unwrap(), Put::Copied);
         assert!(!base.has(&blob(b"new")).await.unwrap());
         let tag: Tag = "1".parse().unwrap();
-        memory.publish(&blob(b"new"), &Naming { tag: Some(tag.clone()), ..Naming::default() }).await.unwrap();
+        memory.publish(&blob(b"new"), &Naming::of_tag(tag.clone())).await.unwrap();
         assert_eq!(memory.resolve(&Name::Tag(tag.clone())).await.unwrap().digest, blob(b"new").digest);
         assert!(base.resolve(&Name::Tag(tag)).await.unwrap_err().is_not_found());
     }
@@ -497,7 +503,7 @@ mod tests {
             .to_string()
         };
         let base = Arc::new(Memory::new().with_bytes(referrer("base")));
-        base.publish(&subject, &Naming { tag: Some(tag.clone()), ..Naming::default() }).await.unwrap();
+        base.publish(&subject, &Naming::of_tag(tag.clone())).await.unwrap();
         let memory = Memory::over(base).with_bytes(referrer("new")).with_bytes(referrer("base"));
         assert_eq!(memory.resolve(&Name::Tag(tag)).await.unwrap(), subject);
         let mut found: Vec<_> = memory.referrers(&subject.digest).await.unwrap();

@@ -79,7 +79,7 @@ impl Parts {
         let mut parts = Parts::default();
         let mut contents: HashMap<usize, HashMap<u64, Entry>> = HashMap::new();
         let mut names: HashMap<(usize, u64), Path> = HashMap::new();
-        for (path, Located { file, layer }) in files.iter() {
+        for (path, Located { file, layer, .. }) in files.iter() {
             // A directory without an entry is one that every reader creates.
             let Some(number) = file.entry else { continue };
             let entry = |kind| Entry { path: path.clone(), kind, metadata: file.metadata.clone() };

@@ -48,6 +48,13 @@ pub struct LayerOptions {
     pub directory: Option<PathBuf>,
 }
 
+ocikit_spec::setters! {
+    LayerOptions {
+        encoder: EncoderOptions,
+        directory: Option<PathBuf>,
+    }
+}
+
 impl From<EncoderOptions> for LayerOptions {
     fn from(encoder: EncoderOptions) -> LayerOptions {
         LayerOptions { encoder, directory: None }
@@ -312,8 +319,8 @@ impl Place {
     /// Returns the error for a layer that could not be written.
     pub(crate) fn failed(&self, error: ocikit_archive::Error) -> Error {
         use ocikit_archive::Error as Cause;
-        if let Some(limit) = error.limit() {
-            return Error::Unsupported { place: "a new layer".to_owned(), what: limit.to_string() };
+        if let Some(what) = error.unsupported() {
+            return Error::Unsupported { place: "a new layer".to_owned(), what };
         }
         match error {
             Cause::File { verb, path, source } => Error::failed(verb, path.display(), source),

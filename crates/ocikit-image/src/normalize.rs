@@ -33,6 +33,17 @@ pub struct NormalizeOptions {
     pub directory: Option<std::path::PathBuf>,
 }
 
+ocikit_spec::setters! {
+    NormalizeOptions {
+        selection: Selection,
+        epoch: Option<Time>,
+        earlier: EarlierTimes,
+        owner: Option<Owner>,
+        compression: Option<EncoderOptions>,
+        directory: Option<std::path::PathBuf>,
+    }
+}
+
 /// What happens to times before the epoch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -18,6 +18,14 @@ pub struct RebaseOptions {
     pub name: Option<String>,
 }
 
+ocikit_spec::setters! {
+    RebaseOptions {
+        platforms: Vec<Platform>,
+        config: RebaseConfig,
+        name: Option<String>,
+    }
+}
+
 /// Where the settings of containers of a rebased image come from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]

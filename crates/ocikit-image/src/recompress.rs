@@ -23,6 +23,13 @@ pub struct RecompressOptions {
     pub layer: LayerOptions,
 }
 
+ocikit_spec::setters! {
+    RecompressOptions {
+        selection: Selection,
+        layer: LayerOptions,
+    }
+}
+
 /// Changes the compression of all layers of the selected images. The uncompressed layers, and so the digests of them in
 /// the configs, are unchanged, and so are the configs. A layer that several images have is compressed once; two layers
 /// are compressed in parallel. The bytes do not depend on the number of threads.

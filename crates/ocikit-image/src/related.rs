@@ -97,6 +97,7 @@ pub(crate) async fn related(
 
 /// A signature or other referrer of a digest that an edited image no longer has.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Orphan {
     /// The digest that it refers to.
     pub subject: Digest,
@@ -148,7 +149,7 @@ pub async fn tagged_referrers(
     let root = Root::open(source.clone(), &Name::Tag(tag.clone())).await?;
     let index = match &root {
         Root::Index(index) if kind == ReferrerTag::List => index,
-        _ => return Ok(vec![(root, Naming { tag: Some(tag.clone()), ..Naming::default() })]),
+        _ => return Ok(vec![(root, Naming::of_tag(tag.clone()))]),
     };
     let mut walk = Walk::new(&**source, Limits::IMAGE);
     let mut found = Vec::new();

@@ -116,7 +116,7 @@ impl Failed {
     /// Sorts an error by its side.
     pub(crate) fn of(error: ocikit_archive::Error, tar: &LayerTar<'_>, place: &Place) -> Failed {
         let is_of_reader =
-            tar.has_failed() || !matches!(error, ocikit_archive::Error::Io(_)) || error.limit().is_some();
+            tar.has_failed() || !matches!(error, ocikit_archive::Error::Io(_)) || error.unsupported().is_some();
         if is_of_reader { Failed::Reading(error) } else { Failed::Writing(place.failed(error)) }
     }
 

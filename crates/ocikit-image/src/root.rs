@@ -8,6 +8,27 @@ use crate::error::{Error, Result};
 use crate::source::{Name, Source, SourceExt, read_at_most};
 
 /// The manifest or index that a name leads to.
+///
+/// ```
+/// # #[cfg(feature = "testing")]
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// # use std::sync::Arc;
+/// # use ocikit_image::{Memory, testing};
+/// # let memory = Arc::new(Memory::new());
+/// # let manifest = testing::image(&memory, 1, &"linux/amd64".parse()?, &[1000]);
+/// # let source = memory;
+/// use ocikit_image::Root;
+///
+/// let root = Root::at(source, manifest).await?;
+/// match &root {
+///     Root::Image(image) => println!("an image with {} layers", image.layers().count()),
+///     Root::Index(index) => println!("an index of {} manifests", index.manifests().len()),
+///     Root::Other(artifact) => println!("an artifact: {:?}", artifact.manifest().and_then(|manifest| manifest.artifact_type())),
+/// }
+/// # assert!(matches!(root, Root::Image(_)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug, Clone)]
 pub enum Root {
     /// A container image for one platform.
@@ -19,6 +40,25 @@ pub enum Root {
 }
 
 /// A container image: its manifest, and the source of its config and layers. Cheap to clone.
+///
+/// ```
+/// # #[cfg(feature = "testing")]
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// # use std::sync::Arc;
+/// # use ocikit_image::{Memory, testing};
+/// # let memory = Arc::new(Memory::new());
+/// # let manifest = testing::image(&memory, 1, &"linux/amd64".parse()?, &[1000]);
+/// # let Root::Image(image) = Root::at(memory, manifest).await? else { panic!("it is an image") };
+/// use ocikit_image::Root;
+///
+/// let config = image.config().await?;
+/// assert_eq!(config.platform(), Some(&"linux/amd64".parse()?));
+/// for layer in image.layers() {
+///     println!("{} has {} bytes", layer.digest(), layer.descriptor().size);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug, Clone)]
 pub struct Image {
     pub(crate) descriptor: Descriptor,
@@ -27,6 +67,25 @@ pub struct Image {
 }
 
 /// An index, and the source of its entries. Cheap to clone.
+///
+/// ```
+/// # #[cfg(feature = "testing")]
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// # use std::sync::Arc;
+/// # use ocikit_image::{Memory, testing};
+/// # let memory = Arc::new(Memory::new());
+/// # let manifest = testing::image(&memory, 1, &"linux/amd64".parse()?, &[1000]);
+/// # let index = testing::index(&memory, &[manifest]);
+/// # let Root::Index(index) = Root::at(memory, index).await? else { panic!("it is an index") };
+/// use ocikit_image::Root;
+///
+/// let image = index.image_for(&"linux/amd64".parse()?).await?;
+/// assert_eq!(image.digest(), index.manifests()[0].digest);
+/// let error = index.image_for(&"linux/arm64".parse()?).await.unwrap_err();
+/// assert!(error.to_string().contains("linux/amd64"), "it lists what exists");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug, Clone)]
 pub struct Index {
     pub(crate) descriptor: Descriptor,
@@ -35,6 +94,25 @@ pub struct Index {
 }
 
 /// A manifest that is neither an image nor an index. Cheap to clone.
+///
+/// ```
+/// # #[cfg(feature = "testing")]
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// # use std::sync::Arc;
+/// # use ocikit_image::{Memory, testing};
+/// # let memory = Arc::new(Memory::new());
+/// # let manifest = testing::image(&memory, 1, &"linux/amd64".parse()?, &[1000]);
+/// # let artifact = testing::referrer(&memory, &manifest, "application/vnd.example.sbom");
+/// # let Root::Other(artifact) = Root::at(memory, artifact).await? else { panic!("it is an artifact") };
+/// use ocikit_image::Root;
+///
+/// let about = artifact.manifest().ok_or("it is a manifest")?;
+/// assert_eq!(about.artifact_type().map(|kind| kind.as_str()), Some("application/vnd.example.sbom"));
+/// assert_eq!(about.subject().map(|subject| subject.digest), Some(manifest.digest));
+/// println!("{} files", artifact.layers().count());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug, Clone)]
 pub struct Artifact {
     pub(crate) descriptor: Descriptor,
@@ -43,6 +121,24 @@ pub struct Artifact {
 }
 
 /// A layer of an image.
+///
+/// ```
+/// # #[cfg(feature = "testing")]
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// # use std::sync::Arc;
+/// # use ocikit_image::{Memory, testing};
+/// # let memory = Arc::new(Memory::new());
+/// # let manifest = testing::image_of(&memory, &"linux/amd64".parse()?, testing::Compression::Gzip, &[testing::Tar::new().file("a", b"text").finish()]);
+/// # let Root::Image(image) = Root::at(memory, manifest).await? else { panic!("it is an image") };
+/// use ocikit_image::Root;
+///
+/// let layer = image.layers().next().ok_or("it has a layer")?;
+/// let compressed = layer.open().await?.bytes().await?; // size and digest are checked
+/// assert_eq!(compressed.len() as u64, layer.descriptor().size);
+/// assert_eq!(layer.entries().await?.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug, Clone)]
 pub struct Layer {
     descriptor: Descriptor,
@@ -159,6 +255,24 @@ impl Root {
             }
             Root::Other(_) => Err(missing(None)),
         }
+    }
+}
+
+impl From<Image> for Root {
+    fn from(image: Image) -> Root {
+        Root::Image(image)
+    }
+}
+
+impl From<Index> for Root {
+    fn from(index: Index) -> Root {
+        Root::Index(index)
+    }
+}
+
+impl From<Artifact> for Root {
+    fn from(artifact: Artifact) -> Root {
+        Root::Other(artifact)
     }
 }
 

@@ -10,6 +10,22 @@ use crate::root::{Index, Root};
 /// their images and the attestation manifests of these. The images keep their bytes; an index without some of its
 /// entries is a new document with a different digest.
 ///
+/// ```
+/// # #[cfg(feature = "testing")]
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// # use std::sync::Arc;
+/// # use ocikit_image::{Memory, testing};
+/// # let memory = Arc::new(Memory::new());
+/// # let manifest = testing::image(&memory, 1, &"linux/amd64".parse()?, &[1000]);
+/// # let root = Root::at(memory.clone(), testing::index(&memory, &[manifest])).await?;
+/// use ocikit_image::{Root, select_platforms};
+///
+/// let selected = select_platforms(&root, &["linux/amd64".parse()?]).await?;
+/// println!("{}", selected.digest());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+///
 /// # Errors
 ///
 /// [`Error::NoPlatform`] if a platform has no image.

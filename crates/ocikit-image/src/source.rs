@@ -322,6 +322,7 @@ impl From<&Reference> for Name {
 
 /// How a root is published.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Naming {
     /// The tag to give it.
     pub tag: Option<Tag>,
@@ -330,6 +331,29 @@ pub struct Naming {
     /// The root to replace: the new one takes its position and names, if the place lists its roots. With a tag, only
     /// the entry with that tag is replaced.
     pub replaces: Option<Digest>,
+}
+
+ocikit_spec::setters! {
+    Naming {
+        tag: Option<Tag>,
+        full: Option<String>,
+        replaces: Option<Digest>,
+    }
+}
+
+impl Naming {
+    /// Returns the naming by a tag.
+    ///
+    /// ```
+    /// use ocikit_image::Naming;
+    ///
+    /// let naming = Naming::of_tag("v1".parse()?);
+    /// assert_eq!(naming.tag, Some("v1".parse()?));
+    /// # Ok::<(), ocikit_spec::Error>(())
+    /// ```
+    pub fn of_tag(tag: Tag) -> Naming {
+        Naming { tag: Some(tag), full: None, replaces: None }
+    }
 }
 
 /// The outcome of a put.

@@ -116,8 +116,8 @@ fn refused(place: String, error: ocikit_archive::Error) -> Error {
         ocikit_archive::Error::File { verb, path, source } => {
             Error::Failed { operation: verb, place: format!("`{}` of the image", path.display()), source }
         }
-        error => match error.limit() {
-            Some(limit) => Error::Unsupported { place, what: limit.to_string() },
+        error => match error.unsupported() {
+            Some(what) => Error::Unsupported { place, what },
             None => Error::broken(place, error),
         },
     }

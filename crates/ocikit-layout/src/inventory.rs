@@ -73,7 +73,7 @@ impl Tar {
             found.problems.extend(of_marker(text.as_deref()));
             found.problems.extend(disagreement.map(|problem| {
                 let fault = Fault::DockerList { problem };
-                Problem { place: MANIFEST_JSON.to_owned(), digest: None, fault }
+                Problem::new(MANIFEST_JSON, None, fault)
             }));
             found.blobs.sort_unstable();
             Ok(found)
@@ -97,7 +97,7 @@ fn descriptors(unlisted: Vec<Unlisted>) -> Vec<(Digest, Descriptor)> {
 fn file_under(found: &mut Inventory, name: &str, size: u64) {
     match Digest::from_blob_path(name) {
         Some(digest) => found.blobs.push((digest, size)),
-        None => found.problems.push(Problem { place: name.to_owned(), digest: None, fault: Fault::UnknownFile }),
+        None => found.problems.push(Problem::new(name, None, Fault::UnknownFile)),
     }
 }
 
@@ -117,7 +117,7 @@ fn of_marker(text: Option<&[u8]>) -> Option<Problem> {
         Some(Err(error)) => format!("it has no version: {error}"),
         None => "it is missing or too large".to_owned(),
     };
-    Some(Problem { place: OCI_LAYOUT_FILE.to_owned(), digest: None, fault: Fault::LayoutVersion { problem } })
+    Some(Problem::new(OCI_LAYOUT_FILE, None, Fault::LayoutVersion { problem }))
 }
 
 /// Opens a layout or archive with its inventory, to validate it as a whole.

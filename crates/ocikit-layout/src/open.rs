@@ -202,6 +202,7 @@ fn unpack_pipe(name: &Path, reader: impl Read, scratch: &Scratch) -> Result<File
 
 /// An archive that was read from a pipe.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Received {
     /// The source of the documents, and of the blobs that are not in the sink.
     pub source: Arc<dyn Source>,

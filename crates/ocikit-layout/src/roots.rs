@@ -425,7 +425,7 @@ mod tests {
     }
 
     fn naming(tag: Option<&str>, full: Option<&str>, replaces: Option<Digest>) -> Naming {
-        Naming { tag: tag.map(|tag| tag.parse().unwrap()), full: full.map(str::to_owned), replaces }
+        Naming::default().tag(tag.map(|tag| tag.parse().unwrap())).full(full.map(str::to_owned)).replaces(replaces)
     }
 
     fn listed(roots: &Index) -> Vec<(Digest, Option<&str>, Option<&str>)> {

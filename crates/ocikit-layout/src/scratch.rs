@@ -11,11 +11,19 @@ use ocikit_image::{Error, Event, Observer, Result};
 ///
 /// Such a file has no name and is removed when its reader is dropped.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct Scratch {
     /// The directory; if `None`, the one of the archive, or the current one for a pipe.
     pub directory: Option<PathBuf>,
     /// Receives an event for each file, because it takes time and disk space.
     pub observer: Option<Arc<dyn Observer>>,
+}
+
+ocikit_spec::setters! {
+    Scratch {
+        directory: Option<PathBuf>,
+        observer: Option<Arc<dyn Observer>>,
+    }
 }
 
 /// The size in bytes that any archive may decompress to.

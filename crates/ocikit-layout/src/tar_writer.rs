@@ -23,6 +23,7 @@ use crate::staged::Staged;
 
 /// How an archive is written.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct TarOptions {
     /// The modification time of its entries, in seconds since 1970.
     pub modified: u64,
@@ -30,6 +31,14 @@ pub struct TarOptions {
     pub docker: DockerList,
     /// The compression of the whole file; layers are usually compressed already.
     pub compression: Compression,
+}
+
+ocikit_spec::setters! {
+    TarOptions {
+        modified: u64,
+        docker: DockerList,
+        compression: Compression,
+    }
 }
 
 /// A new OCI archive: a file that gets its name when it is finished, or a stream. A compressed file is written like a

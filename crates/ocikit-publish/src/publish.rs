@@ -162,7 +162,7 @@ struct Prepared {
 
 impl Prepared {
     fn target(&self) -> Target {
-        let naming = |planned: &PlannedTag| Naming { tag: Some(planned.tag.clone()), ..Naming::default() };
+        let naming = |planned: &PlannedTag| Naming::of_tag(planned.tag.clone());
         Target { sink: self.sink.clone(), names: self.tags.tags.iter().map(naming).collect() }
     }
 }
@@ -288,12 +288,12 @@ async fn sign(
     if formats.is_empty() {
         return Ok(Vec::new());
     }
-    let options = SignOptions {
-        formats,
-        expect: Some(root.digest()),
-        reference: prepared.destination.read.to_string(),
-        ..signer.options.clone()
-    };
+    let options = signer
+        .options
+        .clone()
+        .formats(formats)
+        .expect(Some(root.digest()))
+        .reference(prepared.destination.read.to_string());
     let made = ocikit_sign::sign(&stored, &*signer.signer, &options).await.map_err(failed)?;
     ocikit_sign::attach(&made, &prepared.sink, &session.copy_options(Vec::new())).await.map_err(failed)?;
     Ok(made.iter().map(|signature| signature.root.digest()).collect())
@@ -305,8 +305,7 @@ async fn missing_formats(stored: &Root, signer: &ImageSigner) -> Vec<Format> {
     let mut missing = Vec::new();
     for format in &signer.options.formats {
         let trust = Trust::Key { name: String::new(), key: signer.signer.public_key().clone() };
-        let options =
-            VerifyOptions { formats: vec![*format], depth: signer.options.depth, ..VerifyOptions::new(vec![trust]) };
+        let options = VerifyOptions::new(vec![trust]).formats(vec![*format]).depth(signer.options.depth);
         let is_signed = ocikit_sign::verify(stored, &options).await.is_ok_and(|report| report.is_complete());
         if signer.options.material.is_some() || !is_signed {
             missing.push(*format);

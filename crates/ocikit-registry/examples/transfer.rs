@@ -29,7 +29,7 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     match &arguments[..] {
         ["put", "--journal", directory, files @ .., repository] => {
             let journal: Option<Arc<dyn Journal>> = Some(Arc::new(FileJournal::new(*directory)));
-            let client = Client::new(ClientOptions { journal, ..ClientOptions::default() });
+            let client = Client::new(ClientOptions::default().journal(journal));
             let repository = client.repository(repository.parse()?)?;
             let puts = files.iter().map(|file| put(file, &repository));
             futures::future::try_join_all(puts).await?;

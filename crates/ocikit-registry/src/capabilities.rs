@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 /// What a registry supports; `None` if a check failed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[non_exhaustive]
 pub struct Capabilities {
     /// Has the referrers API.
     pub referrers_api: Option<bool>,
@@ -33,4 +34,23 @@ pub struct Capabilities {
     pub delete_manifest: Option<bool>,
     /// Deletes blobs.
     pub delete_blob: Option<bool>,
+}
+
+ocikit_spec::setters! {
+    Capabilities {
+        referrers_api: Option<bool>,
+        subject_header: Option<bool>,
+        mount: Option<bool>,
+        anonymous_mount: Option<bool>,
+        mount_from_itself: Option<bool>,
+        chunk_minimum: Option<u64>,
+        patch_status: Option<u16>,
+        upload_progress: Option<bool>,
+        put_location: Option<bool>,
+        ranges: Option<bool>,
+        sparse_index: Option<bool>,
+        delete_tag: Option<bool>,
+        delete_manifest: Option<bool>,
+        delete_blob: Option<bool>,
+    }
 }

@@ -67,11 +67,10 @@ impl Environment {
         let either = |name: &str| self.text(name).or_else(|| self.text(&name.to_lowercase()));
         // In a CGI program, HTTP_PROXY is controlled by the request header `Proxy` (https://httpoxy.org).
         let http = if self.value("REQUEST_METHOD").is_some() { None } else { either("HTTP_PROXY") };
-        ProxyOptions {
-            http: http.map(Zeroizing::new),
-            https: either("HTTPS_PROXY").map(Zeroizing::new),
-            except: either("NO_PROXY").unwrap_or_default(),
-        }
+        ProxyOptions::default()
+            .http(http.map(Zeroizing::new))
+            .https(either("HTTPS_PROXY").map(Zeroizing::new))
+            .except(either("NO_PROXY").unwrap_or_default())
     }
 
     /// Reads `registries.conf`, and sets the directories of certificates (`certs.d`), of this machine and of this user.

@@ -35,18 +35,19 @@ pub(crate) struct Inner {
 
 impl Inner {
     pub(crate) fn new(options: ClientOptions) -> Inner {
-        let http = HttpClient::new(HttpClientOptions {
-            user_agent: options.user_agent.clone(),
-            proxies: options.proxies.clone(),
-            retry: options.retry.clone(),
-            timeouts: options.timeouts.clone(),
-            requests_per_host: options.requests_per_host,
-            redirects: options.redirects,
-            others: Arc::new(options.hosts.clone()),
-            resolver: options.resolver.clone(),
-            observer: options.observer.clone(),
-            clock: options.clock.clone(),
-        });
+        let http = HttpClient::new(
+            HttpClientOptions::default()
+                .user_agent(options.user_agent.clone())
+                .proxies(options.proxies.clone())
+                .retry(options.retry.clone())
+                .timeouts(options.timeouts.clone())
+                .requests_per_host(options.requests_per_host)
+                .redirects(options.redirects)
+                .others(Arc::new(options.hosts.clone()))
+                .resolver(options.resolver.clone())
+                .observer(options.observer.clone())
+                .clock(options.clock.clone()),
+        );
         let authenticator = Authenticator::new(options.keychain.clone());
         Inner {
             options,

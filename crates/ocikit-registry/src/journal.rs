@@ -114,11 +114,19 @@ pub struct FileJournal {
 
 /// Which uploads a journal records.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct JournalOptions {
     /// Minimum size of a blob, in bytes. Smaller ones are faster to send again.
     pub min_blob_bytes: u64,
     /// Maximum age of an entry. Registries delete incomplete uploads after hours or days.
     pub lifetime: Duration,
+}
+
+ocikit_spec::setters! {
+    JournalOptions {
+        min_blob_bytes: u64,
+        lifetime: Duration,
+    }
 }
 
 impl Default for JournalOptions {

@@ -10,14 +10,14 @@
 //! use ocikit_registry::{Client, ClientOptions, DockerConfig};
 //!
 //! let keychain = Arc::new(DockerConfig::new("/home/me/.docker/config.json"));
-//! let client = Client::new(ClientOptions { keychain, ..ClientOptions::default() });
+//! let client = Client::new(ClientOptions::default().keychain(keychain));
 //!
 //! let from = client.repository("docker.io/library/alpine".parse()?)?;
 //! let to: Arc<dyn Sink> = Arc::new(client.repository("ghcr.io/acme/alpine".parse()?)?);
 //!
 //! let root = Root::open(Arc::new(from), &Name::Tag("3.22".parse()?)).await?;
-//! let names = vec![Naming { tag: Some("3.22".parse()?), ..Naming::default() }];
-//! copy(&root, &to, &CopyOptions { names, ..CopyOptions::default() }).await?;
+//! let names = vec![Naming::of_tag("3.22".parse()?)];
+//! copy(&root, &to, &CopyOptions::default().names(names)).await?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # }).unwrap();
 //! ```
@@ -98,7 +98,8 @@ mod upload;
 pub use capabilities::Capabilities;
 pub use client::Client;
 pub use credentials::{
-    Anonymous, Credential, CredentialPlaces, DockerConfig, Fixed, HelperOptions, Keychain, Keychains, Named, Secret,
+    Anonymous, Credential, CredentialPlaces, CredentialScope, DockerConfig, Fixed, HelperOptions, Keychain, Keychains,
+    Named, Secret,
 };
 #[cfg(feature = "env")]
 pub use env::Environment;

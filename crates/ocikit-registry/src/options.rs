@@ -13,6 +13,7 @@ use crate::problem;
 
 /// Configures a [`Client`](crate::Client).
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ClientOptions {
     /// The source of credentials. None by default.
     pub keychain: Arc<dyn Keychain>,
@@ -44,6 +45,25 @@ pub struct ClientOptions {
     pub resolver: Arc<dyn Resolver>,
     /// The source of time and randomness.
     pub clock: Arc<dyn Clock>,
+}
+
+ocikit_spec::setters! {
+    ClientOptions {
+        keychain: Arc<dyn Keychain>,
+        hosts: HostOptions,
+        proxies: ProxyOptions,
+        retry: RetryOptions,
+        timeouts: Timeouts,
+        requests_per_host: usize,
+        capabilities: HashMap<Registry, Capabilities>,
+        journal: Option<Arc<dyn Journal>>,
+        parallel: ParallelOptions,
+        user_agent: String,
+        redirects: Redirects,
+        observer: Option<Arc<dyn RequestObserver>>,
+        resolver: Arc<dyn Resolver>,
+        clock: Arc<dyn Clock>,
+    }
 }
 
 impl Default for ClientOptions {
@@ -89,6 +109,7 @@ impl ClientOptions {
 /// One blob at a time is downloaded like this; others are downloaded in one piece meanwhile. So at most `part` times
 /// `ahead` bytes wait in memory, however many blobs there are.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ParallelOptions {
     /// Minimum size of a blob, in bytes.
     pub threshold: u64,
@@ -98,6 +119,15 @@ pub struct ParallelOptions {
     pub ahead: usize,
     /// Throughput in bytes per second below which a connection is slow, counting all concurrent downloads together.
     pub slow: u64,
+}
+
+ocikit_spec::setters! {
+    ParallelOptions {
+        threshold: u64,
+        part: u64,
+        ahead: usize,
+        slow: u64,
+    }
 }
 
 impl Default for ParallelOptions {

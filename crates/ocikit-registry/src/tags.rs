@@ -29,11 +29,19 @@ type Names = BoundedList<String, MAX_LIST_ENTRIES>;
 
 /// Selects a part of a list; all of it by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ListOptions {
     /// Maximum number of entries.
     pub limit: Option<usize>,
     /// Only entries that the registry lists after this one.
     pub after: Option<String>,
+}
+
+ocikit_spec::setters! {
+    ListOptions {
+        limit: Option<usize>,
+        after: Option<String>,
+    }
 }
 
 impl ListOptions {

@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 ///
 /// The upload of a blob has no time limit while it makes progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ServerLimits {
     /// Maximum number of connections. Further clients wait. While they do, connections that are idle for 10 seconds are
     /// closed.
@@ -25,6 +26,18 @@ pub struct ServerLimits {
     pub body_idle_timeout: Duration,
     /// How long a connection may be idle, take to send a request head, or not read a response.
     pub connection_idle_timeout: Duration,
+}
+
+ocikit_spec::setters! {
+    ServerLimits {
+        max_connections: usize,
+        max_uploads: usize,
+        max_upload_bytes: usize,
+        max_document_bytes: usize,
+        document_timeout: Duration,
+        body_idle_timeout: Duration,
+        connection_idle_timeout: Duration,
+    }
 }
 
 impl Default for ServerLimits {

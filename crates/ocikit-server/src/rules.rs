@@ -4,6 +4,7 @@ use std::time::Duration;
 ///
 /// The defaults are those of a strict registry with all features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Rules {
     /// Maximum size of a manifest, in bytes. The specification requires at least 4 MiB.
     pub max_manifest: u64,
@@ -27,6 +28,22 @@ pub struct Rules {
     pub page: Option<usize>,
     /// How long an upload may be idle before it is removed.
     pub idle_upload: Duration,
+}
+
+ocikit_spec::setters! {
+    Rules {
+        max_manifest: u64,
+        children: Children,
+        unknown_manifests: Switch,
+        referrers: Switch,
+        anonymous_mount: Switch,
+        delete: Switch,
+        delete_tags: Switch,
+        catalog: Switch,
+        min_chunk: Option<u64>,
+        page: Option<usize>,
+        idle_upload: Duration,
+    }
 }
 
 impl Default for Rules {

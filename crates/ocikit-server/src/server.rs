@@ -26,6 +26,7 @@ use crate::storage::Storage;
 ///
 /// The defaults suit tests: storage in memory, a free port of the loopback address, no authentication.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Server {
     /// The address to listen on; port 0 selects a free port.
     pub address: SocketAddr,
@@ -51,6 +52,22 @@ pub struct Server {
     pub remember: usize,
     /// How long requests in progress may take after shutdown has begun, before they are aborted.
     pub shutdown_timeout: Duration,
+}
+
+ocikit_spec::setters! {
+    Server {
+        address: SocketAddr,
+        storage: Storage,
+        authentication: Authentication,
+        allowed_hosts: Vec<String>,
+        rules: Rules,
+        limits: ServerLimits,
+        faults: Faults,
+        clock: Clock,
+        observer: Option<Arc<dyn Observer>>,
+        remember: usize,
+        shutdown_timeout: Duration,
+    }
 }
 
 impl Default for Server {

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 /// Options of the HTTP client for signing services: certificate authorities, timestamp authorities, transparency
 /// logs, key management.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct HttpOptions {
     /// The CA certificates that are trusted, and the client certificate for services that require one.
     pub tls: TlsSettings,
@@ -29,6 +30,17 @@ pub struct HttpOptions {
     pub retries: RetryOptions,
     /// The `User-Agent` header.
     pub user_agent: String,
+}
+
+ocikit_spec::setters! {
+    HttpOptions {
+        tls: TlsSettings,
+        proxies: ProxyOptions,
+        connect: Duration,
+        total: Duration,
+        retries: RetryOptions,
+        user_agent: String,
+    }
 }
 
 impl Default for HttpOptions {
@@ -68,10 +80,15 @@ impl Http {
         let HttpOptions { tls, proxies, connect, total, retries, user_agent } = options.clone();
         proxies.check().map_err(unusable)?;
         let tls = Arc::new(tls.load().map_err(unusable)?);
-        let timeouts = Timeouts { connect, answer: total, silence: total, document: total };
+        let timeouts = Timeouts::default().connect(connect).answer(total).silence(total).document(total);
         let retry = retries;
         let redirects = Redirects::Never;
-        let options = HttpClientOptions { user_agent, proxies, retry, timeouts, redirects, ..Default::default() };
+        let options = HttpClientOptions::default()
+            .user_agent(user_agent)
+            .proxies(proxies)
+            .retry(retry)
+            .timeouts(timeouts)
+            .redirects(redirects);
         Ok(Http { client: Arc::new(HttpClient::new(options)), tls })
     }
 

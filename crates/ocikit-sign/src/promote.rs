@@ -4,6 +4,7 @@ use ocikit_spec::{Descriptor, Digest, Document, Manifest, MediaType, annotations
 
 use crate::budget::{MAX_BUNDLE_BYTES, SignatureBudget};
 use crate::cosign::{bundle, statement};
+use crate::created::Created;
 use crate::error::{Error, OtherStatement, Result, expect_digest};
 use crate::format::{Format, of_bundle};
 use crate::predicate::check_not_reserved;
@@ -17,6 +18,7 @@ use crate::subjects::{Depth, Subject, subjects};
 
 /// Options of promoting BuildKit attestations.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct PromoteOptions {
     /// The predicate types to sign; empty for all.
     pub predicate_types: Vec<String>,
@@ -29,6 +31,30 @@ pub struct PromoteOptions {
     pub created: Timestamp,
     /// The verification material to add: certificates, log entries, timestamps.
     pub material: Option<VerificationMaterial>,
+}
+
+ocikit_spec::setters! {
+    PromoteOptions {
+        predicate_types: Vec<String>,
+        annotated_from: Vec<Digest>,
+        expect: Option<Digest>,
+        created: Timestamp,
+        material: Option<VerificationMaterial>,
+    }
+}
+
+impl PromoteOptions {
+    /// Returns options for this time: statements of all types, any digest. The time is as in
+    /// [`SignOptions::new`](crate::SignOptions::new).
+    pub fn new(created: impl Into<Created>) -> PromoteOptions {
+        PromoteOptions {
+            predicate_types: Vec::new(),
+            annotated_from: Vec::new(),
+            expect: None,
+            created: created.into().timestamp(),
+            material: None,
+        }
+    }
 }
 
 /// Signs the statements that BuildKit attached to the images of an index, byte for byte, as bundles about these

@@ -39,7 +39,7 @@ mod tests {
     #[test]
     fn urls_are_shown_without_secrets() {
         let url = "https://me:hidden@log.example:8443/api?token=hidden#hidden".to_owned();
-        let tls = TlsSettings { system_authorities: false, ..TlsSettings::default() };
+        let tls = TlsSettings::default().system_authorities(false);
         let http = Http::new(&HttpOptions { tls, ..HttpOptions::default() }).unwrap();
         let log = LogUrl { url: url.clone(), version: LogVersion::Two };
         let (logs, timestamps) = (vec![log], vec![url.clone()]);

@@ -19,6 +19,7 @@ use crate::subjects::{Depth, Subject, SubjectKind, subjects};
 
 /// Options of signing.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct SignOptions {
     /// The signature formats; each digest gets one signature per format.
     pub formats: Vec<Format>,
@@ -35,6 +36,18 @@ pub struct SignOptions {
     pub notation: Option<NotationOptions>,
     /// The verification material to add in cosign's formats: certificates, log entries, timestamps.
     pub material: Option<VerificationMaterial>,
+}
+
+ocikit_spec::setters! {
+    SignOptions {
+        formats: Vec<Format>,
+        depth: Depth,
+        expect: Option<Digest>,
+        reference: String,
+        created: Timestamp,
+        notation: Option<NotationOptions>,
+        material: Option<VerificationMaterial>,
+    }
 }
 
 impl SignOptions {
@@ -88,6 +101,7 @@ async fn sign_with(root: &Root, by: SigningKey<'_>, options: &SignOptions) -> Re
 
 /// Options of attesting.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct AttestOptions {
     /// The predicate type, a URI.
     pub predicate_type: String,
@@ -101,6 +115,17 @@ pub struct AttestOptions {
     pub created: Timestamp,
     /// The verification material to add: certificates, log entries, timestamps.
     pub material: Option<VerificationMaterial>,
+}
+
+ocikit_spec::setters! {
+    AttestOptions {
+        predicate_type: String,
+        predicate: Value,
+        depth: Depth,
+        expect: Option<Digest>,
+        created: Timestamp,
+        material: Option<VerificationMaterial>,
+    }
 }
 
 impl AttestOptions {
@@ -195,7 +220,7 @@ pub(crate) fn check_certificate(signer: &dyn Signer, material: Option<&Verificat
 pub async fn attach(signatures: &[Signature], to: &Arc<dyn Sink>, options: &CopyOptions) -> Result<()> {
     let roots: Vec<_> =
         signatures.iter().map(|signature| (signature.root.clone(), vec![signature.naming.clone()])).collect();
-    let options = CopyOptions { referrers: Referrers::None, only: Vec::new(), ..options.clone() };
+    let options = options.clone().referrers(Referrers::None).only(Vec::new());
     let copied = copy_all(&roots, to, &options).await?;
     match copied.iter().flat_map(|copied| &copied.kept).next() {
         // The tag points to something other than signatures, and was not overwritten.

@@ -60,7 +60,7 @@ impl NewSignatures {
             }
             Storage::Tag => {
                 let (manifest, tag) = self.tagged(subject, format, content).await?;
-                (manifest, Naming { tag: Some(tag), ..Naming::default() })
+                (manifest, Naming::of_tag(tag))
             }
         };
         self.budget.count_created_manifest(&subject.digest(), manifest.len())?;

@@ -48,6 +48,7 @@ impl Trust {
 
 /// Options of verification.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct VerifyOptions {
     /// The signers; a signature of every one of them is required.
     pub trusted: Vec<Trust>,
@@ -66,6 +67,18 @@ pub struct VerifyOptions {
     pub expect: Option<Digest>,
     /// The number of digests that are verified concurrently, at least 1.
     pub jobs: usize,
+}
+
+ocikit_spec::setters! {
+    VerifyOptions {
+        trusted: Vec<Trust>,
+        formats: Vec<Format>,
+        predicate_type: Option<String>,
+        signed_as: Option<Repository>,
+        depth: Depth,
+        expect: Option<Digest>,
+        jobs: usize,
+    }
 }
 
 impl VerifyOptions {
@@ -196,6 +209,7 @@ pub struct Proof {
 
 /// A refused signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Refused {
     /// The digest of its manifest.
     pub signature: Digest,

@@ -27,6 +27,15 @@ pub const DOCKER_REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
 pub const PREDICATE_TYPE: &str = "in-toto.io/predicate-type";
 
 /// Keys and values in the order of the document.
+///
+/// ```
+/// use ocikit_spec::{Annotations, annotations};
+///
+/// let mut all = Annotations::from_iter([("b", "1"), ("a", "2")]);
+/// all.insert(annotations::REVISION, "6c22711");
+/// assert_eq!(all.get("a"), Some("2"));
+/// assert_eq!(all.iter().next(), Some(("b", "1")), "they keep their order");
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Annotations(IndexMap<String, String>);

@@ -11,6 +11,13 @@ use crate::{Annotations, Digest, MediaType, Platform};
 ///
 /// Image specification, "Content Descriptors". Two descriptors with the same digest refer to the same bytes, whatever
 /// their other fields.
+///
+/// ```
+/// use ocikit_spec::{Descriptor, MediaType};
+///
+/// let descriptor = Descriptor::of(MediaType::OCI_LAYER_GZIP, b"bytes");
+/// assert_eq!((descriptor.size, descriptor.platform), (5, None));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {

@@ -42,6 +42,15 @@ impl Algorithm {
 /// The identity of a blob: an algorithm and the hash of its bytes, written `sha256:HEX` in lower-case hexadecimal.
 ///
 /// Image specification, "Digests". Cheap to copy; ordered like its text.
+///
+/// ```
+/// use ocikit_spec::Digest;
+///
+/// let digest = Digest::sha256_of(b"");
+/// assert_eq!(digest.to_string(), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+/// assert_eq!(digest.to_string().parse(), Ok(digest));
+/// assert!("sha256:abc".parse::<Digest>().is_err());
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(Hash);
 

@@ -42,6 +42,7 @@ mod no_answer;
 mod oci_spec;
 mod platform;
 mod reference;
+mod setters;
 
 pub mod annotations;
 

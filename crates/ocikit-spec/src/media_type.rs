@@ -6,6 +6,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// A media type by RFC 6838.
 ///
 /// Any text is accepted, because documents contain unregistered types; the methods classify the known ones.
+///
+/// ```
+/// use ocikit_spec::MediaType;
+///
+/// assert_eq!(MediaType::OCI_INDEX.as_str(), "application/vnd.oci.image.index.v1+json");
+/// assert!(MediaType::from("application/vnd.docker.distribution.manifest.v2+json").is_manifest());
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct MediaType(Cow<'static, str>);

@@ -9,6 +9,15 @@ use crate::error::{Error, Result, excerpt};
 ///
 /// Image specification, "Image Index Property Descriptions". Written `os/architecture[/variant]`, with the version of
 /// the operating system in parentheses if there is one, as containerd does: `windows(10.0.20348)/amd64`.
+///
+/// ```
+/// use ocikit_spec::Platform;
+///
+/// let platform: Platform = "linux/arm64".parse()?;
+/// assert_eq!(platform, Platform::new("linux", "arm64"));
+/// assert!(platform.accepts(&"linux/arm64/v8".parse()?));
+/// # Ok::<(), ocikit_spec::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Platform {
     /// The architecture, by Go's name for it: `amd64`, `arm64`, …

@@ -205,6 +205,14 @@ impl fmt::Display for Registry {
 ///
 /// Distribution specification, "Pulling manifests", for the grammar of the path; Docker's rules for names without a
 /// registry.
+///
+/// ```
+/// use ocikit_spec::Repository;
+///
+/// let repository: Repository = "ghcr.io/acme/app".parse()?;
+/// assert_eq!((repository.registry().as_str(), repository.path()), ("ghcr.io", "acme/app"));
+/// # Ok::<(), ocikit_spec::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Repository {
     registry: Registry,
@@ -305,6 +313,14 @@ impl fmt::Display for Repository {
 /// A tag: a movable name of a manifest in a repository.
 ///
 /// Distribution specification: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
+///
+/// ```
+/// use ocikit_spec::Tag;
+///
+/// assert_eq!("v1.0".parse::<Tag>()?.as_str(), "v1.0");
+/// assert!("a/b".parse::<Tag>().is_err());
+/// # Ok::<(), ocikit_spec::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(String);
 
@@ -350,6 +366,15 @@ impl fmt::Display for Tag {
 /// A repository and a manifest in it, by tag, by digest or by both: `ghcr.io/acme/app:1@sha256:…`.
 ///
 /// A text with neither has the tag `latest`. If both are given, the digest decides.
+///
+/// ```
+/// use ocikit_spec::Reference;
+///
+/// let reference: Reference = "ghcr.io/acme/app:1".parse()?;
+/// assert_eq!(reference.tag().map(|tag| tag.as_str()), Some("1"));
+/// assert_eq!("alpine".parse::<Reference>()?.to_string(), "docker.io/library/alpine:latest");
+/// # Ok::<(), ocikit_spec::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Reference {
     repository: Repository,

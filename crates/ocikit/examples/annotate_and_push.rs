@@ -20,7 +20,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let session = Session::new(Client::new(ClientOptions::default()), SessionOptions::default());
     let set = vec![("org.opencontainers.image.revision".to_owned(), revision.clone())];
-    let annotated = session.annotate(&archive, &AnnotateOptions { set, ..AnnotateOptions::default() }).await?;
+    let annotated = session.annotate(&archive, &AnnotateOptions::default().set(set)).await?;
     println!("{} became {}", annotated.before, annotated.after.digest());
 
     let mut failed = 0;

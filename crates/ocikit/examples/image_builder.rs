@@ -1,13 +1,16 @@
-//! Builds images as ko does: a directory on top of a base image, for all or some of its platforms, straight into a registry.
-//! The layers of the base are mounted or stay where they are.
+//! Builds images as ko does: a directory on top of a base image, for all or some of its platforms, straight into a registry,
+//! signed if the environment has a key. The layers of the base are mounted or stay where they are.
 //!
 //! ```text
-//! cargo run --example image_builder -- cgr.dev/base:1 ./bin localhost:5000/app:1 linux/amd64 linux/arm64
+//! SIGNING_KEY=release.key cargo run --features sign --example image_builder -- cgr.dev/base:1 ./bin localhost:5000/app:1 linux/amd64 linux/arm64
 //! ```
 
 #![allow(clippy::print_stdout, reason = "it is a program")]
 
+use std::time::SystemTime;
+
 use ocikit::files::{FileOptions, Owner, Path};
+use ocikit::sign::{Depth, Format, PrivateKey, SignOptions};
 use ocikit::{
     Client, Compression, Image, Location, NewLayer, Platform, Selection, Session, SessionOptions, map_images,
     select_platforms,
@@ -38,7 +41,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let built = map_images(&root, &Selection::all(), build).await?;
 
-    let copied = session.copy_root(&built.root, &target).await?;
-    println!("{}", copied.root.digest);
+    let digest = session.copy_root(&built.root, &target).await?.root.digest;
+    if let Some(key) = std::env::var_os("SIGNING_KEY") {
+        let key = PrivateKey::from_pem(&std::fs::read(key)?, None)?;
+        let options = SignOptions::new(vec![Format::Cosign], SystemTime::now()).depth(Depth::Images);
+        session.sign(&target, &key, &options.expect(Some(digest))).await?;
+    }
+    println!("{digest}");
     Ok(())
 }

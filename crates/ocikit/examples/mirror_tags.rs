@@ -19,7 +19,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (from, to): (Repository, Repository) = (from.parse()?, to.parse()?);
 
     // Signatures, attestations and SBOMs are copied too.
-    let options = SessionOptions { referrers: Referrers::All, ..SessionOptions::default() };
+    let options = SessionOptions::default().referrers(Referrers::All);
     let session = Session::new(Client::new(ClientOptions::default()), options);
     for tag in session.tags(&from).await?.into_iter().filter(|tag| tag.as_str().starts_with(prefix)) {
         let here = Location::Registry(Reference::tagged(from.clone(), tag.clone()));

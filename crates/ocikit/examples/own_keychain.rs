@@ -35,7 +35,7 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let [passwords, from, to] = &arguments[..] else { return Err("usage: own_keychain FILE LOCATION LOCATION".into()) };
     let keychain = Arc::new(Passwords(passwords.into()));
-    let client = Client::new(ClientOptions { keychain, ..ClientOptions::default() });
+    let client = Client::new(ClientOptions::default().keychain(keychain));
     let session = Session::new(client, SessionOptions::default());
     let copied = session.copy(&from.parse()?, &to.parse()?).await?;
     println!("{}", copied.root.digest);

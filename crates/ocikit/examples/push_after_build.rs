@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [archive, target] = &arguments[..] else { return Err("usage: push_after_build ARCHIVE REFERENCE".into()) };
     let (archive, target): (Location, Location) = (archive.parse()?, target.parse()?);
 
-    let options = SessionOptions { observer: Some(Arc::new(Announce)), ..SessionOptions::default() };
+    let options = SessionOptions::default().observer(Some(Arc::new(Announce)));
     let session = Session::new(Client::new(ClientOptions::default()), options);
 
     // Opened once, so that the root that was inspected is the one that is pushed.

@@ -1,16 +1,29 @@
 use std::path::Path;
 
-use ocikit_image::{
-    ArtifactBuilder, CopyOptions, Index, Naming, PullOptions, Pulled, Referrers, Result, Root, pull_files,
-};
+use ocikit_image::{ArtifactBuilder, Index, Naming, PullOptions, Pulled, Referrers, Result, Root, pull_files};
 use ocikit_spec::Platform;
 
 use crate::location::Location;
-use crate::session::Session;
+use crate::session::{Session, as_written};
 
 impl Session {
     /// Stores an artifact as a referrer of an image, for example an SBOM or a test report. Returns the artifact and its
     /// subject.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// use ocikit::ArtifactBuilder;
+    ///
+    /// let mut sbom = ArtifactBuilder::new("application/spdx+json");
+    /// sbom.layer_bytes("application/spdx+json", r#"{"spdxVersion":"SPDX-2.3"}"#);
+    /// let (stored, subject) = session.attach(&app, None, &sbom).await?;
+    /// println!("{} is about {}", stored.digest(), subject.digest());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -24,19 +37,42 @@ impl Session {
     ) -> Result<(Root, Root)> {
         // An archive or layout is locked before the image is read, so that no other process changes it in between.
         let place = self.edit(location).await?;
-        let mut subject = Root::open(place.clone(), &location.name()).await?;
+        let mut subject = as_written(location, Root::open(place.clone(), &location.name()).await)?;
         if let Some(platform) = platform {
             subject = subject.for_platform(platform).await?;
         }
         let root = artifact.clone().subject(subject.descriptor()).finish(subject.source())?;
         let options = self.copy_options(vec![Naming::default()]);
-        let options = CopyOptions { referrers: Referrers::None, only: Vec::new(), ..options };
+        let options = options.referrers(Referrers::None).only(Vec::new());
         ocikit_image::copy(&root, &place, &options).await?;
         Ok((root, subject))
     }
 
     /// Writes the files of an artifact to a directory; see [`pull_files`]. Of an index, the entry for the platform is
     /// used.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// # let directory = tempfile::tempdir()?;
+    /// use ocikit::{ArtifactBuilder, ArtifactFile, Location, PullOptions};
+    ///
+    /// let notes = directory.path().join("notes.txt");
+    /// std::fs::write(&notes, "notes")?;
+    /// let mut builder = ArtifactBuilder::new("application/vnd.example.notes");
+    /// let artifact = builder.files(&[ArtifactFile::new(notes)], Default::default()).await?.build()?;
+    /// let place = Location::layout(directory.path().join("layout"));
+    /// session.copy_root(&artifact, &place).await?;
+    ///
+    /// let target = directory.path().join("pulled");
+    /// std::fs::create_dir(&target)?;
+    /// let (_, pulled) = session.pull_files(&place, None, &target, &PullOptions::default()).await?;
+    /// assert_eq!(pulled.files.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///

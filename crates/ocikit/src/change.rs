@@ -6,14 +6,14 @@ use ocikit_layout::BlobFile;
 use ocikit_spec::{Descriptor, Digest, Document, MediaType, Tag};
 
 use crate::location::Location;
-use crate::session::{Session, unsupported};
+use crate::session::{Session, as_written, unsupported};
 
 /// Maximum number of times that a tag is read after it was set.
 const MAX_TAG_READS: usize = 5;
 
 /// Checks that a registry has a tag that it accepted. The tag may have moved on since then, which is another error.
 async fn check_tag(sink: &dyn Sink, tag: &Tag, root: &Descriptor) -> Result<()> {
-    if sink.is_complete(root, &Naming { tag: Some(tag.clone()), ..Naming::default() }).await? {
+    if sink.is_complete(root, &Naming::of_tag(tag.clone())).await? {
         return Ok(());
     }
     // Replicas and caches can lag behind.
@@ -34,6 +34,20 @@ impl Session {
     /// Opens an existing place to change it; its contents are kept. An archive is locked until its sink is finished or
     /// dropped, so that no parallel edit is lost.
     ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// use ocikit::Naming;
+    ///
+    /// let place = session.edit(&app).await?;
+    /// let root = session.open(&app).await?;
+    /// session.copy_to(&root, &place, vec![Naming::of_tag("stable".parse()?)]).await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of the place; [`Error::Unsupported`] for docker archives and pipes.
@@ -44,6 +58,17 @@ impl Session {
     /// Adds tags to an image in its place. In a registry this takes one request for the manifest and two for each tag, to
     /// set it and to check it, whatever the size of the image.
     ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// session.tag(&app, &["1.0".parse()?, "stable".parse()?]).await?;
+    /// assert!(session.names(&app).await?.contains(&"stable".to_owned()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of the place; [`Error::Protocol`] if a registry accepts a tag and does not have it afterwards;
@@ -51,9 +76,9 @@ impl Session {
     /// something else than a manifest or index.
     pub async fn tag(&self, location: &Location, tags: &[Tag]) -> Result<Descriptor> {
         let sink = self.edit(location).await?;
-        let root = sink.find_root(&location.name()).await?;
+        let root = as_written(location, sink.find_root(&location.name()).await)?;
         for tag in tags {
-            sink.publish(&root, &Naming { tag: Some(tag.clone()), ..Naming::default() }).await?;
+            sink.publish(&root, &Naming::of_tag(tag.clone())).await?;
         }
         sink.finish().await?;
         for tag in tags.iter().filter(|_| !sink.keeps_order()) {
@@ -64,6 +89,21 @@ impl Session {
 
     /// Stores a manifest or index, byte for byte, under the tag of a location if it has one. Everything that it lists
     /// must already exist: the blobs of a manifest, the manifests of an index. Registries check that themselves.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// use ocikit::Name;
+    ///
+    /// let root = session.open(&app).await?;
+    /// let manifest = root.document().ok_or("it is a manifest")?.bytes().clone();
+    /// let stored = session.put_manifest(manifest, None, &app.with_name(Name::Tag("again".parse()?))).await?;
+    /// assert_eq!(stored.digest, root.digest());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -103,12 +143,27 @@ impl Session {
         // The last expected descriptor is uploaded once, under its tag.
         sink.expect(std::slice::from_ref(&descriptor)).await?;
         sink.put(&descriptor, &memory).await?;
-        sink.publish(&descriptor, &Naming { tag, ..Naming::default() }).await?;
+        sink.publish(&descriptor, &Naming::default().tag(tag)).await?;
         sink.finish().await?;
         Ok(descriptor)
     }
 
     /// Stores a blob, which no manifest has to list, in a repository or a layout directory.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// # let directory = tempfile::tempdir()?;
+    /// use ocikit::{BlobFile, Put};
+    ///
+    /// let file = directory.path().join("notes.txt");
+    /// std::fs::write(&file, "notes")?;
+    /// assert_eq!(session.put_blob(&BlobFile::open(file).await?, &app).await?, Put::Copied);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -145,6 +200,13 @@ async fn has_children(sink: &Arc<dyn Sink>, descriptor: &Descriptor, memory: &Me
 const ARCHIVES_KEEP_IMAGES: &str = "an archive keeps only the blobs of its images";
 
 /// Returns the descriptor of a manifest or index, with its own media type or the given one.
+///
+/// ```
+/// let manifest = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+/// let descriptor = ocikit::describe(manifest, None)?;
+/// assert_eq!(descriptor.media_type, ocikit::MediaType::OCI_INDEX);
+/// # Ok::<(), ocikit::Error>(())
+/// ```
 ///
 /// # Errors
 ///

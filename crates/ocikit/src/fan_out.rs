@@ -11,7 +11,8 @@ use ocikit_spec::Digest;
 
 use crate::location::Location;
 use crate::present::Present;
-use crate::session::{Session, naming};
+use crate::session::Session;
+use crate::transfer::naming;
 
 impl Session {
     /// Copies a root to several locations in parallel, as [`Session::copy_root`] does for one. If a target has no name,
@@ -19,6 +20,22 @@ impl Session {
     /// Several names in one place cost one transfer.
     ///
     /// The results are in the order of the targets. A target that fails does not stop the others.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// # let directory = tempfile::tempdir()?;
+    /// use ocikit::Location;
+    ///
+    /// let root = session.open(&app).await?;
+    /// let targets = [Location::archive(directory.path().join("a.tar")), Location::layout(directory.path().join("b"))];
+    /// let copied = session.copy_root_to_each(&root, Some(&app), &targets).await.all()?;
+    /// assert_eq!(copied.len(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     pub async fn copy_root_to_each(&self, root: &Root, from: Option<&Location>, to: &[Location]) -> PerTarget<Copied> {
         let mut outcomes = Pending::new(to.len());
         let groups = self.groups(root, from, to, &mut outcomes).await;
@@ -30,6 +47,23 @@ impl Session {
     }
 
     /// Returns what [`Session::copy_root_to_each`] would do. The source is read once, whatever the number of targets.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// # let directory = tempfile::tempdir()?;
+    /// use ocikit::Location;
+    ///
+    /// let root = session.open(&app).await?;
+    /// let targets = [Location::archive(directory.path().join("a.tar")), Location::layout(directory.path().join("b"))];
+    /// for planned in session.plan_root_to_each(&root, None, &targets).await.all()? {
+    ///     println!("would write {} bytes", planned.missing_bytes());
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     pub async fn plan_root_to_each(&self, root: &Root, from: Option<&Location>, to: &[Location]) -> PerTarget<Planned> {
         let mut outcomes = Pending::new(to.len());
         let groups = self.groups(root, from, to, &mut outcomes).await;
@@ -77,6 +111,23 @@ impl Session {
     /// Copies the image of an archive that is read from a pipe to several locations. Each blob goes to all of them
     /// while it arrives, at the speed of the slowest. The results are in the order of the locations.
     ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// # let directory = tempfile::tempdir()?;
+    /// # let archive = directory.path().join("app.tar");
+    /// # session.copy(&app, &ocikit::Location::archive(&archive)).await?;
+    /// use ocikit::Location;
+    ///
+    /// let reader = std::fs::File::open(&archive)?; // or the standard output of a build
+    /// let targets = [Location::archive(directory.path().join("a.tar")), Location::layout(directory.path().join("b"))];
+    /// session.receive_to_each(reader, &targets).await?.all()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::Broken`] and [`Error::Mismatch`] if the archive is incomplete or damaged.
@@ -89,6 +140,25 @@ impl Session {
     }
 
     /// The same; the second value says what was copied of an image of which the archive [lists more](Self::open_present).
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// # let directory = tempfile::tempdir()?;
+    /// # let archive = directory.path().join("app.tar");
+    /// # session.copy(&app, &ocikit::Location::archive(&archive)).await?;
+    /// use ocikit::Location;
+    ///
+    /// let reader = std::fs::File::open(&archive)?;
+    /// let targets = [Location::layout(directory.path().join("b"))];
+    /// let (copied, present) = session.receive_present_to_each(reader, &targets).await?;
+    /// copied.all()?;
+    /// assert!(present.is_none(), "the archive has everything that it lists");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -119,6 +189,27 @@ impl Session {
     ///
     /// A location that cannot be opened has its error in the result of [`Targets::publish`]; [`Targets::check`] returns it
     /// before anything arrives.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// # let directory = tempfile::tempdir()?;
+    /// use ocikit::Location;
+    ///
+    /// let targets = [Location::archive(directory.path().join("a.tar")), Location::layout(directory.path().join("b"))];
+    /// let mut targets = session.targets(&targets, None).await;
+    /// targets.check()?;
+    /// let root = session.open(&app).await?;
+    /// for layer in root.layers() {
+    ///     // As they arrive from a build, for example.
+    ///     targets.sink().put(layer.descriptor(), &**layer.source()).await?;
+    /// }
+    /// targets.publish(&root, &[]).await.all()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     pub async fn targets(&self, to: &[Location], stream: Option<Arc<dyn Sink>>) -> Targets<'_> {
         let mut outcomes = Pending::new(to.len());
         let places = self.places(to, stream.as_ref(), &mut outcomes).await;

@@ -2,14 +2,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use ocikit_image::{
-    AnnotateOptions, ArtifactKind, CopyOptions, Mapped, Name, Naming, Orphan, Referrers, Result, Root, Sink, Source,
-    SourceExt, annotate_images, orphans,
+    AnnotateOptions, ArtifactKind, Mapped, Name, Naming, Orphan, Referrers, Result, Root, Sink, Source, SourceExt,
+    annotate_images, orphans,
 };
 use ocikit_layout::{Dir, TarEdit};
 use ocikit_spec::{Descriptor, Digest, Document};
 
 use crate::location::Location;
-use crate::session::{Local, Session, unsupported};
+use crate::session::{Local, Session, as_written, unsupported};
 
 /// The result of [`Session::change`].
 #[derive(Debug, Clone)]
@@ -77,7 +77,7 @@ impl Session {
         C: Into<Mapped>,
     {
         let sink = self.lock_in_place(location).await?;
-        let root = Root::open(sink.clone(), &location.name()).await?;
+        let root = as_written(location, Root::open(sink.clone(), &location.name()).await)?;
         let mapped: Mapped = change(root.clone()).await?.into();
         let changed = Changed::planned(&root, mapped).await?;
         if changed.after.digest() == changed.before {
@@ -89,23 +89,33 @@ impl Session {
             Name::Tag(tag) => Some(tag),
             Name::Only | Name::Full(_) | Name::Digest(_) => None,
         };
-        let naming = Naming { tag, full: None, replaces: Some(changed.before) };
+        let naming = Naming::default().tag(tag).replaces(Some(changed.before));
         // Referrers and unchanged entries are there already.
         let present: HashSet<_> = match &root {
             Root::Index(index) => index.manifests().iter().map(|entry| entry.digest).collect(),
             Root::Image(_) | Root::Other(_) => HashSet::new(),
         };
-        let options = CopyOptions {
-            referrers: Referrers::None,
-            only: Vec::new(),
-            present: Arc::new(present),
-            ..self.copy_options(vec![naming])
-        };
+        let options =
+            self.copy_options(vec![naming]).referrers(Referrers::None).only(Vec::new()).present(Arc::new(present));
         ocikit_image::copy(&changed.after, &sink, &options).await?;
         Ok(changed)
     }
 
     /// Changes annotations of an image in place; see [`Session::change`].
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// use ocikit::AnnotateOptions;
+    ///
+    /// let set = vec![("org.opencontainers.image.revision".to_owned(), "6c22711".to_owned())];
+    /// let changed = session.annotate(&app, &AnnotateOptions::default().set(set)).await?;
+    /// assert_eq!(session.open(&app).await?.digest(), changed.after.digest());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -120,13 +130,29 @@ impl Session {
     /// Signatures and in-toto attestations are left out, because what they contain names the old digest, as are manifests
     /// under cosign's tags, and referrers of an image that no longer has a successor.
     ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// use ocikit::{AnnotateOptions, ArtifactBuilder};
+    ///
+    /// session.attach(&app, None, ArtifactBuilder::new("application/vnd.example.sbom").layer_bytes("text/plain", "sbom")).await?;
+    /// let set = vec![("team".to_owned(), "web".to_owned())];
+    /// let changed = session.annotate(&app, &AnnotateOptions::default().set(set)).await?;
+    /// let updated = session.update_referrers(&app, &changed).await?;
+    /// assert_eq!((changed.orphans.len(), updated.len()), (1, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of the place.
     pub async fn update_referrers(&self, location: &Location, changed: &Changed) -> Result<Vec<Descriptor>> {
         let source = self.source(location).await?;
         let mut updated = Vec::new();
-        for Orphan { subject, referrer, tag } in &changed.orphans {
+        for Orphan { subject, referrer, tag, .. } in &changed.orphans {
             let Some(new) = changed.replaced.get(subject).filter(|_| tag.is_none()) else { continue };
             let root = Root::at(source.clone(), referrer.clone()).await?;
             if names_its_subject(&root) {
@@ -145,7 +171,7 @@ impl Session {
         }
         let sink = self.edit(location).await?;
         let roots: Vec<_> = updated.iter().map(|root| (root.clone(), vec![Naming::default()])).collect();
-        let options = CopyOptions { referrers: Referrers::None, ..self.copy_options(Vec::new()) };
+        let options = self.copy_options(Vec::new()).referrers(Referrers::None);
         ocikit_image::copy_all(&roots, &sink, &options).await?;
         Ok(updated.iter().map(|root| root.descriptor().clone()).collect())
     }
@@ -153,6 +179,21 @@ impl Session {
     /// Removes the referrers that [`Session::change`] left without their subject, and returns how many. In an archive
     /// or layout, those whose subject is still listed are kept. A registry does not tell which tags lead to a subject,
     /// so all of them are removed there.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// use ocikit::{AnnotateOptions, ArtifactBuilder};
+    ///
+    /// session.attach(&app, None, ArtifactBuilder::new("application/vnd.example.sbom").layer_bytes("text/plain", "sbom")).await?;
+    /// let set = vec![("team".to_owned(), "web".to_owned())];
+    /// let changed = session.annotate(&app, &AnnotateOptions::default().set(set)).await?;
+    /// assert_eq!(session.drop_referrers(&app, &changed.orphans).await?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -220,7 +261,7 @@ fn names_its_subject(root: &Root) -> bool {
 async fn removable(place: &dyn Source, orphans: &[Orphan]) -> Result<Vec<(Name, usize)>> {
     let mut names = Vec::new();
     let mut gone = HashMap::new();
-    for Orphan { subject, referrer, tag } in orphans {
+    for Orphan { subject, referrer, tag, .. } in orphans {
         let is_gone = match gone.get(subject) {
             Some(is_gone) => *is_gone,
             None => {

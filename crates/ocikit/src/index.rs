@@ -9,12 +9,21 @@ use ocikit_image::{
 use ocikit_spec::{Annotations, Descriptor, Digest, MediaType, Platform};
 
 use crate::location::Location;
-use crate::session::{Session, naming, unsupported};
+use crate::session::{Session, as_written, unsupported};
+use crate::transfer::naming;
 
 /// The number of sources of an index that are opened in parallel.
 const CONCURRENT_OPENS: usize = 8;
 
 /// An image, artifact or index to add to an index, and where it is.
+///
+/// ```
+/// use ocikit::{IndexSource, Location};
+///
+/// let source = IndexSource::new(Location::archive("app.tar")).platforms(vec!["linux/amd64".parse()?]);
+/// assert!(source.platform.is_none(), "that of the config");
+/// # Ok::<(), ocikit::spec::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct IndexSource {
@@ -26,6 +35,15 @@ pub struct IndexSource {
     pub platform: Option<Platform>,
     /// Annotations of the new entries.
     pub annotations: Annotations,
+}
+
+ocikit_spec::setters! {
+    IndexSource {
+        location: Location,
+        platforms: Vec<Platform>,
+        platform: Option<Platform>,
+        annotations: Annotations,
+    }
 }
 
 impl IndexSource {
@@ -63,6 +81,19 @@ impl IndexChange {
 impl Session {
     /// Returns an index of images from any places, which is not stored yet. See [`create_index`].
     ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// use ocikit::{ComposeOptions, IndexSource};
+    ///
+    /// let composed = session.compose_index(&[IndexSource::new(app)], &ComposeOptions::default()).await?;
+    /// assert_eq!(composed.index.manifests()[0].platform, Some("linux/amd64".parse()?));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of opening the sources and of [`create_index`].
@@ -71,6 +102,22 @@ impl Session {
     }
 
     /// Returns an index with additional images, which is not stored yet. See [`add_to_index`].
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// use ocikit::{ComposeOptions, IndexSource, OnDuplicate};
+    ///
+    /// let options = ComposeOptions::default().on_duplicate(OnDuplicate::Replace);
+    /// let sources = [IndexSource::new(app)];
+    /// let index = session.compose_index(&sources, &options).await?.index;
+    /// let extended = session.extend_index(&index, &sources, &options).await?;
+    /// assert_eq!(extended.index.digest(), index.digest());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -87,6 +134,20 @@ impl Session {
     /// Stores a composed index with everything below it. What is in the target repository already is neither read nor
     /// transferred; layers in another repository of the registry are mounted.
     ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// # let directory = tempfile::tempdir()?;
+    /// use ocikit::{ComposeOptions, IndexSource, Location};
+    ///
+    /// let composed = session.compose_index(&[IndexSource::new(app)], &ComposeOptions::default()).await?;
+    /// session.store_index(&composed.index, &Location::layout(directory.path().join("all"))).await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of the places; [`Error::OtherDigest`](ocikit_image::Error::OtherDigest) if `to` has another digest.
@@ -99,6 +160,25 @@ impl Session {
 
     /// Adds images from any places to an index in its place: an archive or layout is modified, a tag in a registry is
     /// moved to the new index.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// # let directory = tempfile::tempdir()?;
+    /// # use ocikit::{ComposeOptions, IndexSource, Location};
+    /// # let all = Location::layout(directory.path().join("all"));
+    /// # let index = session.compose_index(&[IndexSource::new(app.clone())], &ComposeOptions::default()).await?.index;
+    /// # session.store_index(&index, &all).await?;
+    /// # let riscv = Location::layout(directory.path().join("riscv"));
+    /// # let image = ocikit::Image::empty(&"linux/riscv64".parse()?)?;
+    /// # session.copy_root(&image.into(), &riscv).await?;
+    /// let change = session.add_to_index(&all, &[IndexSource::new(riscv)], &ComposeOptions::default()).await?;
+    /// assert_eq!(change.composed.index.manifests().len(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -119,6 +199,22 @@ impl Session {
 
     /// Removes entries from an index in its place, with the attestation manifests of the removed images. Their manifests
     /// and layers are kept.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// # let directory = tempfile::tempdir()?;
+    /// # use ocikit::{ComposeOptions, IndexSource, Location};
+    /// # let all = Location::layout(directory.path().join("all"));
+    /// # let index = session.compose_index(&[IndexSource::new(app.clone())], &ComposeOptions::default()).await?.index;
+    /// # session.store_index(&index, &all).await?;
+    /// let change = session.remove_from_index(&all, &[], &["linux/amd64".parse()?]).await?;
+    /// assert!(change.composed.index.manifests().is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -150,7 +246,7 @@ impl Session {
     /// Opens the index of a location for a change. An archive or layout is locked before it is read.
     async fn open_index(&self, location: &Location) -> Result<(Arc<dyn Sink>, Index)> {
         let sink = self.lock_in_place(location).await?;
-        match Root::open(sink.clone(), &location.name()).await? {
+        match as_written(location, Root::open(sink.clone(), &location.name()).await)? {
             Root::Index(index) => Ok((sink, index)),
             other => {
                 let kind = &other.descriptor().media_type;
@@ -176,7 +272,7 @@ impl Session {
                 Name::Tag(tag) => Some(tag),
                 Name::Only | Name::Full(_) | Name::Digest(_) => None,
             };
-            let names = vec![Naming { tag, full: None, replaces: Some(before) }];
+            let names = vec![Naming::default().tag(tag).replaces(Some(before))];
             let options = self.index_options(after, sink, names);
             ocikit_image::copy(&Root::Index(after.clone()), sink, &options).await?;
         }
@@ -185,7 +281,7 @@ impl Session {
 
     /// Returns the options of a copy that leaves out the entries that are in the target repository already.
     fn index_options(&self, index: &Index, sink: &Arc<dyn Sink>, names: Vec<Naming>) -> CopyOptions {
-        let options = CopyOptions { only: Vec::new(), ..self.copy_options(names) };
+        let options = self.copy_options(names).only(Vec::new());
         // A registry states its repository for blobs only.
         let any_blob = |digest| Descriptor::new(MediaType::OCTET_STREAM, digest, 0);
         let Some(target) = sink.repository(&any_blob(index.digest())).cloned() else { return options };
@@ -193,12 +289,8 @@ impl Session {
         let is_present = |entry: &&Descriptor| source.repository(&any_blob(entry.digest)) == Some(&target);
         let present: HashSet<_> = index.manifests().iter().filter(is_present).map(|entry| entry.digest).collect();
         let all = index.manifests().iter().all(|entry| present.contains(&entry.digest));
-        CopyOptions {
-            present: Arc::new(present),
-            referrers: if all { Referrers::None } else { options.referrers.clone() },
-            // A new document: the tag is moved, whatever it leads to.
-            recheck: all || options.recheck,
-            ..options
-        }
+        let referrers = if all { Referrers::None } else { options.referrers.clone() };
+        let recheck = all || options.recheck;
+        options.present(Arc::new(present)).referrers(referrers).recheck(recheck)
     }
 }

@@ -105,6 +105,17 @@ pub struct LayerFacts {
 
 /// Returns the metadata of a root and of everything below it. Several documents are read in parallel.
 ///
+/// ```
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// # let layout = ocikit::image::testing::TemporaryLayout::new();
+/// # let app = ocikit::Location::layout(layout.path());
+/// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+/// let inspection = ocikit::inspect(&session.open(&app).await?).await?;
+/// println!("{}", serde_json::to_string(&inspection)?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+///
 /// # Errors
 ///
 /// Those of reading manifests and configs. A missing entry of an index is not an error but is reported as missing.

@@ -7,7 +7,7 @@
 //! let session = Session::new(Client::new(ClientOptions::default()), SessionOptions::default());
 //! let archive = "container-image.tar".parse()?;
 //! let set = vec![("org.opencontainers.image.revision".to_owned(), "6c22711".to_owned())];
-//! session.annotate(&archive, &AnnotateOptions { set, ..Default::default() }).await?;
+//! session.annotate(&archive, &AnnotateOptions::default().set(set)).await?;
 //! let copied = session.copy(&archive, &"localhost:5000/app:1".parse()?).await?;
 //! println!("{}", copied.root.digest);
 //! # Ok(()) }
@@ -56,6 +56,7 @@ mod session;
 mod signing;
 #[cfg(feature = "sync")]
 pub mod sync;
+mod transfer;
 mod tree;
 mod validate;
 

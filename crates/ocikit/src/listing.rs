@@ -5,7 +5,7 @@ use ocikit_layout::{Dir, open_all};
 use ocikit_spec::{Descriptor, annotations};
 
 use crate::location::Location;
-use crate::session::{Session, unsupported};
+use crate::session::{Session, as_written, unsupported};
 
 /// The maximum number of images that are opened for a location without a name.
 pub const MAX_LISTED_IMAGES: usize = 1000;
@@ -14,12 +14,24 @@ impl Session {
     /// Opens the image of a location, or all images of an archive or layout if the location does not select one, each
     /// with its own location.
     ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// for (location, root) in session.open_each(&app).await? {
+    ///     println!("{location}: {}", root.digest());
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of [`Session::open`]; [`Error::Ambiguous`] for more than [`MAX_LISTED_IMAGES`].
     pub async fn open_each(&self, location: &Location) -> Result<Vec<(Location, Root)>> {
         let source = self.source(location).await?;
-        let choices = match Root::open(source.clone(), &location.name()).await {
+        let choices = match as_written(location, Root::open(source.clone(), &location.name()).await) {
             Ok(root) => return Ok(vec![(location.clone(), root)]),
             Err(Error::Ambiguous { choices, .. })
                 if location.name() == Name::Only && choices.len() <= MAX_LISTED_IMAGES =>
@@ -38,6 +50,16 @@ impl Session {
 
     /// Lists the names of the images in an archive or layout, in its order: full names if it stores them, otherwise
     /// tags. Images without a name are skipped.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// assert_eq!(session.names(&app).await?, ["1"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///

@@ -26,6 +26,15 @@ impl Session {
     /// A location with a digest always opens that digest, and so does a session that copies [some platforms
     /// only](crate::SessionOptions::only).
     ///
+    /// ```no_run
+    /// # async fn example(session: ocikit::Session) -> Result<(), Box<dyn std::error::Error>> {
+    /// let (root, present) = session.open_present(&"docker-save.tar".parse()?).await?;
+    /// if let Some(present) = present {
+    ///     println!("{} exists, for {:?} of {} manifests", root.digest(), present.platforms, present.listed);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of [`Session::open`].
@@ -49,6 +58,15 @@ impl Session {
 
     /// As [`Session::open_present`], of an archive that comes through a pipe: it is read to its end into a temporary file
     /// first. [`Session::receive`] copies it while it comes.
+    ///
+    /// ```no_run
+    /// # async fn example(session: ocikit::Session) -> Result<(), Box<dyn std::error::Error>> {
+    /// use ocikit::Location;
+    ///
+    /// let (root, _) = session.open_pipe(&Location::Stdio, std::io::stdin()).await?;
+    /// println!("{}", root.digest());
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

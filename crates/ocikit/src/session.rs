@@ -1,14 +1,12 @@
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ocikit_image::{
-    Copied, CopyOptions, Error, Name, Naming, Observer, PerTarget, Planned, Referrers, Result, Root, Sink, Source,
-};
+use ocikit_image::{Error, Name, Observer, Referrers, Result, Root, Sink, Source};
 use ocikit_layout::{Compression, Dir, DockerList, OutputFile, Presence, Scratch, TarEdit, TarOptions, TarWriter};
 #[cfg(feature = "registry")]
 use ocikit_registry::Client;
-use ocikit_spec::{Descriptor, Platform, Reference};
+use ocikit_spec::{Descriptor, Platform};
 #[cfg(feature = "registry")]
 use ocikit_spec::{Repository, Tag};
 
@@ -18,6 +16,15 @@ use crate::remote::Remote;
 
 /// The shared state of many operations: the registry client with its connections, credentials and limits, and the
 /// options of copies.
+///
+/// ```
+/// use ocikit::{Client, ClientOptions, Referrers, Session, SessionOptions};
+///
+/// let options = SessionOptions::default().referrers(Referrers::All);
+/// let session = Session::new(Client::new(ClientOptions::default()), options);
+/// let other = session.clone(); // cheap: both share connections, tokens and limits
+/// # let _ = other;
+/// ```
 #[derive(Debug, Clone)]
 pub struct Session {
     pub(crate) remote: Remote,
@@ -25,23 +32,31 @@ pub struct Session {
 }
 
 /// Options of a [`Session`].
+///
+/// ```
+/// use ocikit::{Referrers, SessionOptions};
+///
+/// let options = SessionOptions::default().jobs(Some(8)).referrers(Referrers::All);
+/// assert!(options.only.is_empty(), "all platforms");
+/// ```
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct SessionOptions {
-    /// The number of blobs that are copied in parallel; the default of [`CopyOptions`] if `None`.
+    /// The number of blobs that are copied in parallel; the default of [`CopyOptions`](ocikit_image::CopyOptions) if `None`.
     pub jobs: Option<usize>,
     /// Receives progress events.
     pub observer: Option<Arc<dyn Observer>>,
     /// The referrers to copy with each image.
     pub referrers: Referrers,
-    /// The platforms to copy from each index; all if empty. See [`CopyOptions::only`].
+    /// The platforms to copy from each index; all if empty. See [`CopyOptions::only`](ocikit_image::CopyOptions::only).
     pub only: Vec<Platform>,
     /// Whether to check every blob even if the target already has the image under its name; see
-    /// [`CopyOptions::recheck`].
+    /// [`CopyOptions::recheck`](ocikit_image::CopyOptions::recheck).
     pub recheck: bool,
     /// Whether tags of a target for signatures, attestations and lists of referrers are left unchanged; see
-    /// [`CopyOptions::keep_tags`].
+    /// [`CopyOptions::keep_tags`](ocikit_image::CopyOptions::keep_tags).
     pub keep_tags: bool,
-    /// Whether non-distributable layers are copied; see [`CopyOptions::foreign_layers`].
+    /// Whether non-distributable layers are copied; see [`CopyOptions::foreign_layers`](ocikit_image::CopyOptions::foreign_layers).
     pub foreign_layers: bool,
     /// How archives are written. The file name selects the compression.
     pub archive: TarOptions,
@@ -53,8 +68,31 @@ pub struct SessionOptions {
     pub scratch: Option<PathBuf>,
 }
 
+ocikit_spec::setters! {
+    SessionOptions {
+        jobs: Option<usize>,
+        observer: Option<Arc<dyn Observer>>,
+        referrers: Referrers,
+        only: Vec<Platform>,
+        recheck: bool,
+        keep_tags: bool,
+        foreign_layers: bool,
+        archive: TarOptions,
+        append: bool,
+        shared_blobs: Option<PathBuf>,
+        scratch: Option<PathBuf>,
+    }
+}
+
 impl Session {
     /// Creates a session that uses this registry client.
+    ///
+    /// ```
+    /// use ocikit::{Client, ClientOptions, Session, SessionOptions};
+    ///
+    /// let session = Session::new(Client::new(ClientOptions::default()), SessionOptions::default());
+    /// assert_eq!(session.options().jobs, None);
+    /// ```
     #[cfg(feature = "registry")]
     pub fn new(client: Client, options: SessionOptions) -> Session {
         Session { remote: Remote { client }, options }
@@ -62,22 +100,56 @@ impl Session {
 
     /// Creates a session for archives and layouts. It has a registry client with default options if the crate was built
     /// with the feature `registry`; otherwise registries are [`Error::Unsupported`].
+    ///
+    /// ```
+    /// use ocikit::{Session, SessionOptions};
+    ///
+    /// let session = Session::local(SessionOptions::default().jobs(Some(2)));
+    /// assert_eq!(session.options().jobs, Some(2));
+    /// ```
     pub fn local(options: SessionOptions) -> Session {
         Session { remote: Remote::default(), options }
     }
 
     /// Returns the registry client.
+    ///
+    /// ```no_run
+    /// # async fn example(session: ocikit::Session) -> Result<(), Box<dyn std::error::Error>> {
+    /// let repository = session.client().repository("ghcr.io/acme/app".parse()?)?;
+    /// println!("{:?}", repository.tags().await?);
+    /// # Ok(()) }
+    /// ```
     #[cfg(feature = "registry")]
     pub fn client(&self) -> &Client {
         &self.remote.client
     }
 
     /// Returns the options.
+    ///
+    /// ```
+    /// let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// assert!(!session.options().append);
+    /// ```
     pub fn options(&self) -> &SessionOptions {
         &self.options
     }
 
     /// Returns the session with another selection of referrers.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// # let directory = tempfile::tempdir()?;
+    /// use ocikit::{Location, Referrers};
+    ///
+    /// let backup = Location::layout(directory.path().join("backup"));
+    /// let copied = session.with_referrers(Referrers::All).copy(&app, &backup).await?;
+    /// println!("{} referrers", copied.referrers.len());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     #[must_use]
     pub fn with_referrers(&self, referrers: Referrers) -> Session {
         Session { remote: self.remote.clone(), options: SessionOptions { referrers, ..self.options.clone() } }
@@ -85,11 +157,29 @@ impl Session {
 
     /// Opens the place of a location for reading.
     ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// use ocikit::SourceExt;
+    ///
+    /// let source = session.source(&app).await?;
+    /// let root = source.find_root(&app.name()).await?;
+    /// println!("{}", root.digest);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::NotFound`] and [`Error::Broken`] if the place does not exist or is damaged.
     /// [`Error::Unsupported`] for a pipe, which [`Session::receive`] reads.
     pub async fn source(&self, location: &Location) -> Result<Arc<dyn Source>> {
+        as_written(location, self.open_source(location).await)
+    }
+
+    async fn open_source(&self, location: &Location) -> Result<Arc<dyn Source>> {
         match location {
             Location::Layout { path, .. } => Ok(Arc::new(self.shared(Dir::open(path).await?))),
             Location::Path { path, .. } if path.is_dir() => Ok(Arc::new(self.shared(Dir::open(path).await?))),
@@ -103,27 +193,58 @@ impl Session {
 
     /// Opens the root of a location.
     ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// let root = session.open(&app).await?;
+    /// println!("{} has {} layers", root.digest(), root.layers().count());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of [`Session::source`] and [`Root::open`].
     pub async fn open(&self, location: &Location) -> Result<Root> {
-        Root::open(self.source(location).await?, &location.name()).await
+        as_written(location, Root::open(self.source(location).await?, &location.name()).await)
     }
 
     /// Opens the place of a location for writing. An archive is created anew and replaces an existing file when it is
     /// finished.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// # let directory = tempfile::tempdir()?;
+    /// use ocikit::{Location, Naming, image};
+    ///
+    /// let sink = session.sink(&Location::archive(directory.path().join("app.tar"))).await?;
+    /// let root = session.open(&app).await?;
+    /// let names = vec![Naming::of_tag("v1".parse()?)];
+    /// session.copy_to(&root, &sink, names).await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
     /// Those of the place. [`Error::Failed`] for an archive whose name ends in `.xz` or `.bz2`, and [`Error::Unsupported`]
     /// for a pipe: pass a [`TarWriter::stream`] to [`Session::copy_to`].
     pub async fn sink(&self, location: &Location) -> Result<Arc<dyn Sink>> {
+        as_written(location, self.open_sink(location).await)
+    }
+
+    async fn open_sink(&self, location: &Location) -> Result<Arc<dyn Sink>> {
         match location {
             Location::Layout { path, .. } => Ok(Arc::new(self.shared(Dir::create(path).await?))),
             Location::Archive { path, .. } => self.archive(path, self.options.archive.clone()).await,
             Location::DockerArchive { path, .. } => {
                 let docker = DockerList::For(self.docker_platform());
-                self.archive(path, TarOptions { docker, ..self.options.archive.clone() }).await
+                self.archive(path, self.options.archive.clone().docker(docker)).await
             }
             // A device or pipe cannot become a directory.
             Location::Path { path, .. } if Location::names_an_archive(path) || OutputFile::is_stream(path) => {
@@ -153,11 +274,11 @@ impl Session {
             }
             _ => options.compression,
         };
-        Ok(Arc::new(TarWriter::create(path, TarOptions { compression, ..options }).await?))
+        Ok(Arc::new(TarWriter::create(path, options.compression(compression)).await?))
     }
 
     /// Returns the platform of docker archives, which hold one.
-    fn docker_platform(&self) -> Platform {
+    pub(crate) fn docker_platform(&self) -> Platform {
         match &self.options.archive.docker {
             DockerList::For(platform) | DockerList::IfLoadable(platform) => platform.clone(),
             _ => Platform::of_this_machine(),
@@ -177,56 +298,21 @@ impl Session {
     }
 
     pub(crate) fn scratch(&self) -> Scratch {
-        Scratch { directory: self.options.scratch.clone(), observer: self.options.observer.clone() }
-    }
-
-    /// Copies an image between two locations, byte for byte. An archive of `docker save` may hold less than its index
-    /// lists; only what exists is copied then: see [`Session::open_present`].
-    ///
-    /// # Errors
-    ///
-    /// Those of either side.
-    pub async fn copy(&self, from: &Location, to: &Location) -> Result<Copied> {
-        self.expect_transfer();
-        let (root, _) = self.open_present(from).await?;
-        self.copy_root_from(&root, from, to).await
-    }
-
-    /// Copies an opened, edited or new root to a location, which names it.
-    ///
-    /// # Errors
-    ///
-    /// Those of either side; [`Error::OtherDigest`] if `to` has another digest.
-    pub async fn copy_root(&self, root: &Root, to: &Location) -> Result<Copied> {
-        let mut copied = self.copy_root_to_each(root, None, std::slice::from_ref(to)).await.all()?;
-        Ok(copied.remove(0))
-    }
-
-    /// Copies a root that was opened at one location to another. If `to` has no name, that of `from` is used.
-    ///
-    /// # Errors
-    ///
-    /// As [`Session::copy_root`].
-    pub async fn copy_root_from(&self, root: &Root, from: &Location, to: &Location) -> Result<Copied> {
-        let mut copied = self.copy_root_to_each(root, Some(from), std::slice::from_ref(to)).await.all()?;
-        Ok(copied.remove(0))
-    }
-
-    /// Pushes an image to several registries, repositories or tags in parallel. The image is opened once, and each blob
-    /// is read once and uploaded to each repository once.
-    ///
-    /// The results are in the order of the targets. A target that fails does not stop the others.
-    ///
-    /// # Errors
-    ///
-    /// Those of opening the image.
-    pub async fn push(&self, from: &Location, to: &[Reference]) -> Result<PerTarget<Copied>> {
-        let (root, _) = self.open_present(from).await?;
-        let to: Vec<_> = to.iter().cloned().map(Location::Registry).collect();
-        Ok(self.copy_root_to_each(&root, Some(from), &to).await)
+        Scratch::default().directory(self.options.scratch.clone()).observer(self.options.observer.clone())
     }
 
     /// Returns the metadata of an image, without reading its layers.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// let inspection = session.inspect(&app).await?;
+    /// println!("{} {:?}", inspection.digest, inspection.annotations);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -237,6 +323,14 @@ impl Session {
 
     /// Lists the tags of a repository.
     ///
+    /// ```no_run
+    /// # async fn example(session: ocikit::Session) -> Result<(), Box<dyn std::error::Error>> {
+    /// for tag in session.tags(&"ghcr.io/acme/app".parse()?).await? {
+    ///     println!("{tag}");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of the registry; [`Error::NotFound`] if the repository does not exist.
@@ -245,80 +339,19 @@ impl Session {
         self.remote.client.repository(repository.clone())?.tags().await
     }
 
-    /// Returns what [`Session::copy_root`] would do.
-    ///
-    /// # Errors
-    ///
-    /// Those of either side.
-    pub async fn plan(&self, root: &Root, to: &Location) -> Result<Planned> {
-        let mut planned = self.plan_root_to_each(root, None, std::slice::from_ref(to)).await.all()?;
-        Ok(planned.remove(0))
-    }
-
-    /// Returns the part of a root that a copy to a location stores there: a docker archive holds one image for one
-    /// platform, that of [`SessionOptions::archive`] or of this machine.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NoPlatform`] if an index has no image for that platform, [`Error::Unsupported`] for an artifact.
-    pub async fn fit(&self, root: &Root, to: &Location) -> Result<Root> {
-        if !matches!(to, Location::DockerArchive { .. }) {
-            return Ok(root.clone());
-        }
-        match root {
-            Root::Index(index) => Ok(Root::Image(index.image_for(&self.docker_platform()).await?)),
-            Root::Image(_) => Ok(root.clone()),
-            Root::Other(_) => Err(unsupported(to, "docker archives hold images only")),
-        }
-    }
-
-    /// Copies a root to a sink under these names.
-    ///
-    /// # Errors
-    ///
-    /// Those of either side.
-    pub async fn copy_to(&self, root: &Root, sink: &Arc<dyn Sink>, names: Vec<Naming>) -> Result<Copied> {
-        ocikit_image::copy(root, sink, &self.copy_options(names)).await
-    }
-
-    /// Announces a transfer before the first image is opened, so that connections to registries with high latency are
-    /// opened early. Optional: without it the first blobs wait a little longer. [`Session::copy`] and [`Session::sink`]
-    /// call it.
-    pub fn expect_transfer(&self) {
-        // The number of parallel requests of a copy: up to `2 * jobs` blobs, each with a query while its upload starts.
-        self.remote.open_ahead(self.copy_options(Vec::new()).jobs.saturating_mul(4));
-    }
-
-    /// Returns the copy options of the session.
-    pub fn copy_options(&self, names: Vec<Naming>) -> CopyOptions {
-        let SessionOptions { jobs, observer, referrers, only, recheck, keep_tags, foreign_layers, .. } = &self.options;
-        let default = CopyOptions::default();
-        CopyOptions {
-            jobs: jobs.unwrap_or(default.jobs),
-            names,
-            referrers: referrers.clone(),
-            only: only.clone(),
-            recheck: *recheck,
-            keep_tags: *keep_tags,
-            foreign_layers: *foreign_layers,
-            present: Arc::default(),
-            observer: observer.clone(),
-        }
-    }
-
-    /// Copies the image of an archive that is read from a pipe, compressed or not, while it arrives. A docker archive
-    /// is first read to its end.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Broken`] and [`Error::Mismatch`] if the archive is incomplete or damaged, and those of the target.
-    pub async fn receive(&self, reader: impl Read + Send + 'static, to: &Location) -> Result<Copied> {
-        let mut copied = self.receive_to_each(reader, std::slice::from_ref(to)).await?.all()?;
-        Ok(copied.remove(0))
-    }
-
     /// Removes an image from the list of a local archive or layout and returns the removed descriptors. Its blobs are
     /// kept.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// let removed = session.remove(&app).await?;
+    /// assert_eq!(removed.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -340,6 +373,10 @@ impl Session {
     /// is lost. An archive without `manifest.json` gets the one of [`TarOptions::docker`], so that `docker load` reads it
     /// like a written archive.
     pub(crate) async fn lock_in_place(&self, location: &Location) -> Result<Arc<dyn Sink>> {
+        as_written(location, self.open_locked(location).await)
+    }
+
+    async fn open_locked(&self, location: &Location) -> Result<Arc<dyn Sink>> {
         if location.reference().is_some_and(|reference| reference.digest().is_some()) {
             let what = "an image selected by its digest cannot be changed; use a tag, or write to another location";
             return Err(unsupported(location, what));
@@ -356,6 +393,10 @@ impl Session {
 
     /// Opens a place for a change. An archive is locked before it is read, so that no parallel edit is lost.
     pub(crate) async fn in_place(&self, location: &Location) -> Result<Arc<dyn Sink>> {
+        as_written(location, self.open_in_place(location).await)
+    }
+
+    async fn open_in_place(&self, location: &Location) -> Result<Arc<dyn Sink>> {
         match location {
             Location::Archive { path, .. } | Location::DockerArchive { path, .. } => {
                 Ok(Arc::new(TarEdit::open(path).await?))
@@ -368,6 +409,18 @@ impl Session {
             Location::Stdio => Err(Error::pipe(location)),
         }
     }
+}
+
+/// Names the place in an error as the location does: `oci:images` instead of `images`, the path of its layout.
+pub(crate) fn as_written<T>(location: &Location, result: Result<T>) -> Result<T> {
+    result.map_err(|mut error| {
+        if let (Some(path), Some(place)) = (location.path(), error.place_mut())
+            && *place == path.display().to_string()
+        {
+            *place = location.with_name(Name::Only).to_string();
+        }
+        error
+    })
 }
 
 /// A place that is changed without a registry.
@@ -386,38 +439,6 @@ impl Local<'_> {
             Location::Registry(_) | Location::Stdio => None,
         }
     }
-}
-
-/// Returns the name of a root at the target of a copy.
-pub(crate) fn naming(root: &Root, from: Option<&Location>, to: &Location) -> Result<Naming> {
-    let other_digest = || {
-        let source = from.map_or_else(|| root.source().to_string(), ToString::to_string);
-        Error::other_digest(to, source, root.digest())
-    };
-    if let Some(reference) = to.reference() {
-        if reference.digest().is_some_and(|digest| *digest != root.digest()) {
-            return Err(other_digest());
-        }
-        return Ok(Naming { tag: reference.tag().cloned(), ..Naming::default() });
-    }
-    Ok(match (to.name(), from) {
-        (Name::Tag(tag), _) => Naming { tag: Some(tag), ..Naming::default() },
-        (Name::Full(full), _) => {
-            let reference = full.parse::<Reference>().ok();
-            let tag = reference.as_ref().and_then(|reference| reference.tag().cloned());
-            // Docker accepts full names only; other tools look for the name as it was given.
-            let whole = reference.filter(|_| matches!(to, Location::DockerArchive { .. }));
-            Naming { tag, full: Some(whole.map_or(full, |whole| whole.to_string())), replaces: None }
-        }
-        (Name::Digest(digest), _) if digest != root.digest() => {
-            return Err(other_digest());
-        }
-        (_, Some(Location::Registry(reference))) => {
-            let tagged = |tag| Reference::tagged(reference.repository().clone(), tag).to_string();
-            Naming { tag: reference.tag().cloned(), full: reference.tag().cloned().map(tagged), replaces: None }
-        }
-        _ => Naming::default(),
-    })
 }
 
 pub(crate) fn unsupported(location: &Location, what: &str) -> Error {

@@ -7,7 +7,7 @@ use ocikit_sign::{
 };
 
 use crate::location::Location;
-use crate::session::Session;
+use crate::session::{Session, as_written};
 
 /// A root that was opened to be signed. Its place is locked, if it is an archive or layout, until this value is dropped
 /// or the signatures are stored.
@@ -81,7 +81,7 @@ impl Session {
     /// Those of [`Session::edit`] and [`Root::open`].
     pub async fn open_to_sign(&self, location: &Location) -> Result<Signing> {
         let place = self.edit(location).await?;
-        let root = Root::open(place.clone(), &location.name()).await?;
+        let root = as_written(location, Root::open(place.clone(), &location.name()).await)?;
         Ok(Signing { root, place, session: self.clone() })
     }
 
@@ -143,6 +143,17 @@ impl Session {
 
     /// Signs the statements that BuildKit attached to the images of an index, and stores them with these images; see
     /// [`promote`].
+    ///
+    /// ```no_run
+    /// # async fn example(session: ocikit::Session) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::SystemTime;
+    /// use ocikit::sign::{PrivateKey, PromoteOptions, Signer};
+    ///
+    /// # let key = PrivateKey::generate(ocikit::sign::KeyKind::P256)?;
+    /// let signed = session.promote(&"ghcr.io/acme/app:1".parse()?, &key, &PromoteOptions::new(SystemTime::now())).await?;
+    /// println!("{} statements", signed.signatures.len());
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///

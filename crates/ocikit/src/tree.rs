@@ -10,6 +10,7 @@ use serde::Serialize;
 /// A root, everything below it, and the referrers of each part, as a tree.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct ImageTree {
     /// Its relation to the parent.
     pub relation: Relation,
@@ -60,6 +61,17 @@ pub enum Relation {
 }
 
 /// Reads a root, everything below it and all referrers. Layers and configs are not read.
+///
+/// ```
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// # let layout = ocikit::image::testing::TemporaryLayout::new();
+/// # let app = ocikit::Location::layout(layout.path());
+/// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+/// let tree = ocikit::tree(&session.open(&app).await?).await?;
+/// assert_eq!(tree.children.len(), 2, "config and layer");
+/// # Ok::<(), ocikit::Error>(())
+/// # }).unwrap();
+/// ```
 ///
 /// # Errors
 ///

@@ -10,6 +10,19 @@ impl Session {
     /// Validates a location: an archive or layout without a name is validated with everything in it, any other location
     /// with everything below its root.
     ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// use ocikit::ValidateOptions;
+    ///
+    /// let report = session.validate(&app, &ValidateOptions::default()).await?;
+    /// assert!(report.is_valid(), "{:?}", report.problems);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`NotFound`](ocikit_image::Error::NotFound) and [`Broken`](ocikit_image::Error::Broken) if the place cannot be
@@ -36,6 +49,14 @@ impl Session {
     /// Returns why docker reads another image of an archive than OCI tools do, in words for the user: its `manifest.json`
     /// lists one that its `index.json` does not have, and that no signature covers. `None` for every other location.
     ///
+    /// ```no_run
+    /// # async fn example(session: ocikit::Session) -> Result<(), Box<dyn std::error::Error>> {
+    /// if let Some(problem) = session.docker_disagreement(&"app.tar".parse()?).await? {
+    ///     eprintln!("{problem}");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of opening the archive.
@@ -54,6 +75,20 @@ impl Session {
     }
 
     /// Removes unreferenced blobs from an archive or layout.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let layout = ocikit::image::testing::TemporaryLayout::new();
+    /// # let app = ocikit::Location::layout(layout.path());
+    /// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+    /// use std::time::SystemTime;
+    /// use ocikit::GcOptions;
+    ///
+    /// let collected = session.gc(&app, &GcOptions::at(SystemTime::now())).await?;
+    /// assert!(collected.removed.is_empty(), "everything is referenced");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///

@@ -162,7 +162,7 @@ async fn differences_of_annotations_and_artifacts_are_found() {
 
     let set = vec![("org.opencontainers.image.created".to_owned(), "now".to_owned()), ("k".to_owned(), "v".to_owned())];
     let root = open(subject).await;
-    let options = ocikit::AnnotateOptions { set, ..Default::default() };
+    let options = ocikit::AnnotateOptions::default().set(set);
     let annotated = ocikit::image::annotate(&root, &options).await.unwrap();
     let found = diff(&root, &annotated).await.unwrap();
     assert_eq!(

@@ -100,7 +100,7 @@ impl MemberArguments {
     /// Returns session options with these arguments applied.
     pub(super) fn session(&self, options: SessionOptions) -> SessionOptions {
         let referrers = if self.no_referrers { Referrers::None } else { Referrers::All };
-        SessionOptions { referrers, ..options }
+        options.referrers(referrers)
     }
 }
 

@@ -40,6 +40,16 @@ pub struct FileOptions {
     pub top: TopDirectory,
 }
 
+ocikit_spec::setters! {
+    FileOptions {
+        destination: Path,
+        owner: Owner,
+        mode: Option<u32>,
+        modified: ModifiedTime,
+        top: TopDirectory,
+    }
+}
+
 /// The owner of files in a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]

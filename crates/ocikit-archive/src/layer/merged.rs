@@ -20,6 +20,7 @@ pub struct FileTree {
 
 /// A file, and the layer that it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Located {
     /// The file, shared by all its names.
     pub file: Arc<File>,

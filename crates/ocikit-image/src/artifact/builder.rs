@@ -201,12 +201,10 @@ impl ArtifactBuilder {
         // The specification requires an artifact type if the config is empty.
         let needs_type = config.media_type == MediaType::OCI_EMPTY;
         let artifact_type = self.artifact_type.clone().or_else(|| needs_type.then(|| UNKNOWN_ARTIFACT.into()));
-        let fields = NewDocument {
-            media_type: None,
-            artifact_type,
-            subject: self.subject.clone(),
-            annotations: self.annotations.clone(),
-        };
+        let fields = NewDocument::default()
+            .artifact_type(artifact_type)
+            .subject(self.subject.clone())
+            .annotations(self.annotations.clone());
         let layers = if self.layers.is_empty() { std::slice::from_ref(&empty) } else { &self.layers };
         let manifest = fields
             .manifest(config, layers)

@@ -29,6 +29,12 @@ pub struct PullOptions {
     pub overwrite: bool,
 }
 
+ocikit_spec::setters! {
+    PullOptions {
+        overwrite: bool,
+    }
+}
+
 /// The files of an artifact.
 #[derive(Debug, Clone)]
 #[non_exhaustive]

@@ -299,7 +299,7 @@ impl Run<'_> {
     async fn finish(&self, member: &Member, plan: &FanOutPlan, phase: &ReferrerPhase) -> Option<(usize, TargetResult)> {
         let Member { position, state, pending, kept, .. } = member;
         let lacking = phase.lacking.get(position).filter(|_| !state.has_failed())?;
-        let mut copied: Vec<_> = self.roots.iter().map(Copied::nothing).collect();
+        let mut copied: Vec<_> = self.roots.iter().map(|root| Copied::nothing(root.descriptor().clone())).collect();
         for pending in pending {
             copied[pending.position].root = pending.root.descriptor().clone();
         }

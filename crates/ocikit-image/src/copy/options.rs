@@ -7,11 +7,20 @@ use crate::event::Observer;
 use crate::graph::add_size;
 use crate::merge::{Comparing, KeptTag};
 use crate::related::Referrers;
-use crate::root::Root;
 use crate::source::{Naming, Put, Sink};
 
 /// Options of [`copy`](crate::copy) and the other functions that copy.
+///
+/// ```
+/// use ocikit_image::{CopyOptions, Naming, Referrers};
+///
+/// let names = vec![Naming::of_tag("1.0".parse()?), Naming::of_tag("latest".parse()?)];
+/// let options = CopyOptions::default().names(names).referrers(Referrers::All).jobs(8);
+/// assert!(options.only.is_empty(), "all platforms");
+/// # Ok::<(), ocikit_spec::Error>(())
+/// ```
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct CopyOptions {
     /// The number of blobs that are copied in parallel, at least 1. Up to `jobs - 1` more small blobs run beside them.
     pub jobs: usize,
@@ -37,6 +46,20 @@ pub struct CopyOptions {
     pub present: Arc<HashSet<Digest>>,
     /// Receives progress events.
     pub observer: Option<Arc<dyn Observer>>,
+}
+
+ocikit_spec::setters! {
+    CopyOptions {
+        jobs: usize,
+        names: Vec<Naming>,
+        referrers: Referrers,
+        only: Vec<Platform>,
+        recheck: bool,
+        keep_tags: bool,
+        foreign_layers: bool,
+        present: Arc<HashSet<Digest>>,
+        observer: Option<Arc<dyn Observer>>,
+    }
 }
 
 impl Default for CopyOptions {
@@ -66,6 +89,7 @@ impl CopyOptions {
 
 /// The result of a copy.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Copied {
     /// The root. Its digest is the same on both sides, unless it is the manifest of a referrer tag that was merged with
     /// the one of the target.
@@ -101,8 +125,9 @@ impl Planned {
 }
 
 impl Copied {
-    pub(super) fn nothing(root: &Root) -> Copied {
-        Copied { root: root.descriptor().clone(), blobs: Vec::new(), referrers: Vec::new(), kept: Vec::new() }
+    /// Returns the result for a root of which nothing was copied.
+    pub fn nothing(root: Descriptor) -> Copied {
+        Copied { root, blobs: Vec::new(), referrers: Vec::new(), kept: Vec::new() }
     }
 
     /// Returns the number of blobs and documents with this outcome, and their total size in bytes.

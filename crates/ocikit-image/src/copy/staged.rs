@@ -21,6 +21,7 @@ pub struct Staged {
 
 /// The names of a target after [`Staged::publish`].
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Published {
     /// The copy.
     pub copied: Copied,

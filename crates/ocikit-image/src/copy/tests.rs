@@ -190,7 +190,7 @@ async fn image(layers: &[usize]) -> (Arc<Counting>, Root, u64) {
 }
 
 fn targets(places: &[Arc<Place>]) -> Vec<Target> {
-    let names = vec![Naming { tag: Some("1".parse().unwrap()), ..Naming::default() }];
+    let names = vec![Naming::of_tag("1".parse().unwrap())];
     places.iter().map(|place| Target { sink: place.clone(), names: names.clone() }).collect()
 }
 
@@ -363,7 +363,7 @@ async fn several_roots_go_to_several_targets_and_each_blob_is_read_once() {
     let places: Vec<_> = (0..2).map(|_| Place::new(Manner::Good)).collect();
     let roots = [one, other].map(|root| {
         let tag = format!("n-{}", &root.digest().hex()[..8]).parse().unwrap();
-        (root, vec![Naming { tag: Some(tag), ..Naming::default() }])
+        (root, vec![Naming::of_tag(tag)])
     });
     let sinks: Vec<Arc<dyn Sink>> = places.iter().map(|place| place.clone() as Arc<dyn Sink>).collect();
     let options = CopyOptions { referrers: Referrers::All, ..CopyOptions::default() };

@@ -71,7 +71,7 @@ fn tag(text: &str) -> Tag {
 }
 
 fn named(text: &str) -> CopyOptions {
-    CopyOptions { names: vec![Naming { tag: Some(tag(text)), ..Naming::default() }], ..CopyOptions::default() }
+    CopyOptions { names: vec![Naming::of_tag(tag(text))], ..CopyOptions::default() }
 }
 
 /// Creates two images that share a layer, and an index of both.

@@ -30,6 +30,52 @@ impl Write for Shared {
     }
 }
 
+/// An OCI layout in a temporary directory, which is removed with this value: one image for linux/amd64, tagged `1`, with one
+/// layer.
+///
+/// ```
+/// use ocikit_image::testing::TemporaryLayout;
+///
+/// let layout = TemporaryLayout::new();
+/// assert!(layout.path().join("index.json").exists());
+/// ```
+#[derive(Debug)]
+pub struct TemporaryLayout {
+    directory: tempfile::TempDir,
+}
+
+impl TemporaryLayout {
+    /// Writes the layout.
+    ///
+    /// # Panics
+    ///
+    /// If the directory of temporary files cannot be written to.
+    #[allow(clippy::new_without_default, reason = "it writes files")]
+    pub fn new() -> TemporaryLayout {
+        const WRITABLE: &str = "the directory of temporary files can be written to";
+        let memory = Memory::new();
+        let tar = Tar::new().directory("etc").file("etc/os-release", b"ID=example\n").finish();
+        let platform = Platform::new("linux", "amd64");
+        let mut root = image_of(&memory, &platform, Compression::Gzip, &[tar]);
+        root.annotations.insert(ocikit_spec::annotations::REF_NAME, "1");
+        let directory = tempfile::tempdir().expect(WRITABLE);
+        let blobs = directory.path().join("blobs/sha256");
+        std::fs::create_dir_all(&blobs).expect(WRITABLE);
+        for bytes in memory.blobs() {
+            std::fs::write(blobs.join(Digest::sha256_of(&bytes).hex()), bytes).expect(WRITABLE);
+        }
+        let write = |name: &str, bytes: &[u8]| std::fs::write(directory.path().join(name), bytes).expect(WRITABLE);
+        write("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#);
+        write("index.json", Index::of(&[root]).bytes());
+        TemporaryLayout { directory }
+    }
+
+    /// Returns the directory.
+    pub fn path(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+}
+
 /// Returns incompressible bytes, the same for each seed.
 pub fn random(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;

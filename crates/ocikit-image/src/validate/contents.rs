@@ -6,7 +6,7 @@ use ocikit_spec::{Algorithm, Descriptor, Digest, Hasher, MediaType};
 
 use super::report::Fault;
 use crate::bridge::{CHUNK, ChunkReader, Chunks};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The result of reading a layer.
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ pub(super) struct Contents {
 ///
 /// # Errors
 ///
-/// Those of the chunks.
+/// Those of the chunks; [`Error::Unsupported`] for a compression that the build lacks.
 pub(super) fn look_into(
     chunks: &mut Chunks,
     layer: &Descriptor,
@@ -37,6 +37,9 @@ pub(super) fn look_into(
     // Even after a fault, the rest is read to check the digest of the layer.
     chunks.try_for_each(|chunk| chunk.map(drop))?;
     if let Err(error) = outcome {
+        if ocikit_archive::Error::missing_feature_of(&error).is_some() {
+            return Err(Error::Unsupported { place: format!("layer {}", layer.digest), what: error.to_string() });
+        }
         contents.digests.clear();
         contents.faults.push(Fault::Undecodable { problem: error.to_string() });
     }
@@ -51,7 +54,11 @@ fn inflate(
     budget: &Budget,
     contents: &mut Contents,
 ) -> io::Result<()> {
-    let mut decoder = Decoder::new(reader)?;
+    let mut decoder = match Decoder::new(reader) {
+        // Without a limit only the header is checked, which needs no decompression.
+        Err(error) if most.is_none() && ocikit_archive::Error::missing_feature_of(&error).is_some() => return Ok(()),
+        decoder => decoder?,
+    };
     let actual = decoder.compression();
     if let Some(stated) = stated(&layer.media_type)
         && stated != actual

@@ -7,6 +7,7 @@ use crate::event::Observer;
 
 /// Options of [`validate`](crate::validate).
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ValidateOptions {
     /// The number of blobs that are read in parallel, at least 1.
     pub jobs: usize,
@@ -19,6 +20,16 @@ pub struct ValidateOptions {
     pub max_problems: usize,
     /// Receives progress events.
     pub observer: Option<Arc<dyn Observer>>,
+}
+
+ocikit_spec::setters! {
+    ValidateOptions {
+        jobs: usize,
+        depth: ValidateDepth,
+        max_uncompressed_bytes: Option<u64>,
+        max_problems: usize,
+        observer: Option<Arc<dyn Observer>>,
+    }
 }
 
 impl Default for ValidateOptions {

@@ -6,6 +6,7 @@ use crate::walk::limits::MAX_DEPTH;
 
 /// The result of a validation.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct Report {
     /// The problems: first those of documents in the order of the walk, then those of blobs.
     pub problems: Vec<Problem>,
@@ -45,6 +46,7 @@ impl Report {
 
 /// A fault and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Problem {
     /// The path from the root: `index.json > manifests[1] > layers[0]`.
     pub place: String,
@@ -55,6 +57,11 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// Returns a problem at a place.
+    pub fn new(place: impl Into<String>, digest: Option<Digest>, fault: Fault) -> Problem {
+        Problem { place: place.into(), digest, fault }
+    }
+
     /// Returns the severity of the fault.
     pub fn severity(&self) -> Severity {
         self.fault.severity()

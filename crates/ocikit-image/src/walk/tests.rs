@@ -223,7 +223,7 @@ async fn a_part_is_not_a_referrer_and_a_tag_is_a_node_of_its_own() {
     let listed = testing::referrer(&memory, &image, "application/listed");
     let root = testing::index(&memory, &[image.clone(), testing::index(&memory, std::slice::from_ref(&listed))]);
     let tag: Tag = format!("sha256-{}.sig", image.digest.hex()).parse().unwrap();
-    let naming = crate::source::Naming { tag: Some(tag.clone()), ..Default::default() };
+    let naming = crate::source::Naming::of_tag(tag.clone());
     crate::source::Sink::publish(&*memory, &listed, &naming).await.unwrap();
     let mut walk = Walk::new(&*memory, Limits::IMAGE);
     walk.start(&root).unwrap();

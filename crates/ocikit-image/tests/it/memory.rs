@@ -44,12 +44,10 @@ async fn attested() -> Root {
 }
 
 fn options(on: AnnotateOn, platforms: &[&str]) -> AnnotateOptions {
-    AnnotateOptions {
-        set: vec![("k".to_owned(), "v".to_owned())],
-        on,
-        platforms: platforms.iter().map(|platform| platform.parse().unwrap()).collect(),
-        ..AnnotateOptions::default()
-    }
+    AnnotateOptions::default()
+        .set(vec![("k".to_owned(), "v".to_owned())])
+        .on(on)
+        .platforms(platforms.iter().map(|platform| platform.parse().unwrap()).collect())
 }
 
 /// Returns whether the index, each of its entries, and each manifest have the annotation.
@@ -105,7 +103,7 @@ async fn removing_an_annotation_restores_the_digest() {
     let root = attested().await;
     let new = annotate(&root, &options(AnnotateOn::All, &[])).await.unwrap();
     let remove = vec!["k".to_owned()];
-    let back = AnnotateOptions { remove, on: AnnotateOn::All, ..AnnotateOptions::default() };
+    let back = AnnotateOptions::default().remove(remove).on(AnnotateOn::All);
     assert_eq!(annotate(&new, &back).await.unwrap().digest(), root.digest());
     assert_eq!(annotate(&root, &back).await.unwrap().digest(), root.digest());
 }
@@ -125,7 +123,7 @@ async fn image_without_index_cannot_be_annotated_on_the_index() {
 #[tokio::test]
 async fn edited_root_is_copied_completely() {
     let new = annotate(&attested().await, &options(AnnotateOn::All, &[])).await.unwrap();
-    let more = AnnotateOptions { set: vec![("l".into(), "w".into())], ..options(AnnotateOn::All, &[]) };
+    let more = options(AnnotateOn::All, &[]).set(vec![("l".into(), "w".into())]);
     let new = annotate(&new, &more).await.unwrap();
     let there: Arc<dyn Sink> = Arc::new(Memory::new());
     let copied = copy(&new, &there, &CopyOptions::default()).await.unwrap();
@@ -160,8 +158,8 @@ async fn children_are_copied_before_parents_and_tags() {
     let root = Root::at(memory.clone(), image.clone()).await.unwrap();
     let there: Arc<dyn Sink> = Arc::new(Memory::new());
     let log = Arc::new(Log::default());
-    let names = vec![Naming { tag: Some("v1".parse().unwrap()), ..Naming::default() }];
-    let options = CopyOptions { jobs: 1, names, observer: Some(log.clone()), ..CopyOptions::default() };
+    let names = vec![Naming::of_tag("v1".parse().unwrap())];
+    let options = CopyOptions::default().jobs(1).names(names).observer(Some(log.clone()));
     let copied = copy(&root, &there, &options).await.unwrap();
     assert_eq!(copied.blobs.len(), config + 2);
     assert_eq!(copied.count(Put::Copied).0, 4);
@@ -207,7 +205,7 @@ async fn imgpkg_8_moby_34216_foreign_layers_stay_only_where_they_can_be_fetched_
             memory.insert(manifest.clone());
             let root = Root::at(memory, Descriptor::of(MediaType::OCI_MANIFEST, manifest.as_bytes())).await.unwrap();
             let there: Arc<dyn Sink> = Arc::new(Memory::new());
-            let options = CopyOptions { foreign_layers, ..CopyOptions::default() };
+            let options = CopyOptions::default().foreign_layers(foreign_layers);
             assert_eq!(copy(&root, &there, &options).await.unwrap().blobs.len(), copied, "{name} {urls:?}");
         }
     }
@@ -249,7 +247,7 @@ async fn several_roots_share_blobs() {
     let one = Root::at(here, one).await.unwrap();
     let two = Root::at(elsewhere, two).await.unwrap();
     let there: Arc<dyn Sink> = Arc::new(Memory::new());
-    let named = |tag: &str| vec![Naming { tag: Some(tag.parse().unwrap()), ..Naming::default() }];
+    let named = |tag: &str| vec![Naming::of_tag(tag.parse().unwrap())];
     let roots = [(one.clone(), named("one")), (two.clone(), named("two"))];
     let copied = copy_all(&roots, &there, &CopyOptions::default()).await.unwrap();
     assert_eq!(copied[0].blobs.len(), 4);
@@ -278,7 +276,7 @@ async fn referrers_of_referrers_are_copied() {
         (types(&["application/vnd.sbom", "application/vnd.signature"]), vec![&of_index, &sbom, &signature]),
     ] {
         let there: Arc<dyn Sink> = Arc::new(Memory::new());
-        let options = CopyOptions { referrers, ..CopyOptions::default() };
+        let options = CopyOptions::default().referrers(referrers);
         let planned = plan(&root, &there, &options).await.unwrap();
         let copied = copy(&root, &there, &options).await.unwrap();
         let digests = |found: &[Descriptor]| found.iter().map(|found| found.digest).collect::<Vec<_>>();
@@ -301,13 +299,14 @@ async fn referrers_of_referrers_are_copied() {
 async fn extreme_sizes_and_jobs_are_handled() {
     let descriptor = Descriptor { size: u64::MAX, ..Descriptor::of(MediaType::OCI_LAYER, b"x") };
     let blobs = vec![(descriptor.clone(), Put::Present), (descriptor.clone(), Put::Present)];
-    let copied = ocikit_image::Copied { root: descriptor, blobs, referrers: Vec::new(), kept: Vec::new() };
+    let mut copied = ocikit_image::Copied::nothing(descriptor);
+    copied.blobs = blobs;
     assert_eq!(copied.count(Put::Present), (2, u64::MAX));
 
     let memory = Arc::new(Memory::new());
     let image = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10, 20]);
     let root = Root::at(memory, image).await.unwrap();
-    let options = CopyOptions { jobs: usize::MAX, ..CopyOptions::default() };
+    let options = CopyOptions::default().jobs(usize::MAX);
     copy(&root, &(Arc::new(Memory::new()) as Arc<dyn Sink>), &options).await.unwrap();
     let sinks = (0..2).map(|_| Arc::new(Memory::new()) as Arc<dyn Sink>);
     let targets: Vec<_> = sinks.map(|sink| ocikit_image::Target { sink, names: Vec::new() }).collect();
@@ -351,7 +350,7 @@ async fn referrers_of_an_image_are_bounded_in_memory() {
     let referrer = testing::referrer(&memory, &image, "application/vnd.x");
     padded(&memory, &referrer, 9).await;
     let root = Root::at(memory.clone(), image).await.unwrap();
-    let options = CopyOptions { referrers: Referrers::All, ..CopyOptions::default() };
+    let options = CopyOptions::default().referrers(Referrers::All);
     let refused = copy(&root, &(Arc::new(Memory::new()) as Arc<dyn Sink>), &options).await;
     assert!(matches!(&refused, Err(Error::Unsupported { what, .. }) if what.contains("documents")), "{refused:?}");
     // Nested indexes, which are searched for subjects of referrers, share the limit.

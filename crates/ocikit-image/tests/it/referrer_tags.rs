@@ -23,7 +23,7 @@ fn tag(subject: &Digest, ending: &str) -> Tag {
 }
 
 fn named(tag: &Tag) -> Naming {
-    Naming { tag: Some(tag.clone()), ..Naming::default() }
+    Naming::of_tag(tag.clone())
 }
 
 /// Stores a signature manifest of cosign under a tag, with one signed layer for each text.
@@ -80,7 +80,7 @@ async fn signatures(place: &dyn Source, tag: &Tag) -> Vec<String> {
 }
 
 fn all() -> CopyOptions {
-    CopyOptions { referrers: Referrers::All, ..CopyOptions::default() }
+    CopyOptions::default().referrers(Referrers::All)
 }
 
 /// Creates a source and a target with the same image and these signatures.
@@ -153,7 +153,7 @@ async fn signature_tag_copied_by_name_is_merged() {
     let (root, there, tag) = signed(".sig", &["a"], &["b"]).await;
     let signature = Root::open(root.source().clone(), &Name::Tag(tag.clone())).await.unwrap();
     let sink: Arc<dyn Sink> = there.clone();
-    let options = CopyOptions { names: vec![named(&tag)], ..CopyOptions::default() };
+    let options = CopyOptions::default().names(vec![named(&tag)]);
     let copied = copy(&signature, &sink, &options).await.unwrap();
     assert_eq!(signatures(&*there, &tag).await, ["b", "a"]);
     assert_eq!(copied.root.digest, there.resolve(&Name::Tag(tag)).await.unwrap().digest);
@@ -173,7 +173,7 @@ async fn target_keeps_its_sbom_and_the_result_reports_it() {
     assert_eq!(there.resolve(&Name::Tag(tag.clone())).await.unwrap().digest, before);
     // A copy of the SBOM itself to that tag is an error.
     let sbom = Root::open(root.source().clone(), &Name::Tag(tag.clone())).await.unwrap();
-    let options = CopyOptions { names: vec![named(&tag)], ..CopyOptions::default() };
+    let options = CopyOptions::default().names(vec![named(&tag)]);
     assert!(matches!(copy(&sbom, &sink, &options).await, Err(Error::Exists { .. })));
 }
 
@@ -183,7 +183,7 @@ async fn keep_tags_prevents_merging() {
         let (root, there, tag) = signed(ending, &["a"], &["b"]).await;
         let before = there.resolve(&Name::Tag(tag.clone())).await.unwrap().digest;
         let sink: Arc<dyn Sink> = there.clone();
-        let options = CopyOptions { keep_tags: true, ..all() };
+        let options = all().keep_tags(true);
         let error = copy(&root, &sink, &options).await.unwrap_err();
         assert!(matches!(&error, Error::Exists { what, .. } if what.contains(tag.as_str())), "{error}");
         let targets = [&sink, &sink].map(|sink| Target { sink: sink.clone(), names: Vec::new() });
@@ -194,7 +194,7 @@ async fn keep_tags_prevents_merging() {
     for (from, to) in [(&["a"][..], &["a"][..]), (&["a"], &["b", "a"]), (&["a"], &[])] {
         let (root, there, tag) = signed(".sig", from, to).await;
         let sink: Arc<dyn Sink> = there.clone();
-        copy(&root, &sink, &CopyOptions { keep_tags: true, ..all() }).await.unwrap();
+        copy(&root, &sink, &all().keep_tags(true)).await.unwrap();
         assert!(signatures(&*there, &tag).await.contains(&"a".to_owned()));
     }
 }
@@ -225,7 +225,7 @@ async fn lists_of_referrers_are_merged_and_their_referrers_copied() {
     assert!(tagged_referrers(&source, &tag, ReferrerTag::List, &Referrers::None).await.unwrap().is_empty());
     let list = Root::open(here, &Name::Tag(tag.clone())).await.unwrap();
     let sink: Arc<dyn Sink> = there.clone();
-    copy(&list, &sink, &CopyOptions { names: vec![named(&tag)], ..CopyOptions::default() }).await.unwrap();
+    copy(&list, &sink, &CopyOptions::default().names(vec![named(&tag)])).await.unwrap();
     assert_eq!(entries(&there, &tag).await, [digests[1], digests[2], digests[0]]);
     for digest in digests {
         there.resolve(&Name::Digest(digest)).await.unwrap();

@@ -204,7 +204,7 @@ async fn undecodable_layer_is_reported() {
         builder.problems(&Scope::Root(Box::new(manifest.clone()))).await,
         ["undecodable at manifest > layers[0]"]
     );
-    let fast = ValidateOptions { depth: ValidateDepth::Digests, ..ValidateOptions::default() };
+    let fast = ValidateOptions::default().depth(ValidateDepth::Digests);
     assert_eq!(summary(&builder.report(&Scope::Root(Box::new(manifest)), fast).await), NONE);
 }
 
@@ -213,7 +213,7 @@ async fn decompression_stops_at_the_limit() {
     let builder = ImageBuilder::new();
     let (layers, config) = builder.parts();
     let manifest = builder.manifest(&layers, &config);
-    let options = ValidateOptions { max_uncompressed_bytes: Some(200_000), ..ValidateOptions::default() };
+    let options = ValidateOptions::default().max_uncompressed_bytes(Some(200_000));
     assert_eq!(
         summary(&builder.report(&Scope::Root(Box::new(manifest)), options).await),
         ["too-large-uncompressed at manifest > layers[0]"]
@@ -300,7 +300,7 @@ async fn problems_beyond_the_limit_are_counted() {
     let gone: Vec<_> =
         (0..100_u32).map(|number| Descriptor::of(MediaType::OCI_MANIFEST, &number.to_le_bytes())).collect();
     let index = testing::index(&builder.place.memory, &gone);
-    let options = ValidateOptions { max_problems: 10, ..ValidateOptions::default() };
+    let options = ValidateOptions::default().max_problems(10);
     let report = builder.report_all(&Scope::Root(Box::new(index)), options).await;
     assert_eq!((report.problems.len(), report.omitted, report.errors), (10, 90, 100));
 }
@@ -336,7 +336,7 @@ async fn progress_reports_every_byte_once() {
     let manifests = [builder.manifest(&layers, &config), builder.manifest(&layers, &other)];
     let index = testing::index(&builder.place.memory, &manifests);
     let watcher = Arc::new(Watcher::default());
-    let options = ValidateOptions { observer: Some(watcher.clone()), jobs: 1, ..ValidateOptions::default() };
+    let options = ValidateOptions::default().observer(Some(watcher.clone())).jobs(1);
     let report = builder.report(&Scope::Root(Box::new(index)), options).await;
     let bytes = layers.iter().map(|layer| layer.size).sum();
     assert_eq!(*watcher.0.lock().unwrap(), (bytes, bytes, 2, true));

@@ -4,6 +4,7 @@ use ocikit_spec::Digest;
 
 /// Options of garbage collection.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct GcOptions {
     /// Whether to report only.
     pub dry_run: bool,
@@ -14,6 +15,15 @@ pub struct GcOptions {
     /// Whether indexes may list missing manifests, because only some platforms were copied. If not, a missing manifest
     /// is an error, because the blobs that it needs are unknown.
     pub sparse: bool,
+}
+
+ocikit_spec::setters! {
+    GcOptions {
+        dry_run: bool,
+        now: SystemTime,
+        young: Duration,
+        sparse: bool,
+    }
 }
 
 impl GcOptions {
@@ -37,6 +47,7 @@ pub struct Collected {
 
 /// A removed file or entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Removed {
     /// Its path in the layout.
     pub name: String,

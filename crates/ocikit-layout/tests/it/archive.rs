@@ -31,8 +31,8 @@ async fn root() -> Root {
 }
 
 fn named(tag: &str, jobs: usize) -> CopyOptions {
-    let names = vec![Naming { tag: Some(tag.parse().unwrap()), ..Naming::default() }];
-    CopyOptions { jobs, names, ..CopyOptions::default() }
+    let names = vec![Naming::of_tag(tag.parse().unwrap())];
+    CopyOptions::default().jobs(jobs).names(names)
 }
 
 async fn write(path: &Path, options: TarOptions, jobs: usize) -> Vec<u8> {
@@ -62,14 +62,14 @@ async fn the_same_images_give_the_same_bytes() {
     let names: Vec<_> = index.entries().iter().map(|entry| entry.name.clone().unwrap()).collect();
     assert_eq!(names[..2], ["blobs", "blobs/sha256"]);
     assert_eq!(names[names.len() - 3..], ["index.json", "manifest.json", "oci-layout"]);
-    assert_eq!(write(&path, TarOptions { modified: 7, ..TarOptions::default() }, 4).await.len(), expected.len());
+    assert_eq!(write(&path, TarOptions::default().modified(7), 4).await.len(), expected.len());
 }
 
 #[tokio::test]
 async fn manifest_json_lists_the_image_of_the_selected_platform() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.tar");
-    let options = TarOptions { docker: DockerList::For(Platform::new("linux", "arm64")), ..TarOptions::default() };
+    let options = TarOptions::default().docker(DockerList::For(Platform::new("linux", "arm64")));
     let bytes = write(&path, options, 4).await;
     let span = TarIndex::read(&bytes).unwrap().file("manifest.json").unwrap();
     let text = std::str::from_utf8(&bytes[span.offset as usize..][..span.size as usize]).unwrap();
@@ -92,7 +92,7 @@ async fn manifest_json_lists_only_loadable_images() {
         (DockerList::IfLoadable(Platform::new("linux", "arm64")), true),
         (DockerList::For(Platform::new("linux", "s390x")), true),
     ] {
-        let bytes = write(&path, TarOptions { docker: docker.clone(), ..TarOptions::default() }, 4).await;
+        let bytes = write(&path, TarOptions::default().docker(docker.clone()), 4).await;
         let index = TarIndex::read(&bytes).unwrap();
         assert_eq!(index.file("manifest.json").is_some(), has_list, "{docker:?}");
     }
@@ -199,7 +199,7 @@ impl Write for Full {
 }
 
 fn annotation(value: &str) -> AnnotateOptions {
-    AnnotateOptions { set: vec![("k".to_owned(), value.to_owned())], on: AnnotateOn::All, ..AnnotateOptions::default() }
+    AnnotateOptions::default().set(vec![("k".to_owned(), value.to_owned())]).on(AnnotateOn::All)
 }
 
 async fn annotate_in_place(path: &Path, value: &str) -> Digest {
@@ -207,9 +207,9 @@ async fn annotate_in_place(path: &Path, value: &str) -> Digest {
     let source = Arc::new(Tar::open(path).await.unwrap());
     let root = Root::open(source, &Name::Only).await.unwrap();
     let annotated = annotate(&root, &annotation(value)).await.unwrap();
-    let names = vec![Naming { replaces: Some(root.digest()), ..Naming::default() }];
+    let names = vec![Naming::default().replaces(Some(root.digest()))];
     let sink: Arc<dyn Sink> = Arc::new(sink);
-    copy(&annotated, &sink, &CopyOptions { names, ..CopyOptions::default() }).await.unwrap();
+    copy(&annotated, &sink, &CopyOptions::default().names(names)).await.unwrap();
     annotated.digest()
 }
 
@@ -238,7 +238,7 @@ async fn archive_is_annotated_in_place() {
     assert_eq!(after, fs::read(&path).unwrap(), "an edit without a change writes nothing");
     // The inverse edit restores the original digest.
     let root = Root::open(open(&path).await.unwrap(), &Name::Digest(same)).await.unwrap();
-    let back = AnnotateOptions { remove: vec!["k".to_owned()], on: AnnotateOn::All, ..AnnotateOptions::default() };
+    let back = AnnotateOptions::default().remove(vec!["k".to_owned()]).on(AnnotateOn::All);
     let back = annotate(&root, &back).await.unwrap();
     assert_eq!(back.digest(), self::root().await.digest());
     assert_eq!(names(&directory), ["a.tar"]);
@@ -287,7 +287,7 @@ async fn layers_appended_by_another_program_stay() {
     fs::write(&path, &bytes).unwrap();
 
     let sink: Arc<dyn Sink> = Arc::new(TarEdit::open(&path).await.unwrap());
-    let naming = Naming { tag: Some("second".parse().unwrap()), replaces: None, full: None };
+    let naming = Naming::of_tag("second".parse().unwrap());
     sink.publish(&added, &naming).await.unwrap();
     sink.finish().await.unwrap();
     let tar = Tar::open(&path).await.unwrap();

@@ -150,7 +150,7 @@ async fn attestation_manifests_follow_an_annotated_image() {
         let tar = Arc::new(Tar::open(testdata().join(name)).await.unwrap());
         let root = Root::open(tar, &Name::Only).await.unwrap();
         let set = vec![("k".to_owned(), "v".to_owned())];
-        let annotated = annotate(&root, &AnnotateOptions { set, ..AnnotateOptions::default() }).await.unwrap();
+        let annotated = annotate(&root, &AnnotateOptions::default().set(set)).await.unwrap();
         let there: Arc<dyn Sink> = Arc::new(Memory::new());
         copy(&annotated, &there, &CopyOptions::default()).await.unwrap();
         let Root::Index(index) = annotated else { panic!("{name}") };

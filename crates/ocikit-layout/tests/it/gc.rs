@@ -29,8 +29,8 @@ async fn problems(path: &Path) -> Vec<String> {
 }
 
 fn named(tag: &str) -> CopyOptions {
-    let naming = Naming { tag: Some(tag.parse().unwrap()), ..Naming::default() };
-    CopyOptions { names: vec![naming], ..CopyOptions::default() }
+    let naming = Naming::of_tag(tag.parse().unwrap());
+    CopyOptions::default().names(vec![naming])
 }
 
 async fn image(seed: u64) -> Root {
@@ -52,9 +52,9 @@ async fn with_garbage(directory: &Path) -> [PathBuf; 2] {
         let sink: Arc<dyn Sink> = Arc::new(TarEdit::open(&tar).await.unwrap());
         let root = Root::open(sink.clone(), &Name::Only).await.unwrap();
         let set = vec![("k".to_owned(), value.to_owned())];
-        let after = annotate(&root, &AnnotateOptions { set, ..AnnotateOptions::default() }).await.unwrap();
-        let naming = Naming { replaces: Some(root.digest()), ..Naming::default() };
-        copy(&after, &sink, &CopyOptions { names: vec![naming], ..CopyOptions::default() }).await.unwrap();
+        let after = annotate(&root, &AnnotateOptions::default().set(set)).await.unwrap();
+        let naming = Naming::default().replaces(Some(root.digest()));
+        copy(&after, &sink, &CopyOptions::default().names(vec![naming])).await.unwrap();
     }
     [dir, tar]
 }
@@ -70,7 +70,7 @@ async fn unreferenced_blobs_are_removed() {
         let before = size(&path);
         let roots = open_all(&path, &Scratch::default()).await.unwrap().1.roots;
         assert!(!problems(&path).await.is_empty());
-        let dry = gc(&path, &GcOptions { dry_run: true, ..options() }).await.unwrap();
+        let dry = gc(&path, &options().dry_run(true)).await.unwrap();
         assert_eq!(size(&path), before);
         let collected = gc(&path, &options()).await.unwrap();
         assert_eq!((&dry.removed, dry.freed), (&collected.removed, collected.freed));
@@ -117,7 +117,7 @@ async fn listed_images_are_kept() {
         copy_tree(&testdata(name), &path);
         let roots = open_all(&path, &Scratch::default()).await.unwrap().1.roots;
         // The archive of containerd lists platforms that it does not hold.
-        gc(&path, &GcOptions { sparse: name.ends_with("moby-containerd.tar"), ..options() }).await.unwrap();
+        gc(&path, &options().sparse(name.ends_with("moby-containerd.tar"))).await.unwrap();
         assert_eq!(problems(&path).await.iter().filter(|text| text.contains("missing")).count(), 0, "{name}");
         let source = open(&path, &Scratch::default()).await.unwrap();
         let old = open(testdata(name), &Scratch::default()).await.unwrap();
@@ -179,7 +179,7 @@ async fn only_old_temporary_files_are_removed() {
         fs::write(dir.join(name), b"x").unwrap();
     }
     let names = async |now: SystemTime| -> Vec<_> {
-        let options = GcOptions { dry_run: true, ..GcOptions::at(now) };
+        let options = GcOptions::at(now).dry_run(true);
         gc(&dir, &options).await.unwrap().removed.into_iter().map(|removed| removed.name).collect()
     };
     let now = SystemTime::now();

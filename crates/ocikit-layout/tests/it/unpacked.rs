@@ -32,7 +32,7 @@ fn testdata(name: &str) -> PathBuf {
 /// Creates a scratch directory that shows whether files are left in it.
 fn scratch(directory: &Path) -> (Scratch, Arc<DecompressedArchives>) {
     let unpacked = Arc::new(DecompressedArchives::default());
-    (Scratch { directory: Some(directory.to_owned()), observer: Some(unpacked.clone()) }, unpacked)
+    (Scratch::default().directory(Some(directory.to_owned())).observer(Some(unpacked.clone())), unpacked)
 }
 
 fn compressed(compression: Compression, bytes: &[u8]) -> Vec<u8> {
@@ -104,10 +104,10 @@ async fn compressed_archives_are_reproducible() {
         let mut before = None;
         for jobs in [1, 8] {
             let path = directory.path().join("image.tar");
-            let options = TarOptions { compression, ..TarOptions::default() };
+            let options = TarOptions::default().compression(compression);
             let sink: Arc<dyn Sink> = Arc::new(TarWriter::create(&path, options).await.unwrap());
-            let names = vec![Naming { tag: Some("v1".parse().unwrap()), ..Naming::default() }];
-            copy(&root, &sink, &CopyOptions { jobs, names, ..CopyOptions::default() }).await.unwrap();
+            let names = vec![Naming::of_tag("v1".parse().unwrap())];
+            copy(&root, &sink, &CopyOptions::default().jobs(jobs).names(names)).await.unwrap();
             let bytes = fs::read(&path).unwrap();
             assert_eq!(Compression::detect(&bytes), compression);
             assert!(before.replace(bytes.clone()).is_none_or(|before| before == bytes), "{compression:?}");
@@ -125,7 +125,7 @@ async fn compressed_archives_are_reproducible() {
 async fn unfinished_archive_is_not_created() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("image.tar.zst");
-    let options = TarOptions { compression: Compression::Zstd, ..TarOptions::default() };
+    let options = TarOptions::default().compression(Compression::Zstd);
     drop(TarWriter::create(&path, options).await.unwrap());
     assert!(is_empty(directory.path()));
 }

@@ -399,6 +399,7 @@ impl Target {
 
 /// The response of a service that accepted the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Accepted {
     /// The status, which is 202.
     pub status: u16,

@@ -2,7 +2,9 @@
 
 mod docker;
 mod keychain;
+mod scope;
 
 pub use docker::{CredentialPlaces, DockerConfig, HelperOptions};
 pub use keychain::{Anonymous, Credential, Fixed, Keychain, Keychains, Named};
 pub use ocikit_http::Secret;
+pub use scope::CredentialScope;

@@ -4,6 +4,8 @@ mod registries;
 mod settings;
 
 pub use ocikit_http::{Identity, Pem, ProxyOptions, TlsConfig, TlsSettings, Verify};
-pub use registries::{InvalidRegistriesConf, RegistriesConf};
+#[cfg(feature = "registries-conf")]
+pub use registries::InvalidRegistriesConf;
+pub use registries::RegistriesConf;
 pub(crate) use registries::{MirrorScope, ReadLocation};
 pub use settings::{HostOptions, HostSettings, Scheme};

@@ -10,6 +10,7 @@ use crate::problem;
 
 /// How to connect to registries: settings for named registries, and settings for all others.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct HostOptions {
     /// Settings by registry.
     pub named: HashMap<Registry, HostSettings>,
@@ -21,6 +22,15 @@ pub struct HostOptions {
     pub certificates: Vec<PathBuf>,
     /// Mirrors, blocked registries and replaced locations.
     pub registries: RegistriesConf,
+}
+
+ocikit_spec::setters! {
+    HostOptions {
+        named: HashMap<Registry, HostSettings>,
+        others: HostSettings,
+        certificates: Vec<PathBuf>,
+        registries: RegistriesConf,
+    }
 }
 
 impl HostOptions {
@@ -82,11 +92,19 @@ impl OtherServers for HostOptions {
 
 /// How to connect to one registry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HostSettings {
     /// Whether to use TLS.
     pub scheme: Scheme,
     /// The TLS settings.
     pub tls: TlsSettings,
+}
+
+ocikit_spec::setters! {
+    HostSettings {
+        scheme: Scheme,
+        tls: TlsSettings,
+    }
 }
 
 impl HostSettings {
@@ -125,7 +143,7 @@ mod tests {
     #[test]
     fn client_certificate_is_limited_to_configured_registries() {
         let identity = Some(Identity { certificate: Path::new("c").into(), key: Path::new("k").into() });
-        let tls = TlsSettings { identity: identity.clone(), ..TlsSettings::default() };
+        let tls = TlsSettings::default().identity(identity.clone());
         let settings = HostSettings { tls, ..HostSettings::default() };
         let named = HashMap::from([("named.test".parse().unwrap(), settings.clone())]);
         let options = HostOptions { named, others: settings, ..HostOptions::default() };
@@ -142,7 +160,7 @@ mod tests {
 
     #[test]
     fn only_loopback_registries_default_to_plain_http() {
-        let insecure = TlsSettings { verify: Verify::Nothing, ..TlsSettings::default() };
+        let insecure = TlsSettings::default().verify(Verify::Nothing);
         let settings = |scheme, tls: &TlsSettings| HostSettings { scheme, tls: tls.clone() };
         let default = TlsSettings::default();
         for (name, named, others, expected) in [

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ocikit_image::{CopyOptions, Memory, Name, Naming, Root, Sink, Source, SourceExt, copy, testing};
 use ocikit_registry::hosts::{HostOptions, HostSettings, ProxyOptions, Scheme, TlsSettings, Verify};
-use ocikit_registry::{Client, ClientOptions, Credential, Error, Fixed, Named, NoAnswer, Timeouts};
+use ocikit_registry::{Client, Credential, Error, Fixed, Named, NoAnswer, Timeouts};
 use ocikit_spec::{Descriptor, Digest, MediaType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -17,7 +17,7 @@ use crate::support::{failed, options, repository};
 
 fn user() -> Client {
     let keychain = Arc::new(Fixed { registry: None, credential: Credential::password("user", "pass") });
-    Client::new(ClientOptions { keychain, ..options() })
+    Client::new(options().keychain(keychain))
 }
 
 fn absent() -> Descriptor {
@@ -72,7 +72,7 @@ async fn containerd_3291_wrong_password_that_is_answered_with_404_is_unauthorize
             "/token" => status(403),
             _ => status(404),
         });
-        let client = Client::new(ClientOptions { keychain: keychain(), ..options() });
+        let client = Client::new(options().keychain(keychain()));
         let repository = repository(&client, &double, "a");
         let error = repository.resolve(&tag).await.unwrap_err();
         assert!(matches!(error, Error::Denied { .. }), "{error:?}");
@@ -165,8 +165,8 @@ async fn rules_oci_648_push_without_permission_to_read() {
         let image = testing::image(&here, 1, &"linux/amd64".parse().unwrap(), &[1000, 2000]);
         let root = Root::at(here, image).await.unwrap();
         let there: Arc<dyn Sink> = Arc::new(repository(&Client::new(options()), &double, "a"));
-        let names = vec![Naming { tag: Some("v1".parse().unwrap()), ..Naming::default() }];
-        copy(&root, &there, &CopyOptions { names, ..CopyOptions::default() }).await.unwrap();
+        let names = vec![Naming::of_tag("v1".parse().unwrap())];
+        copy(&root, &there, &CopyOptions::default().names(names)).await.unwrap();
         assert_eq!(double.tag("a", "v1"), Some(root.digest()), "{refusal}");
     }
 }
@@ -192,8 +192,8 @@ async fn small_documents_have_a_total_time_limit() {
                 });
             }
         });
-        let timeouts = Timeouts { document: Duration::from_millis(200), ..Timeouts::default() };
-        let client = Client::new(ClientOptions { timeouts, ..options() });
+        let timeouts = Timeouts::default().document(Duration::from_millis(200));
+        let client = Client::new(options().timeouts(timeouts));
         let repository = client.repository(format!("{host}/a").parse().unwrap()).unwrap();
         let outcome = repository.resolve(&Name::Tag("v1".parse().unwrap())).await;
         let error = outcome.unwrap_err();
@@ -238,8 +238,8 @@ async fn response_headers_count_for_the_time_limit_of_a_document() {
     let hints: fn(&str) -> Vec<String> = |_| vec!["HTTP/1.1 103 Early Hints\r\n\r\n".to_owned()];
     for parts in [headers, hints] {
         let (host, requests) = dripping(parts).await;
-        let timeouts = Timeouts { document: Duration::from_millis(200), ..Timeouts::default() };
-        let client = Client::new(ClientOptions { timeouts, ..options() });
+        let timeouts = Timeouts::default().document(Duration::from_millis(200));
+        let client = Client::new(options().timeouts(timeouts));
         let repository = client.repository(format!("{host}/a").parse().unwrap()).unwrap();
         let error = repository.resolve(&Name::Tag("v1".parse().unwrap())).await.unwrap_err();
         assert_eq!(error.no_answer(), Some(NoAnswer::TimedOut));
@@ -252,8 +252,8 @@ async fn blob_read_into_memory_has_the_time_limit_of_a_document() {
     let body: fn(&str) -> Vec<String> =
         |_| vec!["HTTP/1.1 200 OK\r\ncontent-length: 4000\r\n\r\n".to_owned(), " ".to_owned()];
     let (host, requests) = dripping(body).await;
-    let timeouts = Timeouts { document: Duration::from_millis(200), ..Timeouts::default() };
-    let client = Client::new(ClientOptions { timeouts, ..options() });
+    let timeouts = Timeouts::default().document(Duration::from_millis(200));
+    let client = Client::new(options().timeouts(timeouts));
     let repository = client.repository(format!("{host}/a").parse().unwrap()).unwrap();
     for (media_type, is_content) in
         [("application/vnd.dev.sigstore.bundle.v0.3+json", false), ("application/x", true), ("application/x", false)]
@@ -281,11 +281,11 @@ async fn tls_option_keeps_credentials_from_plain_http_on_loopback() {
     let double = Double::start().await;
     double.rule(|seen| if is_anonymous(seen) { basic() } else { Action::Pass });
     let keychain = Arc::new(Fixed { registry: None, credential: Credential::password("user", "pass") });
-    let insecure = TlsSettings { verify: Verify::Nothing, ..TlsSettings::default() };
+    let insecure = TlsSettings::default().verify(Verify::Nothing);
     for (scheme, is_sent) in [(Scheme::Guess, false), (Scheme::Http, true)] {
-        let others = HostSettings { scheme, tls: insecure.clone() };
-        let hosts = HostOptions { others, ..HostOptions::default() };
-        let client = Client::new(ClientOptions { keychain: keychain.clone(), hosts, ..options() });
+        let others = HostSettings::default().scheme(scheme).tls(insecure.clone());
+        let hosts = HostOptions::default().others(others);
+        let client = Client::new(options().keychain(keychain.clone()).hosts(hosts));
         let outcome = repository(&client, &double, "a").has(&absent()).await;
         let seen = double.seen();
         assert_eq!(seen.iter().any(|seen| !is_anonymous(seen)), is_sent, "{scheme:?}");
@@ -320,9 +320,9 @@ async fn rate_limit_error_has_retry_after() {
 #[tokio::test]
 async fn error_names_tls_to_a_plain_http_port() {
     let double = Double::start().await;
-    let settings = HostSettings { scheme: Scheme::Https, tls: TlsSettings::default() };
-    let hosts = HostOptions { others: settings, ..HostOptions::default() };
-    let client = Client::new(ClientOptions { hosts, ..options() });
+    let settings = HostSettings::default().scheme(Scheme::Https).tls(TlsSettings::default());
+    let hosts = HostOptions::default().others(settings);
+    let client = Client::new(options().hosts(hosts));
     let error = repository(&client, &double, "a").has(&absent()).await.unwrap_err();
     assert_eq!(error.no_answer(), Some(NoAnswer::SpeaksPlainHttp));
     assert!(failed::<()>(Err(error)).ends_with("the server speaks plain HTTP, not TLS"));
@@ -351,10 +351,10 @@ async fn host_names_are_resolved_before_a_proxy_is_used() {
         "GET",
         vec![Action::Reply(307, vec![("location", "http://internal.invalid/x".to_owned())], Bytes::new())],
     );
-    let settings = HostSettings { scheme: Scheme::Http, ..HostSettings::default() };
-    let hosts = HostOptions { others: settings, ..HostOptions::default() };
-    let proxies = ProxyOptions { http: Some(format!("http://{}", proxy.host()).into()), ..ProxyOptions::default() };
-    let client = Client::new(ClientOptions { hosts, proxies, ..options() });
+    let settings = HostSettings::default().scheme(Scheme::Http);
+    let hosts = HostOptions::default().others(settings);
+    let proxies = ProxyOptions::default().http(Some(format!("http://{}", proxy.host()).into()));
+    let client = Client::new(options().hosts(hosts).proxies(proxies));
     let repository = client.repository("registry.invalid/a".parse().unwrap()).unwrap();
     let error = repository.read(&absent()).await.unwrap_err();
     assert_eq!(error.no_answer(), Some(NoAnswer::OutOfReach));

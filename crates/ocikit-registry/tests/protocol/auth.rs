@@ -8,9 +8,7 @@ use async_trait::async_trait;
 use base64::Engine;
 use bytes::Bytes;
 use ocikit_image::{Memory, Sink, Source, SourceExt, testing};
-use ocikit_registry::{
-    Client, ClientOptions, Credential, Error, Fixed, Keychain, RequestEvent, RequestObserver, Result, Secret,
-};
+use ocikit_registry::{Client, Credential, Error, Fixed, Keychain, RequestEvent, RequestObserver, Result, Secret};
 use ocikit_spec::{Descriptor, MediaType, Registry};
 
 use crate::double::{Action, Double, Seen, status};
@@ -123,7 +121,7 @@ async fn guarded() -> (Double, TokenService) {
 
 fn client(credential: Credential) -> Client {
     let keychain = Arc::new(Fixed { registry: None, credential });
-    Client::new(ClientOptions { keychain, ..options() })
+    Client::new(options().keychain(keychain))
 }
 
 fn user() -> Client {
@@ -203,7 +201,7 @@ async fn registry_token_is_sent_as_is() {
 async fn tokens_are_renewed_when_expired_or_revoked() {
     let (double, token_service) = guarded().await;
     let clock = Arc::new(FakeClock::default());
-    let client = Client::new(ClientOptions { clock: clock.clone(), ..options() });
+    let client = Client::new(options().clock(clock.clone()));
     let repository = repository(&client, &double, "a");
     let descriptor = blob(1, 10).1;
     for (passed, fetched) in [(0, 1), (200, 0), (50, 1), (300, 1)] {
@@ -359,7 +357,7 @@ async fn keychain_is_asked_once_per_repository_and_failure_is_reported() {
     let (double, token_service) = guarded().await;
     double.put_blob("a", testing::random(1, 10));
     let keychain = Arc::new(Counting::default());
-    let client = Client::new(ClientOptions { keychain: keychain.clone(), ..options() });
+    let client = Client::new(options().keychain(keychain.clone()));
     for _ in 0..5 {
         repository(&client, &double, "a").read(&blob(1, 10).1).await.unwrap();
         repository(&client, &double, "b").has(&blob(1, 10).1).await.unwrap();
@@ -368,7 +366,7 @@ async fn keychain_is_asked_once_per_repository_and_failure_is_reported() {
     // Public repositories need no credential, so a failing keychain is a warning until a request is refused.
     let broken = Arc::new(Counting { broken: true, ..Counting::default() });
     let recorded = Arc::new(RecordedEvents::default());
-    let client = Client::new(ClientOptions { keychain: broken, observer: Some(recorded.clone()), ..options() });
+    let client = Client::new(options().keychain(broken).observer(Some(recorded.clone())));
     let repository = repository(&client, &double, "a");
     repository.read(&blob(1, 10).1).await.unwrap();
     let warnings = recorded.0.lock().unwrap().matches("it is locked").count();
@@ -408,7 +406,7 @@ async fn observer_sees_every_request_without_secrets() {
         token_service.change(|inner| inner.secret = Some(secret.to_owned()));
         let recorded = Arc::new(RecordedEvents::default());
         let keychain = Arc::new(Fixed { registry: None, credential });
-        let client = Client::new(ClientOptions { keychain, observer: Some(recorded.clone()), ..options() });
+        let client = Client::new(options().keychain(keychain).observer(Some(recorded.clone())));
         let (memory, descriptor) = blob(1, 1000);
         let repository = repository(&client, &double, "a");
         double.script("PUT /v2/a/blobs/uploads/", vec![Action::CutRequest(100)]);

@@ -50,7 +50,8 @@ impl Home {
     }
 
     fn open(&self) -> DockerConfig {
-        let helpers = HelperOptions { directories: vec![self.0.path().to_owned()], timeout: Duration::from_secs(20) };
+        let helpers =
+            HelperOptions::default().directories(vec![self.0.path().to_owned()]).timeout(Duration::from_secs(20));
         DockerConfig::with_helpers(self.path("config.json"), helpers)
     }
 }
@@ -77,15 +78,15 @@ async fn login_stores_and_logout_removes_a_credential() {
         (ghcr(), Credential::Identity("refresh".into())),
         ("localhost:5000".parse().unwrap(), Credential::Bearer("token".into())),
     ] {
-        nested.login(&registry, &credential).await.unwrap();
+        nested.login(&(&registry).into(), &credential).await.unwrap();
         for config in [&nested, &DockerConfig::new(nested.path())] {
             assert_eq!(config.credential(&registry, "any/repository").await.unwrap(), Some(credential.clone()));
         }
     }
     assert_eq!((mode(nested.path()), mode(&home.path("a"))), (0o600, 0o700));
     assert!(home.read("a/b/config.json").contains("https://index.docker.io/v1/"), "docker finds it too");
-    assert!(nested.logout(&hub()).await.unwrap());
-    assert!(!nested.logout(&hub()).await.unwrap());
+    assert!(nested.logout(&hub().into()).await.unwrap());
+    assert!(!nested.logout(&hub().into()).await.unwrap());
     assert_eq!(nested.credential(&hub(), "").await.unwrap(), None);
     assert!(nested.credential(&ghcr(), "").await.unwrap().is_some());
 }
@@ -96,13 +97,13 @@ async fn other_fields_of_the_file_are_preserved() {
     let before = "{\n\t\"z\": 1,\n\t\"auths\": {\n\t\t\"index.docker.io\": {\n\t\t\t\"auth\": \"b2xkOm9sZA==\"\n\t\t},\n\t\t\"b\": {}\n\t},\n\t\"a\": null\n}\n";
     let config = home.config(before);
     fs::set_permissions(config.path(), fs::Permissions::from_mode(0o644)).unwrap();
-    config.login(&hub(), &Credential::password("new", "new")).await.unwrap();
+    config.login(&hub().into(), &Credential::password("new", "new")).await.unwrap();
     assert_eq!(home.read("config.json"), before.replace("b2xkOm9sZA==", "bmV3Om5ldw=="));
     assert_eq!(mode(config.path()), 0o600);
 
     for text in ["[]", "{", r#"{"auths":[]}"#] {
         let config = home.config(text);
-        failed(config.login(&hub(), &Credential::password("u", "p")).await);
+        failed(config.login(&hub().into(), &Credential::password("u", "p")).await);
         assert_eq!(home.read("config.json"), text);
     }
     assert!(fs::read_dir(home.0.path()).unwrap().count() == 1, "no temporary file is left");
@@ -113,7 +114,7 @@ async fn symlink_is_kept() {
     let home = Home::new();
     fs::write(home.path("real.json"), "{}").unwrap();
     std::os::unix::fs::symlink(home.path("real.json"), home.path("config.json")).unwrap();
-    home.open().login(&hub(), &Credential::password("u", "p")).await.unwrap();
+    home.open().login(&hub().into(), &Credential::password("u", "p")).await.unwrap();
     assert!(fs::symlink_metadata(home.path("config.json")).unwrap().is_symlink());
     assert!(home.read("real.json").contains("auths"));
 }
@@ -154,7 +155,7 @@ async fn failing_helper_is_named_and_its_output_hidden() {
     ] {
         home.helper("x", script);
         let timeout = if script.contains("sleep") { Duration::from_millis(300) } else { Duration::from_secs(20) };
-        let helpers = HelperOptions { directories: vec![home.0.path().to_owned()], timeout };
+        let helpers = HelperOptions::default().directories(vec![home.0.path().to_owned()]).timeout(timeout);
         fs::write(home.path("config.json"), r#"{"credsStore":"x"}"#).unwrap();
         let config = DockerConfig::with_helpers(home.path("config.json"), helpers);
         let error = failed(config.credential(&ghcr(), "").await);
@@ -202,9 +203,9 @@ async fn login_and_logout_use_the_helper() {
     let home = Home::new();
     home.helper("x", "true");
     let config = home.config(r#"{"credHelpers":{"docker.io":"x"}}"#);
-    config.login(&hub(), &Credential::password("u", "s3cret")).await.unwrap();
+    config.login(&hub().into(), &Credential::password("u", "s3cret")).await.unwrap();
     assert!(!home.read("config.json").contains("s3cret"));
-    config.logout(&hub()).await.unwrap();
+    config.logout(&hub().into()).await.unwrap();
     let log = home.read("log");
     assert_eq!(
         log,
@@ -226,20 +227,19 @@ async fn podman_7563_files_are_asked_in_order() {
         "run/containers/1000/auth.json",
         "docker/config.json",
     ];
-    let places = CredentialPlaces {
-        registry_auth_file: Some(home.path(files[0])),
-        runtime_directory: Some(home.path("run")),
-        configuration_directory: Some(home.path("config")),
-        run_directory: Some(home.path("run/containers/1000")),
-        docker_config: Some(home.path("docker")),
-        home: Some(home.path("empty")),
-    };
+    let places = CredentialPlaces::default()
+        .registry_auth_file(Some(home.path(files[0])))
+        .runtime_directory(Some(home.path("run")))
+        .configuration_directory(Some(home.path("config")))
+        .run_directory(Some(home.path("run/containers/1000")))
+        .docker_config(Some(home.path("docker")))
+        .home(Some(home.path("empty")));
     for (position, file) in files.iter().enumerate().rev() {
         fs::create_dir_all(home.path(file).parent().unwrap()).unwrap();
         fs::write(home.path(file), entry(&position.to_string())).unwrap();
         let found = places.keychain(&HelperOptions::default()).credential(&ghcr(), "a").await.unwrap();
         assert_eq!(found, Some(Credential::password(position.to_string(), "p")), "{file}");
     }
-    let at_home = CredentialPlaces { home: Some("/h".into()), ..CredentialPlaces::default() };
+    let at_home = CredentialPlaces::default().home(Some("/h".into()));
     assert_eq!(at_home.files(), ["/h/.config/containers/auth.json", "/h/.docker/config.json"].map(PathBuf::from));
 }

@@ -22,7 +22,7 @@ async fn far(behaviour: Behaviour) -> (Client, Double) {
         passing.pass(Duration::from_millis(50));
         Action::Pass
     });
-    (Client::new(ClientOptions { clock, ..ClientOptions::default() }), double)
+    (Client::new(ClientOptions::default().clock(clock)), double)
 }
 
 /// Uploads blobs one after the other, announced to the sink like in a copy.

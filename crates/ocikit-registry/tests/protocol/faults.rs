@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ocikit_image::{CopyOptions, Memory, Name, Naming, Root, Sink, Source, SourceExt, copy, testing};
-use ocikit_registry::{Client, ClientOptions, Error, NoAnswer, Timeouts};
+use ocikit_registry::{Client, Error, NoAnswer, Timeouts};
 use ocikit_spec::{Descriptor, MediaType, Platform};
 
 use crate::double::{Action, Double, status};
@@ -21,8 +21,8 @@ async fn source() -> Root {
 }
 
 fn named() -> CopyOptions {
-    let naming = Naming { tag: Some("v1".parse().unwrap()), ..Naming::default() };
-    CopyOptions { names: vec![naming], ..CopyOptions::default() }
+    let naming = Naming::of_tag("v1".parse().unwrap());
+    CopyOptions::default().names(vec![naming])
 }
 
 /// Pushes and pulls through a registry, and returns the number of requests.
@@ -106,7 +106,7 @@ async fn permanent_faults_fail_and_leave_no_tag() {
 async fn retry_after_is_respected() {
     let double = Double::start().await;
     let clock = Arc::new(FakeClock::default());
-    let client = Client::new(ClientOptions { clock: clock.clone(), ..options() });
+    let client = Client::new(options().clock(clock.clone()));
     let (memory, descriptor) = blob(1000);
     for method in ["HEAD", "POST", "PUT"] {
         let after = || Action::Reply(429, vec![("retry-after", "17".to_owned())], bytes::Bytes::new());
@@ -128,8 +128,8 @@ async fn stalled_upload_is_resumed() {
     let double = Double::start().await;
     double.script("PUT", vec![Action::Hang]);
     let silence = Duration::from_millis(200);
-    let timeouts = Timeouts { silence, ..Timeouts::default() };
-    let client = Client::new(ClientOptions { timeouts, ..options() });
+    let timeouts = Timeouts::default().silence(silence);
+    let client = Client::new(options().timeouts(timeouts));
     let (memory, descriptor) = blob(20_000_000);
     repository(&client, &double, "a").put(&descriptor, &memory).await.unwrap();
     assert_eq!(double.blob("a", &descriptor.digest).unwrap().len(), 20_000_000);
@@ -141,8 +141,8 @@ async fn stalled_download_is_resumed() {
     let (memory, descriptor) = blob(1_000_000);
     double.put_blob("a", memory.read(&descriptor).await.unwrap());
     double.script("GET", vec![Action::StallResponse(300_000)]);
-    let timeouts = Timeouts { silence: Duration::from_millis(200), ..Timeouts::default() };
-    let client = Client::new(ClientOptions { timeouts, ..options() });
+    let timeouts = Timeouts::default().silence(Duration::from_millis(200));
+    let client = Client::new(options().timeouts(timeouts));
     repository(&client, &double, "a").read(&descriptor).await.unwrap();
     assert!(double.seen()[1].header("range").ends_with("-999999"));
 }
@@ -152,7 +152,7 @@ async fn refused_connection_fails_within_a_second() {
     // A port on which no server listens.
     let host = Double::start().await.host();
     let clock = Arc::new(FakeClock::default());
-    let client = Client::new(ClientOptions { clock: clock.clone(), ..options() });
+    let client = Client::new(options().clock(clock.clone()));
     let repository = client.repository(format!("{host}/a").parse().unwrap()).unwrap();
     let absent = Descriptor::of(MediaType::OCI_LAYER, b"absent");
     let asked = futures::future::join_all((0..20).map(|_| repository.has(&absent))).await;

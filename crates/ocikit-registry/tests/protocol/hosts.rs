@@ -10,7 +10,7 @@ use ocikit_image::{Memory, Name, Sink, Source, SourceExt, testing};
 use ocikit_registry::hosts::{
     HostOptions, HostSettings, Identity, ProxyOptions, RegistriesConf, Scheme, TlsSettings, Verify,
 };
-use ocikit_registry::{Client, ClientOptions, NoAnswer, RemoteRepository, Resolver};
+use ocikit_registry::{Client, NoAnswer, RemoteRepository, Resolver};
 use ocikit_spec::{Descriptor, MediaType};
 use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
 use tempfile::TempDir;
@@ -79,22 +79,21 @@ impl Authority {
     }
 
     fn trusted(&self) -> TlsSettings {
-        TlsSettings { authorities: vec![self.path("ca.crt").into()], ..TlsSettings::default() }
+        TlsSettings::default().authorities(vec![self.path("ca.crt").into()])
     }
 }
 
 fn client_with(hosts: HostOptions) -> Client {
-    Client::new(ClientOptions { hosts, ..options() })
+    Client::new(options().hosts(hosts))
 }
 
 fn repository(double: &Double, settings: HostSettings) -> RemoteRepository {
-    let hosts =
-        HostOptions { named: HashMap::from([(double.host().parse().unwrap(), settings)]), ..HostOptions::default() };
+    let hosts = HostOptions::default().named(HashMap::from([(double.host().parse().unwrap(), settings)]));
     crate::support::repository(&client_with(hosts), double, "a")
 }
 
 fn secure(tls: TlsSettings) -> HostSettings {
-    HostSettings { scheme: Scheme::Https, tls }
+    HostSettings::default().scheme(Scheme::Https).tls(tls)
 }
 
 fn absent() -> Descriptor {
@@ -107,8 +106,8 @@ async fn certificates_are_verified_by_default() {
     let double = authority.registry(false, &["http/1.1"]).await;
     for tls in [
         authority.trusted(),
-        TlsSettings { verify: Verify::Nothing, ..TlsSettings::default() },
-        TlsSettings { verify: Verify::InsecureAllowHttp, ..TlsSettings::default() },
+        TlsSettings::default().verify(Verify::Nothing),
+        TlsSettings::default().verify(Verify::InsecureAllowHttp),
     ] {
         assert!(!repository(&double, secure(tls)).has(&absent()).await.unwrap());
     }
@@ -124,7 +123,7 @@ async fn client_certificate_is_presented_on_request() {
     let double = authority.registry(true, &["http/1.1"]).await;
     let identity =
         Identity { certificate: authority.path("client.cert").into(), key: authority.path("client.key").into() };
-    let shown = TlsSettings { identity: Some(identity), ..authority.trusted() };
+    let shown = authority.trusted().identity(Some(identity));
     assert!(!repository(&double, secure(shown)).has(&absent()).await.unwrap());
     failed(repository(&double, secure(authority.trusted())).has(&absent()).await);
 
@@ -133,7 +132,7 @@ async fn client_certificate_is_presented_on_request() {
         let text = std::fs::read_to_string(authority.path(file)).unwrap();
         authority.write(&format!("certs.d/{}/{file}", double.host()), &text);
     }
-    let hosts = HostOptions { certificates: vec![authority.path("certs.d")], ..HostOptions::default() };
+    let hosts = HostOptions::default().certificates(vec![authority.path("certs.d")]);
     let found = crate::support::repository(&client_with(hosts), &double, "a").has(&absent()).await;
     assert!(!found.unwrap());
 }
@@ -144,7 +143,7 @@ async fn error_names_an_invalid_certificate_file() {
     let double = authority.registry(false, &["http/1.1"]).await;
     authority.write("empty.crt", "");
     for file in ["empty.crt", "missing.crt"] {
-        let tls = TlsSettings { authorities: vec![authority.path(file).into()], ..TlsSettings::default() };
+        let tls = TlsSettings::default().authorities(vec![authority.path(file).into()]);
         let error = failed(repository(&double, secure(tls)).has(&absent()).await);
         assert!(error.contains(file), "{error}");
     }
@@ -153,7 +152,7 @@ async fn error_names_an_invalid_certificate_file() {
 #[tokio::test]
 async fn insecure_registry_may_use_plain_http() {
     let double = Double::start().await;
-    let tls = TlsSettings { verify: Verify::InsecureAllowHttp, ..TlsSettings::default() };
+    let tls = TlsSettings::default().verify(Verify::InsecureAllowHttp);
     let repository = repository(&double, secure(tls));
     let memory = Memory::new();
     let bytes = testing::random(1, 100_000);
@@ -166,8 +165,7 @@ async fn insecure_registry_may_use_plain_http() {
     );
     repository.put(&descriptor, &memory).await.unwrap();
     assert_eq!(repository.read(&descriptor).await.unwrap(), bytes);
-    let plain =
-        HostSettings { scheme: Scheme::Https, tls: TlsSettings { verify: Verify::Nothing, ..TlsSettings::default() } };
+    let plain = HostSettings::default().scheme(Scheme::Https).tls(TlsSettings::default().verify(Verify::Nothing));
     failed(self::repository(&double, plain).has(&absent()).await);
 }
 
@@ -223,9 +221,9 @@ async fn proxy_that_answers(answers: &'static [(usize, &'static [u8])]) -> (Stri
 
 fn client_of_proxy(proxy: &str) -> Client {
     let proxy = || Some(proxy.to_owned().into());
-    let proxies = ProxyOptions { http: proxy(), https: proxy(), except: String::new() };
+    let proxies = ProxyOptions::default().http(proxy()).https(proxy()).except(String::new());
     let retry = ocikit_registry::RetryOptions::never();
-    Client::new(ClientOptions { proxies, retry, ..options() })
+    Client::new(options().proxies(proxies).retry(retry))
 }
 
 #[tokio::test]
@@ -271,16 +269,14 @@ async fn proxy_is_used_except_for_loopback() {
     let proxy = Double::start().await;
     proxy.put_blob("a", &b"blob"[..]);
     let blob = Descriptor::of(MediaType::OCI_LAYER, b"blob");
-    let settings = HostSettings { scheme: Scheme::Http, ..HostSettings::default() };
-    let hosts = HostOptions { others: settings, ..HostOptions::default() };
-    let proxies = |except: &str| ProxyOptions {
-        http: Some(format!("user:secret@{}", proxy.host()).into()),
-        except: except.to_owned(),
-        ..ProxyOptions::default()
+    let settings = HostSettings::default().scheme(Scheme::Http);
+    let hosts = HostOptions::default().others(settings);
+    let proxies = |except: &str| {
+        ProxyOptions::default().http(Some(format!("user:secret@{}", proxy.host()).into())).except(except.to_owned())
     };
     let client = |except| {
         let retry = ocikit_registry::RetryOptions::never();
-        Client::new(ClientOptions { hosts: hosts.clone(), proxies: proxies(except), retry, ..options() })
+        Client::new(options().hosts(hosts.clone()).proxies(proxies(except)).retry(retry))
     };
     let name: ocikit_spec::Repository = "registry.invalid/a".parse().unwrap();
     assert_eq!(client("").repository(name.clone()).unwrap().read(&blob).await.unwrap(), "blob");
@@ -304,7 +300,7 @@ async fn mirrors_are_read_first_and_never_written() {
         mirror.host()
     );
     let registries = RegistriesConf::parse(&conf).unwrap();
-    let client = client_with(HostOptions { registries, ..HostOptions::default() });
+    let client = client_with(HostOptions::default().registries(registries));
     let repository = crate::support::repository(&client, &registry, "a");
 
     let memory = Memory::new();
@@ -333,7 +329,7 @@ async fn blocked_registries_are_not_contacted() {
     let double = Double::start().await;
     let conf = format!("[[registry]]\nlocation = \"{}\"\nblocked = true\n", double.host());
     let registries = RegistriesConf::parse(&conf).unwrap();
-    let client = client_with(HostOptions { registries, ..HostOptions::default() });
+    let client = client_with(HostOptions::default().registries(registries));
     let refused = client.repository(format!("{}/a", double.host()).parse().unwrap());
     assert!(failed(refused).contains("blocked"));
     let registry = double.host().parse().unwrap();
@@ -348,7 +344,7 @@ async fn blocked_registries_are_not_contacted() {
 async fn insecure_registry_with_tls_is_not_downgraded() {
     let authority = Authority::new();
     let double = authority.registry(false, &["http/1.1"]).await;
-    let tls = TlsSettings { verify: Verify::InsecureAllowHttp, ..TlsSettings::default() };
+    let tls = TlsSettings::default().verify(Verify::InsecureAllowHttp);
     let repository = repository(&double, secure(tls));
     assert!(!repository.has(&absent()).await.unwrap());
     let plain = Double::instead_of(double).await;
@@ -361,7 +357,7 @@ fn mirrored(registry: &Double, mirror: &Double) -> RemoteRepository {
     let (location, other) = (registry.host(), mirror.host());
     let conf = format!("[[registry]]\nlocation = \"{location}\"\n[[registry.mirror]]\nlocation = \"{other}\"\n");
     let registries = RegistriesConf::parse(&conf).unwrap();
-    crate::support::repository(&client_with(HostOptions { registries, ..HostOptions::default() }), registry, "a")
+    crate::support::repository(&client_with(HostOptions::default().registries(registries)), registry, "a")
 }
 
 #[tokio::test]
@@ -398,7 +394,7 @@ async fn mirror_scope_limits_lists() {
     let conf = format!("[[registry]]\nlocation = \"{}\"\n", registry.host());
     let conf = conf + &mirror(&by_digest, "digest-only") + &mirror(&by_tag, "tag-only");
     let registries = RegistriesConf::parse(&conf).unwrap();
-    let client = client_with(HostOptions { registries, ..HostOptions::default() });
+    let client = client_with(HostOptions::default().registries(registries));
     let text = r#"{"schemaVersion":2,"manifests":[]}"#;
     for (double, tag) in [(&registry, "v1"), (&registry, "v2"), (&by_digest, "v1"), (&by_tag, "v1")] {
         double.put_manifest("a", tag, MediaType::OCI_INDEX.as_str(), text);
@@ -447,9 +443,9 @@ async fn loopback_registry_with_tls_is_upgraded() {
         double.script("POST", vec![Action::Headers(vec![("location", location)])]);
         let credential = ocikit_registry::Credential::password("user", "pass");
         let keychain = Arc::new(ocikit_registry::Fixed { registry: None, credential });
-        let settings = HostSettings { scheme: Scheme::Http, tls };
-        let hosts = HostOptions { others: settings, ..HostOptions::default() };
-        let client = Client::new(ClientOptions { hosts, keychain, ..options() });
+        let settings = HostSettings::default().scheme(Scheme::Http).tls(tls);
+        let hosts = HostOptions::default().others(settings);
+        let client = Client::new(options().hosts(hosts).keychain(keychain));
         let repository = crate::support::repository(&client, &double, "a");
         let memory = Memory::new();
         let bytes = testing::random(1, 1000);
@@ -484,7 +480,7 @@ async fn self_signed_certificate_is_trusted_if_configured() {
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let config = builder.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
         let double = Double::secure(config).await;
-        let tls = TlsSettings { authorities: vec![file.into()], ..TlsSettings::default() };
+        let tls = TlsSettings::default().authorities(vec![file.into()]);
         assert!(!repository(&double, secure(tls)).has(&absent()).await.unwrap(), "{is_authority}");
         let untrusted = repository(&double, secure(TlsSettings::default())).has(&absent()).await.unwrap_err();
         assert_eq!(untrusted.no_answer(), Some(NoAnswer::UntrustedCertificate), "{untrusted:?}");
@@ -497,7 +493,7 @@ async fn self_signed_certificate_is_trusted_if_configured() {
 async fn certificate_for_another_name_is_named_in_the_error() {
     let authority = Authority::new();
     let double = authority.registry_for(&["127.0.0.1", "registry.example"], false, &["http/1.1"]).await;
-    let hosts = HostOptions { others: secure(authority.trusted()), ..HostOptions::default() };
+    let hosts = HostOptions::default().others(secure(authority.trusted()));
     let name = format!("{}/a", double.host().replace("127.0.0.1", "localhost"));
     let error = client_with(hosts).repository(name.parse().unwrap()).unwrap().has(&absent()).await.unwrap_err();
     assert_eq!(error.no_answer(), Some(NoAnswer::CertificateName), "{error:?}");
@@ -522,18 +518,14 @@ async fn certificates_configuration_and_resolver_can_come_from_the_caller() {
     let authority = Authority::new();
     let read = |name: &str| std::fs::read(authority.path(name)).unwrap();
     let identity = || Identity { certificate: read("client.cert").into(), key: read("client.key").into() };
-    let from_memory = || TlsSettings {
-        authorities: vec![read("ca.crt").into()],
-        identity: Some(identity()),
-        ..TlsSettings::default()
-    };
+    let from_memory = || TlsSettings::default().authorities(vec![read("ca.crt").into()]).identity(Some(identity()));
     let configured = from_memory().load().unwrap();
     assert!(configured.config.is_some() && configured.identity.is_none());
     for (tls, reads) in [
         (from_memory(), true),
-        (TlsSettings { system_authorities: false, ..from_memory() }, true),
+        (from_memory().system_authorities(false), true),
         (configured.clone(), true),
-        (TlsSettings { identity: None, ..from_memory() }, false),
+        (from_memory().identity(None), false),
         (configured.without_identity(), false),
     ] {
         let double = authority.registry(true, &["http/1.1"]).await;
@@ -543,11 +535,11 @@ async fn certificates_configuration_and_resolver_can_come_from_the_caller() {
 
     let double = Double::start().await;
     let (_, port) = double.host().split_once(':').map(|(host, port)| (host.to_owned(), port.to_owned())).unwrap();
-    let others = HostSettings { scheme: Scheme::Http, ..HostSettings::default() };
-    let hosts = HostOptions { others, ..HostOptions::default() };
+    let others = HostSettings::default().scheme(Scheme::Http);
+    let hosts = HostOptions::default().others(others);
     let resolver = Arc::new(OneName("registry.test"));
     let retry = ocikit_registry::RetryOptions::never();
-    let client = Client::new(ClientOptions { hosts, resolver, retry, ..options() });
+    let client = Client::new(options().hosts(hosts).resolver(resolver).retry(retry));
     let at = |host: &str| client.repository(format!("{host}:{port}/a").parse().unwrap()).unwrap();
     assert!(!at("registry.test").has(&absent()).await.unwrap());
     assert!(at("other.test").has(&absent()).await.is_err());
@@ -559,12 +551,12 @@ async fn client_certificate_of_a_configuration_is_not_presented_after_a_redirect
     let authority = Authority::new();
     let identity =
         Identity { certificate: authority.path("client.cert").into(), key: authority.path("client.key").into() };
-    let tls = TlsSettings { identity: Some(identity), ..authority.trusted() }.load().unwrap();
+    let tls = authority.trusted().identity(Some(identity)).load().unwrap();
     let [registry, other] =
         [authority.registry(true, &["http/1.1"]).await, authority.registry(true, &["http/1.1"]).await];
     let target = format!("https://{}/blob", other.host());
     registry.rule(move |_| Action::Reply(307, vec![("location", target.clone())], bytes::Bytes::new()));
-    let hosts = HostOptions { others: secure(tls), ..HostOptions::default() };
+    let hosts = HostOptions::default().others(secure(tls));
     let repository = crate::support::repository(&client_with(hosts), &registry, "a");
     let error = repository.has(&absent()).await.unwrap_err();
     assert!(!registry.log().is_empty() && other.log().is_empty(), "{error:?}");
@@ -583,8 +575,8 @@ async fn token_service_of_the_registry_itself_gets_the_client_certificate() {
     });
     let identity =
         Identity { certificate: authority.path("client.cert").into(), key: authority.path("client.key").into() };
-    let tls = TlsSettings { identity: Some(identity), ..authority.trusted() };
-    let hosts = HostOptions { others: secure(tls), ..HostOptions::default() };
+    let tls = authority.trusted().identity(Some(identity));
+    let hosts = HostOptions::default().others(secure(tls));
     let repository = crate::support::repository(&client_with(hosts), &registry, "a");
     assert!(!repository.has(&absent()).await.unwrap());
 }

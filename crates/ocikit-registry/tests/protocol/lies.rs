@@ -33,8 +33,8 @@ async fn image() -> (Root, Vec<Descriptor>) {
 }
 
 fn named(tag: &str) -> CopyOptions {
-    let naming = Naming { tag: Some(tag.parse().unwrap()), ..Naming::default() };
-    CopyOptions { names: vec![naming], ..CopyOptions::default() }
+    let naming = Naming::of_tag(tag.parse().unwrap());
+    CopyOptions::default().names(vec![naming])
 }
 
 /// Returns whether a repository has a complete image.
@@ -361,7 +361,7 @@ async fn text_under_referrer_tags_is_an_error() {
             false => Action::Pass,
         });
         let root = Root::at(from, subject).await.unwrap();
-        let options = CopyOptions { referrers: Referrers::All, ..CopyOptions::default() };
+        let options = CopyOptions::default().referrers(Referrers::All);
         let error = failed(copy(&root, &(Arc::new(Memory::new()) as Arc<dyn Sink>), &options).await);
         assert!(error.contains("cannot list the referrers"), "{error}");
     }

@@ -65,10 +65,7 @@ async fn copies_between_both_clients() {
     let memory = Arc::new(Memory::new());
     let image = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10, 6_000_000]);
     let root = Root::at(memory, image).await.unwrap();
-    let options = CopyOptions {
-        names: vec![Naming { tag: Some("1".parse().unwrap()), ..Naming::default() }],
-        ..CopyOptions::default()
-    };
+    let options = CopyOptions::default().names(vec![Naming::of_tag("1".parse().unwrap())]);
     let theirs: Arc<dyn Sink> = Arc::new(place(&double, "theirs", true));
     copy(&root, &theirs, &options).await.unwrap();
     let pulled = Root::open(Arc::new(place(&double, "theirs", true)), &Name::Tag("1".parse().unwrap())).await.unwrap();

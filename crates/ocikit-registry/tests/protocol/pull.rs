@@ -185,13 +185,10 @@ async fn redirect_to_another_host_has_no_credentials() {
         "" => Action::Reply(401, vec![("www-authenticate", "Basic realm=\"x\"".to_owned())], bytes::Bytes::new()),
         _ => Action::Reply(307, vec![("location", format!("http://{there}{}?sig=x", seen.path))], bytes::Bytes::new()),
     });
-    let options = ocikit_registry::ClientOptions {
-        keychain: Arc::new(ocikit_registry::Fixed {
-            registry: None,
-            credential: ocikit_registry::Credential::password("u", "p"),
-        }),
-        ..crate::support::options()
-    };
+    let options = crate::support::options().keychain(Arc::new(ocikit_registry::Fixed {
+        registry: None,
+        credential: ocikit_registry::Credential::password("u", "p"),
+    }));
     let source = repository(&ocikit_registry::Client::new(options), &double, "a");
     assert_eq!(source.read(&descriptor).await.unwrap(), testing::random(1, 1000));
     let seen = elsewhere.seen();
@@ -257,7 +254,8 @@ async fn limited_list_reads_only_needed_pages() {
     }
     let repository = repository(&client(), &double, "a");
     let part = |limit, after: Option<&str>| {
-        let (repository, options) = (repository.clone(), ListOptions { limit, after: after.map(str::to_owned) });
+        let (repository, options) =
+            (repository.clone(), ListOptions::default().limit(limit).after(after.map(str::to_owned)));
         async move {
             repository.tags_part(&options).await.unwrap().iter().map(|tag| tag.as_str().to_owned()).collect::<String>()
         }
@@ -342,16 +340,16 @@ async fn stalled_answer_times_out() {
     let double = Double::start().await;
     let descriptor = blob(&double, 1000);
     double.script("HEAD", vec![Action::Hang]);
-    let timeouts = ocikit_registry::Timeouts { answer: std::time::Duration::from_millis(200), ..Default::default() };
-    let client = ocikit_registry::Client::new(ocikit_registry::ClientOptions { timeouts, ..crate::support::options() });
+    let timeouts = ocikit_registry::Timeouts::default().answer(std::time::Duration::from_millis(200));
+    let client = ocikit_registry::Client::new(crate::support::options().timeouts(timeouts));
     assert!(repository(&client, &double, "a").has(&descriptor).await.unwrap());
     assert!(double.log().len() >= 2);
 }
 
 /// A client with a low size threshold, for which every connection is slow, or none.
 fn parallel(slow: u64) -> ocikit_registry::Client {
-    let parallel = ocikit_registry::ParallelOptions { threshold: 100_000, part: 40_000, ahead: 3, slow };
-    ocikit_registry::Client::new(ocikit_registry::ClientOptions { parallel, ..crate::support::options() })
+    let parallel = ocikit_registry::ParallelOptions::default().threshold(100_000).part(40_000).ahead(3).slow(slow);
+    ocikit_registry::Client::new(crate::support::options().parallel(parallel))
 }
 
 #[tokio::test]
@@ -438,7 +436,7 @@ async fn digest_returns_no_other_manifest() {
     assert!(error.contains("damaged"), "{error}");
     // It is not tagged either.
     let root = Descriptor::new(MediaType::OCI_MANIFEST, wanted, 1);
-    let naming = ocikit_image::Naming { tag: Some("v2".parse().unwrap()), ..Default::default() };
+    let naming = ocikit_image::Naming::of_tag("v2".parse().unwrap());
     assert!(failed(ocikit_image::Sink::publish(&*source, &root, &naming).await).contains("damaged"));
     assert_eq!(double.tag("a", "v2"), None);
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use ocikit_image::{Body, ByteRange, CopyOptions, Memory, Naming, Put, Root, Sink, Source, copy, testing};
 use ocikit_registry::{
-    Capabilities, Client, ClientOptions, FileJournal, Journal, JournalEntry, JournalKey, JournalOptions,
-    RemoteRepository, RetryOptions,
+    Capabilities, Client, FileJournal, Journal, JournalEntry, JournalKey, JournalOptions, RemoteRepository,
+    RetryOptions,
 };
 use ocikit_spec::{Descriptor, Digest, MediaType, Platform};
 
@@ -20,8 +20,8 @@ async fn image(layers: &[usize]) -> Root {
 }
 
 fn named(tags: &[&str]) -> CopyOptions {
-    let naming = |tag: &&str| Naming { tag: Some(tag.parse().unwrap()), ..Naming::default() };
-    CopyOptions { names: tags.iter().map(naming).collect(), ..CopyOptions::default() }
+    let naming = |tag: &&str| Naming::of_tag(tag.parse().unwrap());
+    CopyOptions::default().names(tags.iter().map(naming).collect())
 }
 
 async fn push(root: &Root, to: &RemoteRepository, tags: &[&str]) -> Result<Vec<Put>, ocikit_registry::Error> {
@@ -287,13 +287,10 @@ async fn upload_session_on_another_host_gets_no_credentials() {
     });
     double.script("POST", vec![Action::Headers(vec![("location", format!("http://{there}/v2/x/blobs/uploads/s"))])]);
     elsewhere.rule(|seen| if seen.method == "PUT" { status(201) } else { Action::Pass });
-    let options = ClientOptions {
-        keychain: Arc::new(ocikit_registry::Fixed {
-            registry: None,
-            credential: ocikit_registry::Credential::password("u", "p"),
-        }),
-        ..crate::support::options()
-    };
+    let options = crate::support::options().keychain(Arc::new(ocikit_registry::Fixed {
+        registry: None,
+        credential: ocikit_registry::Credential::password("u", "p"),
+    }));
     let (memory, descriptor) = blob(1, 1000);
     repository(&Client::new(options), &double, "a").put(&descriptor, &memory).await.unwrap();
     let seen = elsewhere.seen();
@@ -314,14 +311,14 @@ async fn changed_blob_is_never_completed() {
 
 /// A client with a journal, which gives up at once, like a process that is killed.
 fn dying(journal: &Arc<FileJournal>, attempts: u32) -> Client {
-    let retry = RetryOptions { attempts, ..RetryOptions::default() };
-    Client::new(ClientOptions { journal: Some(journal.clone()), retry, ..crate::support::options() })
+    let retry = RetryOptions::default().attempts(attempts);
+    Client::new(crate::support::options().journal(Some(journal.clone())).retry(retry))
 }
 
 #[tokio::test]
 async fn next_process_resumes_an_upload() {
     let directory = tempfile::TempDir::new().unwrap();
-    let options = JournalOptions { min_blob_bytes: 0, ..JournalOptions::default() };
+    let options = JournalOptions::default().min_blob_bytes(0);
     let journal = Arc::new(FileJournal::with_options(directory.path(), options));
     let double = Double::start().await;
     let (memory, descriptor) = blob(1, 2_000_000);
@@ -346,7 +343,7 @@ async fn next_process_resumes_an_upload() {
 #[tokio::test]
 async fn outdated_journal_entry_is_harmless() {
     let directory = tempfile::TempDir::new().unwrap();
-    let options = JournalOptions { min_blob_bytes: 0, ..JournalOptions::default() };
+    let options = JournalOptions::default().min_blob_bytes(0);
     let journal = Arc::new(FileJournal::with_options(directory.path(), options));
     let elsewhere = Double::start().await;
     for url in ["/v2/a/blobs/uploads/gone", "nonsense", "http://{elsewhere}/v2/x", "http://169.254.169.254/x"] {
@@ -420,7 +417,7 @@ async fn session_of_a_failed_upload_is_cancelled() {
 #[tokio::test]
 async fn session_kept_by_the_journal_stays_open() {
     let directory = tempfile::TempDir::new().unwrap();
-    let options = JournalOptions { min_blob_bytes: 1_000_000, ..JournalOptions::default() };
+    let options = JournalOptions::default().min_blob_bytes(1_000_000);
     let journal = Arc::new(FileJournal::with_options(directory.path(), options));
     let double = Double::start().await;
     drop_while_sending(&double, &repository(&dying(&journal, 6), &double, "a")).await;
@@ -467,7 +464,7 @@ async fn announced_blobs_are_checked_once() {
     let double = Double::start().await;
     let root = image(&[10, 11, 12, 13, 14, 15]).await;
     let to: Arc<dyn Sink> = Arc::new(repository(&client(), &double, "a"));
-    copy(&root, &to, &CopyOptions { jobs: 1, ..named(&["v1"]) }).await.unwrap();
+    copy(&root, &to, &named(&["v1"]).jobs(1)).await.unwrap();
     let log = double.log();
     assert_eq!(log.len(), 1 + 7 * 3 + 3);
     assert_eq!(log.iter().filter(|line| line.starts_with("HEAD /v2/a/blobs")).count(), 7, "{log:#?}");
@@ -476,9 +473,9 @@ async fn announced_blobs_are_checked_once() {
 #[tokio::test]
 async fn mount_replaces_head_if_probed() {
     let double = Double::start().await;
-    let known = Capabilities { mount_from_itself: Some(true), ..Capabilities::default() };
+    let known = Capabilities::default().mount_from_itself(Some(true));
     let capabilities = std::collections::HashMap::from([(double.host().parse().unwrap(), known)]);
-    let client = || Client::new(ClientOptions { capabilities: capabilities.clone(), ..crate::support::options() });
+    let client = || Client::new(crate::support::options().capabilities(capabilities.clone()));
     let (memory, descriptor) = blob(1, 1000);
     for expected in [Put::Copied, Put::Present] {
         assert_eq!(repository(&client(), &double, "a").put(&descriptor, &memory).await.unwrap(), expected);
@@ -498,7 +495,7 @@ async fn concurrent_copies_keep_their_own_roots() {
         to.put(descriptor, &**root.source()).await.unwrap();
     }
     for (tag, descriptor) in ["one", "two"].into_iter().zip(&descriptors) {
-        let naming = Naming { tag: Some(tag.parse().unwrap()), ..Naming::default() };
+        let naming = Naming::of_tag(tag.parse().unwrap());
         to.publish(descriptor, &naming).await.unwrap();
         assert_eq!(double.tag("a", tag), Some(descriptor.digest));
     }
@@ -514,22 +511,21 @@ async fn probe_finds_capabilities_and_cleans_up() {
         });
         let scratch = format!("{}/scratch", double.host()).parse().unwrap();
         let found = client().probe(&scratch).await.unwrap();
-        let expected = Capabilities {
-            referrers_api: Some(able),
-            subject_header: Some(able),
-            mount: Some(able),
-            anonymous_mount: Some(false),
-            mount_from_itself: Some(able),
-            chunk_minimum: (!able).then_some(5),
-            patch_status: Some(if able { 202 } else { 201 }),
-            upload_progress: Some(true),
-            put_location: Some(true),
-            ranges: Some(able),
-            sparse_index: Some(true),
-            delete_tag: Some(true),
-            delete_manifest: Some(true),
-            delete_blob: Some(true),
-        };
+        let expected = Capabilities::default()
+            .referrers_api(Some(able))
+            .subject_header(Some(able))
+            .mount(Some(able))
+            .anonymous_mount(Some(false))
+            .mount_from_itself(Some(able))
+            .chunk_minimum((!able).then_some(5))
+            .patch_status(Some(if able { 202 } else { 201 }))
+            .upload_progress(Some(true))
+            .put_location(Some(true))
+            .ranges(Some(able))
+            .sparse_index(Some(true))
+            .delete_tag(Some(true))
+            .delete_manifest(Some(true))
+            .delete_blob(Some(true));
         assert_eq!(found, expected);
         assert!(double.is_empty());
     }
@@ -605,7 +601,7 @@ async fn empty_body_is_not_completed_as_another_digest() {
 #[tokio::test]
 async fn session_on_another_host_is_resumed_repeatedly() {
     let directory = tempfile::TempDir::new().unwrap();
-    let options = JournalOptions { min_blob_bytes: 0, ..JournalOptions::default() };
+    let options = JournalOptions::default().min_blob_bytes(0);
     let journal = Arc::new(FileJournal::with_options(directory.path(), options));
     let (double, elsewhere) = (Double::start().await, Double::start().await);
     let there = elsewhere.host();
@@ -619,9 +615,9 @@ async fn session_on_another_host_is_resumed_repeatedly() {
     });
     // A session URL from the journal counts as public, unless it is the registry's own.
     let client = |attempts| {
-        let retry = RetryOptions { attempts, ..RetryOptions::default() };
+        let retry = RetryOptions::default().attempts(attempts);
         let redirects = ocikit_registry::Redirects::Trusted;
-        Client::new(ClientOptions { journal: Some(journal.clone()), retry, redirects, ..crate::support::options() })
+        Client::new(crate::support::options().journal(Some(journal.clone())).retry(retry).redirects(redirects))
     };
     let (memory, descriptor) = blob(1, 2_000_000);
     for (method, cut) in [("PUT", 700_000), ("PATCH", 600_000), ("PATCH", 200_000)] {

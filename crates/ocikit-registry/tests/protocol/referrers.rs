@@ -121,7 +121,7 @@ async fn unusable_answers_are_not_an_empty_list() {
         failed(from.referrers(&image.digest).await);
         let root = Root::at(Arc::new(from), image).await.unwrap();
         let into: Arc<dyn Sink> = Arc::new(Memory::new());
-        let options = CopyOptions { referrers: Referrers::All, ..CopyOptions::default() };
+        let options = CopyOptions::default().referrers(Referrers::All);
         let error = copy(&root, &into, &options).await.unwrap_err();
         assert!(matches!(error, ocikit_registry::Error::Referrers { .. }), "{error:?}");
     }
@@ -272,8 +272,8 @@ async fn overwritten_signatures_are_merged_again() {
             Action::Pass
         });
         let root = Root::at(memory.clone(), Descriptor::of("application/vnd.oci.image.manifest.v1+json".into(), &ours));
-        let naming = Naming { tag: Some(tag.parse().unwrap()), ..Naming::default() };
-        let options = CopyOptions { names: vec![naming], ..CopyOptions::default() };
+        let naming = Naming::of_tag(tag.parse().unwrap());
+        let options = CopyOptions::default().names(vec![naming]);
         let to: Arc<dyn Sink> = Arc::new(repository);
         copy(&root.await.unwrap(), &to, &options).await.unwrap();
         let there = double.manifest("a", &double.tag("a", &tag).unwrap()).unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ocikit_image::{Sink, Source};
 use ocikit_registry::hosts::ProxyOptions;
-use ocikit_registry::{Client, ClientOptions, Credential, Fixed, JournalEntry, Secret};
+use ocikit_registry::{Client, Credential, Fixed, JournalEntry, Secret};
 use ocikit_spec::{Descriptor, MediaType};
 
 use crate::double::{Action, Double, status};
@@ -33,10 +33,10 @@ async fn debug_shows_no_password_token_or_upload_session() {
     let double = Double::start().await;
     with_tokens(&double);
     let proxy = || Some(format!("http://user:{SECRET}@proxy.example:3128").into());
-    let proxies = ProxyOptions { http: None, https: proxy(), except: String::new() };
+    let proxies = ProxyOptions::default().http(None).https(proxy()).except(String::new());
     let credential = Credential::password("user", format!("{SECRET}-password"));
     let keychain = Fixed { registry: None, credential: credential.clone() };
-    let options = ClientOptions { keychain: Arc::new(keychain.clone()), proxies, ..options() };
+    let options = options().keychain(Arc::new(keychain.clone())).proxies(proxies);
     let client = Client::new(options.clone());
     let repository = repository(&client, &double, "a");
     let memory = ocikit_image::Memory::new();

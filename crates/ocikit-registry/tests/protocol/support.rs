@@ -42,7 +42,7 @@ impl Clock for FakeClock {
 
 /// Options with a clock without real delays.
 pub(crate) fn options() -> ClientOptions {
-    ClientOptions { clock: Arc::new(FakeClock::default()), ..ClientOptions::default() }
+    ClientOptions::default().clock(Arc::new(FakeClock::default()))
 }
 
 pub(crate) fn client() -> Client {

@@ -20,6 +20,7 @@ use crate::rules::Switch;
 /// assert!(!format!("{anyone_reads:?}").contains("secret"));
 /// ```
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct Authentication {
     /// The authentication scheme.
     pub scheme: Scheme,
@@ -29,6 +30,15 @@ pub struct Authentication {
     pub anonymous: Vec<Grant>,
     /// The answer of `/v2/` to a request without credentials.
     pub ping: Ping,
+}
+
+ocikit_spec::setters! {
+    Authentication {
+        scheme: Scheme,
+        users: Vec<User>,
+        anonymous: Vec<Grant>,
+        ping: Ping,
+    }
 }
 
 impl Authentication {
@@ -83,6 +93,7 @@ pub enum Scheme {
 
 /// How tokens are issued.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Bearer {
     /// The name of the service in the challenge.
     pub service: String,
@@ -94,6 +105,16 @@ pub struct Bearer {
     pub field: TokenField,
     /// Whether identity tokens are issued to clients that request one.
     pub identity_tokens: Switch,
+}
+
+ocikit_spec::setters! {
+    Bearer {
+        service: String,
+        realm: Option<String>,
+        lifetime: Duration,
+        field: TokenField,
+        identity_tokens: Switch,
+    }
 }
 
 impl Default for Bearer {

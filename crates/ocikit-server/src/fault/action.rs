@@ -75,6 +75,7 @@ pub enum Point {
 
 /// A response made by a fault.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Reply {
     /// The status; an invalid one becomes 500.
     pub status: u16,
@@ -82,6 +83,13 @@ pub struct Reply {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Bytes,
+}
+
+ocikit_spec::setters! {
+    Reply {
+        headers: Vec<(String, String)>,
+        body: Bytes,
+    }
 }
 
 impl Reply {

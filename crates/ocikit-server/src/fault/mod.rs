@@ -19,7 +19,7 @@ pub(crate) use body::Cut;
 /// use ocikit_server::{Action, Fault, Reply};
 ///
 /// // The second request for a blob is answered with 503.
-/// let busy = Reply { headers: vec![("retry-after".into(), "1".into())], ..Reply::status(503) };
+/// let busy = Reply::status(503).headers(vec![("retry-after".into(), "1".into())]);
 /// let fault = Fault::on("GET /v2/**/blobs/*", Action::Answer(busy)).nth(2);
 /// ```
 #[derive(Debug, Clone)]

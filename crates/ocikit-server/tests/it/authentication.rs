@@ -18,7 +18,7 @@ fn users() -> [User; 2] {
 }
 
 async fn start(authentication: Authentication) -> (Running, Http) {
-    start_with(Server { authentication, ..Server::default() }).await
+    start_with(Server::default().authentication(authentication)).await
 }
 
 /// Requests a token with `GET`, as a user or anonymously.
@@ -70,7 +70,7 @@ async fn basic_credentials_are_required() {
 #[tokio::test]
 async fn anonymous_reads_can_be_allowed() {
     let anonymous = vec![Grant::pull("public/**")];
-    let (_running, http) = start(Authentication { anonymous, ..Authentication::basic(users()) }).await;
+    let (_running, http) = start(Authentication::basic(users()).anonymous(anonymous)).await;
     for (line, status) in [
         ("GET /v2/", 401),
         ("GET /v2/public/x/tags/list", 404),
@@ -79,7 +79,7 @@ async fn anonymous_reads_can_be_allowed() {
     ] {
         assert_eq!(http.status(line).await, status, "{line}");
     }
-    let open = Authentication { ping: Ping::Open, ..Authentication::basic(users()) };
+    let open = Authentication::basic(users()).ping(Ping::Open);
     let (_running, http) = start(open).await;
     assert_eq!(http.status("GET /v2/").await, 200);
     assert_eq!(http.status("GET /v2/public/x/tags/list").await, 401);
@@ -136,7 +136,7 @@ async fn anonymous_token_for_public_repositories() {
     assert_eq!(http.status("GET /token?scope=repository:a:pull").await, 401);
 
     let anonymous = vec![Grant::pull("public/**")];
-    let (_running, http) = start(Authentication { anonymous, ..Authentication::bearer(users()) }).await;
+    let (_running, http) = start(Authentication::bearer(users()).anonymous(anonymous)).await;
     let answer = token(&http, "", "scope=repository:public/x:pull,push%20repository:private/x:pull").await;
     assert_eq!(answer["scope"], "repository:public/x:pull");
     assert_eq!(http.send("GET /v2/public/x/tags/list", &bearer(&answer), "").await.status, 404);
@@ -146,9 +146,9 @@ async fn anonymous_token_for_public_repositories() {
 #[tokio::test]
 async fn tokens_expire() {
     let clock = Clock::system();
-    let scheme = Scheme::Bearer(Bearer { lifetime: Duration::from_secs(60), ..Bearer::default() });
-    let authentication = Authentication { scheme, ..Authentication::bearer(users()) };
-    let (running, http) = start_with(Server { authentication, clock: clock.clone(), ..Server::default() }).await;
+    let scheme = Scheme::Bearer(Bearer::default().lifetime(Duration::from_secs(60)));
+    let authentication = Authentication::bearer(users()).scheme(scheme);
+    let (running, http) = start_with(Server::default().authentication(authentication).clock(clock.clone())).await;
     let answer = token(&http, &basic("alice", "a"), "").await;
     assert_eq!(answer["expires_in"], 60);
     clock.advance(Duration::from_secs(59));
@@ -194,8 +194,8 @@ async fn oauth2_issues_tokens_and_identity_tokens() {
 
     let offline = token(&http, &basic("bob", "b"), "offline_token=true").await;
     assert!(offline["refresh_token"].is_string());
-    let scheme = Scheme::Bearer(Bearer { identity_tokens: Switch::Off, ..Bearer::default() });
-    let (_running, http) = start(Authentication { scheme, ..Authentication::bearer(users()) }).await;
+    let scheme = Scheme::Bearer(Bearer::default().identity_tokens(Switch::Off));
+    let (_running, http) = start(Authentication::bearer(users()).scheme(scheme)).await;
     assert_eq!(token(&http, &basic("bob", "b"), "offline_token=true").await.get("refresh_token"), None);
 }
 
@@ -206,8 +206,8 @@ async fn token_field_is_configurable() {
         (TokenField::Token, &["token"]),
         (TokenField::AccessToken, &["access_token"]),
     ] {
-        let scheme = Scheme::Bearer(Bearer { field, ..Bearer::default() });
-        let (_running, http) = start(Authentication { scheme, ..Authentication::bearer(users()) }).await;
+        let scheme = Scheme::Bearer(Bearer::default().field(field));
+        let (_running, http) = start(Authentication::bearer(users()).scheme(scheme)).await;
         let answer = token(&http, &basic("alice", "a"), "").await;
         let found: Vec<_> = ["token", "access_token"].into_iter().filter(|name| answer[name].is_string()).collect();
         assert_eq!(found, names);

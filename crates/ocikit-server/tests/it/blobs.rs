@@ -122,8 +122,8 @@ async fn a_deleted_blob_is_gone_from_one_repository() {
     assert_eq!(http.status(&format!("HEAD /v2/a/blobs/{digest}")).await, 404);
     assert_eq!(http.get(&format!("/v2/b/blobs/{digest}")).await.body, b"hello");
 
-    let rules = Rules { delete: Switch::Off, ..Rules::default() };
-    let (_running, http) = start_with(Server { rules, ..Server::default() }).await;
+    let rules = Rules::default().delete(Switch::Off);
+    let (_running, http) = start_with(Server::default().rules(rules)).await;
     let digest = http.push("a", b"hello").await;
     let answer = http.send(&format!("DELETE /v2/a/blobs/{digest}"), "", "").await;
     assert_eq!((answer.status, answer.code().as_str()), (405, "UNSUPPORTED"));

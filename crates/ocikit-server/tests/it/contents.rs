@@ -37,7 +37,7 @@ async fn contents_in_a_directory_conform() {
     conformance(async || {
         let directory = tempfile::tempdir().unwrap();
         let storage = Storage::directory_with(directory.path(), Durability::Crash);
-        let running = Server { storage, ..Server::default() }.start().await.unwrap();
+        let running = Server::default().storage(storage).start().await.unwrap();
         InServer { running, _directory: Some(directory) }
     })
     .await;
@@ -50,8 +50,8 @@ async fn directly_stored_content_is_served() {
     let image = testing::image(&memory, 1, &"linux/amd64".parse().unwrap(), &[1000]);
     let root = Root::at(memory, image).await.unwrap();
     let sink: Arc<dyn Sink> = Arc::new(running.contents("a").unwrap());
-    let naming = Naming { tag: Some("v1".parse().unwrap()), ..Naming::default() };
-    copy(&root, &sink, &CopyOptions { names: vec![naming], ..CopyOptions::default() }).await.unwrap();
+    let naming = Naming::of_tag("v1".parse().unwrap());
+    copy(&root, &sink, &CopyOptions::default().names(vec![naming])).await.unwrap();
     assert_eq!(running.requests(), [], "no request was needed");
     let answer = http.get("/v2/a/manifests/v1").await;
     assert_eq!(answer.header("docker-content-digest"), root.digest().to_string());
@@ -61,8 +61,8 @@ async fn directly_stored_content_is_served() {
 #[tokio::test]
 async fn two_servers_can_share_one_storage() {
     let storage = Storage::memory();
-    let one = Server { storage: storage.clone(), ..Server::default() }.start().await.unwrap();
-    let two = Server { storage, ..Server::default() }.start().await.unwrap();
+    let one = Server::default().storage(storage.clone()).start().await.unwrap();
+    let two = Server::default().storage(storage).start().await.unwrap();
     let digest = Http::new(one.registry().as_str()).push("a", b"hello").await;
     assert_eq!(Http::new(two.registry().as_str()).get(&format!("/v2/a/blobs/{digest}")).await.body, b"hello");
 }

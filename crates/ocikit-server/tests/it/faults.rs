@@ -31,11 +31,9 @@ async fn pull(running: &Running, path: &str) -> (Vec<u8>, bool) {
 #[tokio::test]
 async fn fault_replaces_the_response() {
     let (running, http, blob) = start_with_blob().await;
-    let busy = Reply {
-        headers: vec![("retry-after".to_owned(), "7".to_owned()), ("bad name".to_owned(), String::new())],
-        body: "busy".into(),
-        ..Reply::status(429)
-    };
+    let busy = Reply::status(429)
+        .headers(vec![("retry-after".to_owned(), "7".to_owned()), ("bad name".to_owned(), String::new())])
+        .body("busy".into());
     let fault = running.faults().add(Fault::on("GET /v2/**/blobs/*", Action::Answer(busy)).first(2));
     for status in [429, 429, 200] {
         let answer = http.get(&blob).await;
@@ -220,8 +218,8 @@ async fn blob_is_redirected() {
 #[tokio::test]
 async fn forms_of_location() {
     let storage = Storage::memory();
-    let (running, http) = start_with(Server { storage: storage.clone(), ..Server::default() }).await;
-    let (other, _) = start_with(Server { storage, ..Server::default() }).await;
+    let (running, http) = start_with(Server::default().storage(storage.clone())).await;
+    let (other, _) = start_with(Server::default().storage(storage)).await;
     let digest = Digest::sha256_of(HELLO);
     let begin = async || http.send("POST /v2/a/blobs/uploads/", "", "").await.header("location").to_owned();
     let with = |form| running.faults().add(Fault::on("/v2/**", Action::Location(form)));
@@ -307,7 +305,7 @@ async fn range_can_be_ignored() {
 #[tokio::test]
 async fn tokens_expire_during_a_push() {
     let authentication = Authentication::bearer([User::new("alice", "a")]);
-    let (running, http) = start_with(Server { authentication, ..Server::default() }).await;
+    let (running, http) = start_with(Server::default().authentication(authentication)).await;
     let alice = "authorization: Basic YWxpY2U6YQ==";
     let token = http.send("GET /token?scope=repository:a:pull,push", alice, "").await.json();
     let bearer = format!("authorization: Bearer {}", token["token"].as_str().unwrap());

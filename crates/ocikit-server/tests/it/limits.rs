@@ -14,7 +14,7 @@ use crate::http::{manifest, start, start_with};
 const SHORT: Duration = Duration::from_millis(50);
 
 async fn limited(limits: ServerLimits) -> (Running, crate::http::Http) {
-    start_with(Server { limits, ..Server::default() }).await
+    start_with(Server::default().limits(limits)).await
 }
 
 /// Opens a connection and sends bytes over it.
@@ -45,7 +45,7 @@ async fn rebound_host_names_are_refused() {
     }
     assert_eq!(http.send("GET /v2/", &format!("host: localhost:{port}"), "").await.status, 200);
     let allowed_hosts = vec!["registry.lan".to_owned()];
-    let (_running, http) = start_with(Server { allowed_hosts, ..Server::default() }).await;
+    let (_running, http) = start_with(Server::default().allowed_hosts(allowed_hosts)).await;
     assert_eq!(http.send("GET /v2/", "host: registry.lan:5000", "").await.status, 200);
     assert_eq!(http.send("GET /v2/", "host: evil.example", "").await.status, 421);
 }
@@ -70,7 +70,7 @@ async fn requests_of_another_origin_are_refused() {
 
 #[tokio::test]
 async fn stalled_manifests_share_a_memory_budget() {
-    let limits = ServerLimits { max_document_bytes: 1 << 20, ..ServerLimits::default() };
+    let limits = ServerLimits::default().max_document_bytes(1 << 20);
     let (running, http) = limited(limits).await;
     let body = " ".repeat(600_000);
     for head in ["content-length: 1000000\r\n\r\n", "transfer-encoding: chunked\r\n\r\nF4240\r\n"] {
@@ -93,7 +93,7 @@ async fn stalled_manifests_share_a_memory_budget() {
 
 #[tokio::test]
 async fn slow_manifest_times_out() {
-    let (running, _http) = limited(ServerLimits { document_timeout: SHORT, ..ServerLimits::default() }).await;
+    let (running, _http) = limited(ServerLimits::default().document_timeout(SHORT)).await;
     let head = "PUT /v2/a/manifests/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n";
     let (mut answer, mut dripping) = send(&running, head).await.into_split();
     let drip = async {
@@ -114,7 +114,7 @@ async fn slow_manifest_times_out() {
 
 #[tokio::test]
 async fn stalled_request_ends_and_its_upload_is_kept() {
-    let (running, http) = limited(ServerLimits { body_idle_timeout: SHORT, ..ServerLimits::default() }).await;
+    let (running, http) = limited(ServerLimits::default().body_idle_timeout(SHORT)).await;
     let location = http.begin("a").await;
     let head = format!("PATCH {location} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\nhello");
     let mut stream = send(&running, &head).await;
@@ -126,7 +126,7 @@ async fn stalled_request_ends_and_its_upload_is_kept() {
 async fn stalled_blob_occupies_no_memory() {
     let directory = tempfile::tempdir().unwrap();
     let storage = Storage::directory_with(directory.path(), Durability::Crash);
-    let (running, http) = start_with(Server { storage, ..Server::default() }).await;
+    let (running, http) = start_with(Server::default().storage(storage)).await;
     let location = http.begin("a").await;
     let head = format!("PATCH {location} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\nhello");
     let _stalled = send(&running, &head).await;
@@ -141,7 +141,7 @@ async fn stalled_blob_occupies_no_memory() {
 
 #[tokio::test]
 async fn connections_are_limited() {
-    let (running, http) = limited(ServerLimits { max_connections: 1, ..ServerLimits::default() }).await;
+    let (running, http) = limited(ServerLimits::default().max_connections(1)).await;
     assert_eq!(http.status("GET /v2/").await, 200);
     // That connection is kept open, so this one waits.
     let mut second = send(&running, "GET /v2/second/tags/list HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
@@ -166,8 +166,8 @@ impl Observer for Ended {
 #[tokio::test]
 async fn idle_connection_is_closed() {
     let ended = Arc::new(Ended::default());
-    let limits = ServerLimits { connection_idle_timeout: SHORT, ..ServerLimits::default() };
-    let (running, http) = start_with(Server { limits, observer: Some(ended.clone()), ..Server::default() }).await;
+    let limits = ServerLimits::default().connection_idle_timeout(SHORT);
+    let (running, http) = start_with(Server::default().limits(limits).observer(Some(ended.clone()))).await;
     for bytes in ["", "GET /v2/ HTTP/1.1\r\nhost: loc", "GET /v2/ HTTP/1.1\r\nhost: localhost\r\n\r\n"] {
         let mut stream = send(&running, bytes).await;
         let _ = stream.read_to_end(&mut Vec::new()).await; // A reset is an end, too.
@@ -189,7 +189,7 @@ async fn idle_connection_is_closed() {
 
 #[tokio::test]
 async fn upload_sessions_are_limited() {
-    let (_running, http) = limited(ServerLimits { max_uploads: 1, ..ServerLimits::default() }).await;
+    let (_running, http) = limited(ServerLimits::default().max_uploads(1)).await;
     let location = http.begin("a").await;
     let answer = http.send("POST /v2/a/blobs/uploads/", "", "").await;
     assert_eq!((answer.status, answer.header("retry-after")), (503, "1"));
@@ -199,7 +199,7 @@ async fn upload_sessions_are_limited() {
 
 #[tokio::test]
 async fn unfinished_uploads_in_memory_share_a_limit() {
-    let (_running, http) = limited(ServerLimits { max_upload_bytes: 1000, ..ServerLimits::default() }).await;
+    let (_running, http) = limited(ServerLimits::default().max_upload_bytes(1000)).await;
     let (first, second) = (http.begin("a").await, http.begin("a").await);
     let bytes = "x".repeat(600);
     assert_eq!(http.send(&format!("PATCH {first}"), "", bytes.clone()).await.status, 202);
@@ -220,9 +220,9 @@ async fn unfinished_uploads_in_memory_share_a_limit() {
 #[tokio::test]
 async fn unfinished_uploads_to_a_directory_are_not_limited() {
     let directory = tempfile::tempdir().unwrap();
-    let limits = ServerLimits { max_upload_bytes: 1000, ..ServerLimits::default() };
+    let limits = ServerLimits::default().max_upload_bytes(1000);
     let storage = Storage::directory_with(directory.path(), Durability::Crash);
-    let (_running, http) = start_with(Server { limits, storage, ..Server::default() }).await;
+    let (_running, http) = start_with(Server::default().limits(limits).storage(storage)).await;
     let location = http.begin("a").await;
     assert_eq!(http.send(&format!("PATCH {location}"), "", "x".repeat(5000)).await.status, 202);
 }

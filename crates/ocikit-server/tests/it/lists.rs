@@ -42,8 +42,8 @@ async fn tags_are_listed_in_order_and_in_pages() {
 
 #[tokio::test]
 async fn repositories_are_listed() {
-    let rules = Rules { page: Some(2), ..Rules::default() };
-    let (_running, http) = start_with(Server { rules, ..Server::default() }).await;
+    let rules = Rules::default().page(Some(2));
+    let (_running, http) = start_with(Server::default().rules(rules)).await;
     for name in ["b", "a/b", "a"] {
         http.push(name, b"x").await;
     }
@@ -55,8 +55,8 @@ async fn repositories_are_listed() {
     assert_eq!(http.status(&format!("DELETE /v2/a/blobs/{digest}")).await, 202);
     assert_eq!(pages(&http, "/v2/_catalog", "repositories").await[0], serde_json::json!(["a/b", "b"]));
 
-    let rules = Rules { catalog: Switch::Off, ..Rules::default() };
-    let (_running, http) = start_with(Server { rules, ..Server::default() }).await;
+    let rules = Rules::default().catalog(Switch::Off);
+    let (_running, http) = start_with(Server::default().rules(rules)).await;
     assert_eq!(http.status("GET /v2/_catalog").await, 404);
 }
 
@@ -119,7 +119,7 @@ async fn referrers_are_listed_filtered_and_in_pages() {
 
 #[tokio::test]
 async fn referrers_api_can_be_disabled() {
-    let rules = Rules { referrers: Switch::Off, ..Rules::default() };
-    let (_running, http) = start_with(Server { rules, ..Server::default() }).await;
+    let rules = Rules::default().referrers(Switch::Off);
+    let (_running, http) = start_with(Server::default().rules(rules)).await;
     assert_eq!(http.status(&format!("GET /v2/a/referrers/{}", Digest::sha256_of(b""))).await, 404);
 }

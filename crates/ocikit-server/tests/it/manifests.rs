@@ -129,8 +129,8 @@ async fn children_of_a_manifest_must_exist() {
     for (children, of_manifest, of_index) in
         [(Children::Required, 404, 404), (Children::SparseIndexes, 404, 201), (Children::Any, 201, 201)]
     {
-        let rules = Rules { children, ..Rules::default() };
-        let (_running, http) = start_with(Server { rules, ..Server::default() }).await;
+        let rules = Rules::default().children(children);
+        let (_running, http) = start_with(Server::default().rules(rules)).await;
         let answer = http.put_manifest("a", "x", &text).await;
         assert_eq!(answer.status, of_manifest, "{children:?}");
         if of_manifest == 404 {
@@ -158,8 +158,8 @@ async fn unknown_manifests_are_stored_if_allowed() {
     let answer = http.send("PUT /v2/a/manifests/old", schema1, r#"{"schemaVersion":1}"#).await;
     assert_eq!((answer.status, answer.code().as_str()), (400, "MANIFEST_INVALID"));
 
-    let rules = Rules { unknown_manifests: Switch::On, ..Rules::default() };
-    let (_running, http) = start_with(Server { rules, ..Server::default() }).await;
+    let rules = Rules::default().unknown_manifests(Switch::On);
+    let (_running, http) = start_with(Server::default().rules(rules)).await;
     assert_eq!(http.send("PUT /v2/a/manifests/old", schema1, r#"{"schemaVersion":1}"#).await.status, 201);
     let answer = http.get("/v2/a/manifests/old").await;
     assert_eq!(format!("content-type: {}", answer.header("content-type")), schema1);
@@ -183,8 +183,8 @@ async fn tags_and_manifests_are_deleted_separately() {
     }
     assert_eq!(http.status("DELETE /v2/nowhere/manifests/v1").await, 404);
 
-    let rules = Rules { delete: Switch::Off, delete_tags: Switch::Off, ..Rules::default() };
-    let (_running, http) = start_with(Server { rules, ..Server::default() }).await;
+    let rules = Rules::default().delete(Switch::Off).delete_tags(Switch::Off);
+    let (_running, http) = start_with(Server::default().rules(rules)).await;
     http.push_image("a", "v1", "layer").await;
     for reference in ["v1", &digest.to_string()] {
         assert_eq!(http.status(&format!("DELETE /v2/a/manifests/{reference}")).await, 405, "{reference}");
@@ -196,8 +196,8 @@ async fn a_subject_is_acknowledged() {
     let subject = Descriptor::of(MediaType::OCI_MANIFEST, b"not there yet");
     let text = manifest("layer", &format!(r#","subject":{}"#, json(&subject)));
     for (referrers, header) in [(Switch::On, subject.digest.to_string()), (Switch::Off, String::new())] {
-        let rules = Rules { referrers, ..Rules::default() };
-        let (_running, http) = start_with(Server { rules, ..Server::default() }).await;
+        let rules = Rules::default().referrers(referrers);
+        let (_running, http) = start_with(Server::default().rules(rules)).await;
         assert_eq!(http.push_image("a", "v1", "layer").await, manifest("layer", ""));
         let answer = http.put_manifest("a", "about", &text).await;
         assert_eq!((answer.status, answer.header("oci-subject")), (201, &*header));

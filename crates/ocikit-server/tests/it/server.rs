@@ -28,7 +28,7 @@ async fn every_request_is_logged() {
     running.clear_requests();
     assert_eq!(running.requests(), []);
 
-    let (running, http) = start_with(Server { remember: 2, ..Server::default() }).await;
+    let (running, http) = start_with(Server::default().remember(2)).await;
     for _ in 0..5 {
         http.get("/v2/").await;
     }
@@ -47,7 +47,7 @@ impl Observer for Seen {
 #[tokio::test]
 async fn observer_sees_every_request() {
     let seen = Arc::new(Seen::default());
-    let server = Server { observer: Some(seen.clone()), remember: 0, ..Server::default() };
+    let server = Server::default().observer(Some(seen.clone())).remember(0);
     let (running, http) = start_with(server).await;
     running.faults().add(Fault::on("HEAD /v2/", Action::Cut(Point::Answer)));
     assert_eq!(http.status("GET /v2/").await, 200);
@@ -62,7 +62,7 @@ async fn observer_sees_every_request() {
 #[tokio::test]
 async fn address_in_use_is_an_error() {
     let (running, _http) = start().await;
-    let error = Server { address: running.address(), ..Server::default() }.start().await.unwrap_err();
+    let error = Server::default().address(running.address()).start().await.unwrap_err();
     assert!(matches!(error, Error::Listen { address, .. } if address == running.address()), "{error:?}");
 }
 
@@ -88,7 +88,7 @@ async fn shutdown_waits_for_requests_in_progress() {
 
 #[tokio::test]
 async fn shutdown_has_a_time_limit() {
-    let (running, _http) = start_with(Server { shutdown_timeout: Duration::ZERO, ..Server::default() }).await;
+    let (running, _http) = start_with(Server::default().shutdown_timeout(Duration::ZERO)).await;
     let mut stream = TcpStream::connect(running.address()).await.unwrap();
     stream
         .write_all(b"PUT /v2/a/manifests/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{")

@@ -11,7 +11,7 @@ use crate::http::{Http, json, manifest, start_with};
 
 async fn start(directory: &TempDir) -> (Running, Http) {
     let storage = Storage::directory_with(directory.path(), Durability::Crash);
-    start_with(Server { storage, ..Server::default() }).await
+    start_with(Server::default().storage(storage)).await
 }
 
 /// Returns all files below a directory, relative to it.
@@ -33,7 +33,7 @@ fn files(root: &Path) -> Vec<PathBuf> {
 async fn contents_of_a_directory_persist() {
     let directory = tempfile::tempdir().unwrap();
     let storage = Storage::directory(directory.path());
-    let (running, http) = start_with(Server { storage: storage.clone(), ..Server::default() }).await;
+    let (running, http) = start_with(Server::default().storage(storage.clone())).await;
     let subject = http.push_image("a/b", "v1", "layer").await;
     let described = Descriptor::of(MediaType::OCI_MANIFEST, subject.as_bytes());
     let more = format!(r#","subject":{},"artifactType":"application/x","annotations":{{"k":"v"}}"#, json(&described));
@@ -49,7 +49,7 @@ async fn contents_of_a_directory_persist() {
 
     // Once with the same value, once with a new one.
     for storage in [storage, Storage::directory(directory.path())] {
-        let (running, http) = start_with(Server { storage, ..Server::default() }).await;
+        let (running, http) = start_with(Server::default().storage(storage)).await;
         let answer = http.get("/v2/a/b/manifests/v1").await;
         assert_eq!((answer.status, answer.body.as_slice()), (200, subject.as_bytes()));
         assert_eq!(answer.header("content-type"), MediaType::OCI_MANIFEST.as_str());
@@ -159,7 +159,7 @@ async fn abandoned_uploads_leave_no_file() {
 async fn directory_is_locked_by_its_server() {
     let directory = tempfile::tempdir().unwrap();
     let (running, _http) = start(&directory).await;
-    let second = Server { storage: Storage::directory(directory.path()), ..Server::default() };
+    let second = Server::default().storage(Storage::directory(directory.path()));
     assert!(matches!(second.clone().start().await, Err(Error::InUse { .. })));
     running.shutdown().await;
     second.start().await.unwrap();
@@ -168,7 +168,7 @@ async fn directory_is_locked_by_its_server() {
 #[tokio::test]
 async fn other_directories_are_left_alone() {
     let directory = tempfile::tempdir().unwrap();
-    let start = async |path: &Path| Server { storage: Storage::directory(path), ..Server::default() }.start().await;
+    let start = async |path: &Path| Server::default().storage(Storage::directory(path)).start().await;
     fs::write(directory.path().join("diary"), "dear").unwrap();
     assert!(matches!(start(directory.path()).await, Err(Error::Foreign { .. })));
     assert_eq!(files(directory.path()), [PathBuf::from("diary")]);

@@ -97,8 +97,8 @@ async fn wrong_digest_is_refused() {
 
 #[tokio::test]
 async fn short_chunk_must_be_the_last() {
-    let rules = Rules { min_chunk: Some(4), ..Rules::default() };
-    let (_running, http) = start_with(Server { rules, ..Server::default() }).await;
+    let rules = Rules::default().min_chunk(Some(4));
+    let (_running, http) = start_with(Server::default().rules(rules)).await;
     let begun = http.send("POST /v2/a/blobs/uploads/", "", "").await;
     assert_eq!(begun.header("oci-chunk-min-length"), "4");
     let patch = format!("PATCH {}", begun.header("location"));
@@ -148,8 +148,8 @@ async fn a_mounted_blob_is_not_uploaded() {
     }
     assert_eq!(http.get(&format!("/v2/b/blobs/{HELLO}")).await.body, b"hello");
 
-    let rules = Rules { anonymous_mount: Switch::Off, ..Rules::default() };
-    let (_running, http) = start_with(Server { rules, ..Server::default() }).await;
+    let rules = Rules::default().anonymous_mount(Switch::Off);
+    let (_running, http) = start_with(Server::default().rules(rules)).await;
     http.push("a", b"hello").await;
     let answer = http.send(&format!("POST /v2/b/blobs/uploads/?mount={HELLO}"), "", "").await;
     assert_eq!(answer.status, 202);
@@ -158,8 +158,8 @@ async fn a_mounted_blob_is_not_uploaded() {
 #[tokio::test]
 async fn idle_upload_is_removed() {
     let clock = Clock::system();
-    let rules = Rules { idle_upload: Duration::from_secs(60), ..Rules::default() };
-    let (_running, http) = start_with(Server { clock: clock.clone(), rules, ..Server::default() }).await;
+    let rules = Rules::default().idle_upload(Duration::from_secs(60));
+    let (_running, http) = start_with(Server::default().clock(clock.clone()).rules(rules)).await;
     let (idle, busy) = (http.begin("a").await, http.begin("a").await);
     clock.advance(Duration::from_secs(40));
     assert_eq!(http.status(&format!("GET {busy}")).await, 204);

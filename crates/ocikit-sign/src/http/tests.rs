@@ -99,8 +99,8 @@ pub(crate) fn said(status: &str, more: &str, body: &str) -> Vec<u8> {
 
 /// Returns options without delays between retries.
 pub(crate) fn local() -> HttpOptions {
-    let retries = RetryOptions { initial_delay: Duration::ZERO, ..RetryOptions::default() };
-    let tls = TlsSettings { system_authorities: false, ..TlsSettings::default() };
+    let retries = RetryOptions::default().initial_delay(Duration::ZERO);
+    let tls = TlsSettings::default().system_authorities(false);
     HttpOptions { tls, retries, ..HttpOptions::default() }
 }
 
@@ -229,7 +229,7 @@ async fn mutual_tls_works() {
     let identity = Identity { certificate: certificate.pem().into_bytes().into(), key: key.into() };
     let options = |authorities: &[u8], identity: Option<&Identity>| {
         let authorities = if authorities.is_empty() { Vec::new() } else { vec![authorities.to_vec().into()] };
-        let tls = TlsSettings { authorities, identity: identity.cloned(), ..local().tls };
+        let tls = local().tls.authorities(authorities).identity(identity.cloned());
         HttpOptions { tls, ..local() }
     };
     let authority = authority.pem().into_bytes();
@@ -257,13 +257,13 @@ async fn mutual_tls_works() {
 async fn proxies_are_used_for_remote_hosts() {
     let proxy = Server::start(said("200 OK", "", "from afar"), None).await;
     let url = Zeroizing::new(format!("http://127.0.0.1:{}", proxy.port));
-    let proxies = ProxyOptions { http: Some(url), ..ProxyOptions::default() };
+    let proxies = ProxyOptions::default().http(Some(url));
     let http = Http::new(&HttpOptions { proxies, ..local() }).unwrap();
     assert_eq!(http.get("http://tsa.example/x", &[], 100).await.unwrap().body, "from afar");
     assert!(proxy.asked().starts_with("GET http://tsa.example/x "), "{}", proxy.asked());
     assert!(http.get("http://127.0.0.1:1/", &[], 100).await.is_err());
     for bogus in ["http://", "http://a b"] {
-        let proxies = ProxyOptions { https: Some(Zeroizing::new(bogus.to_owned())), ..ProxyOptions::default() };
+        let proxies = ProxyOptions::default().https(Some(Zeroizing::new(bogus.to_owned())));
         assert!(Http::new(&HttpOptions { proxies, ..local() }).is_err(), "{bogus}");
     }
 }

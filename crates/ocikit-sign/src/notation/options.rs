@@ -33,7 +33,8 @@ impl EnvelopeSigner<'_> {
 }
 
 /// Options for Notary Project envelopes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct NotationOptions {
     /// The certificate chain of the signer; ignored for plugins, which have their own.
     pub chain: Option<Chain>,
@@ -46,6 +47,16 @@ pub struct NotationOptions {
     /// A timestamp authority. It is requested for each signature, and the timestamp is verified and stored with the
     /// signature.
     pub authority: Option<TimestampAuthority>,
+}
+
+ocikit_spec::setters! {
+    NotationOptions {
+        chain: Option<Chain>,
+        expiry: Option<Timestamp>,
+        metadata: Annotations,
+        scheme: SigningScheme,
+        authority: Option<TimestampAuthority>,
+    }
 }
 
 /// The content of an envelope in addition to the descriptor.

@@ -20,6 +20,7 @@ use crate::verify::{Check, Verified};
 
 /// Options of a policy check.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct PolicyOptions {
     /// The repository of the image, which selects the rule; `None` for an image outside of a repository, such as in
     /// an archive.
@@ -32,6 +33,15 @@ pub struct PolicyOptions {
     pub jobs: usize,
 }
 
+ocikit_spec::setters! {
+    PolicyOptions {
+        repository: Option<Repository>,
+        now: Timestamp,
+        expect: Option<Digest>,
+        jobs: usize,
+    }
+}
+
 impl PolicyOptions {
     /// Returns options for an image in this repository at this time: any digest, 8 concurrent checks.
     pub fn new(repository: Option<Repository>, now: Timestamp) -> PolicyOptions {
@@ -41,6 +51,7 @@ impl PolicyOptions {
 
 /// The result of checking an image against a policy.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Verdict {
     /// The digest of the root.
     pub root: Digest,
@@ -52,6 +63,7 @@ pub struct Verdict {
 
 /// Whether one digest meets one requirement of a policy.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Finding {
     /// The number of the requirement in its rule, counted from 1.
     pub requirement: usize,

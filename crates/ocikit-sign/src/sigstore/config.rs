@@ -14,6 +14,7 @@ pub struct SigningConfig(SigningConfigJson);
 
 /// The services of a configuration that were selected.
 #[derive(Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ServiceUrls {
     /// The certificate authority, if there is one.
     pub authority: Option<String>,
@@ -21,6 +22,14 @@ pub struct ServiceUrls {
     pub logs: Vec<LogUrl>,
     /// The timestamp authorities; each provides a timestamp.
     pub timestamps: Vec<String>,
+}
+
+ocikit_spec::setters! {
+    ServiceUrls {
+        authority: Option<String>,
+        logs: Vec<LogUrl>,
+        timestamps: Vec<String>,
+    }
 }
 
 impl fmt::Debug for ServiceUrls {

@@ -34,20 +34,15 @@ impl Fixture {
     }
 
     async fn sign(&self, key: &str, format: Format, depth: Depth) {
-        let options = SignOptions { depth, ..SignOptions::new(vec![format], Timestamp::UNIX_EPOCH) };
+        let options = SignOptions::new(vec![format], Timestamp::UNIX_EPOCH).depth(depth);
         let made = sign(&self.root, &self.keys[key], &options).await.unwrap();
         attach(&made, &self.place, &CopyOptions::default()).await.unwrap();
     }
 
     async fn attest(&self, key: &str, depth: Depth) {
-        let options = AttestOptions {
-            predicate_type: "https://slsa.dev/provenance/v1".to_owned(),
-            predicate: serde_json::json!({}),
-            depth,
-            expect: None,
-            created: Timestamp::UNIX_EPOCH,
-            material: None,
-        };
+        let options =
+            AttestOptions::new("https://slsa.dev/provenance/v1", serde_json::json!({}), Timestamp::UNIX_EPOCH)
+                .depth(depth);
         let made = attest(&self.root, &self.keys[key], &options).await.unwrap();
         attach(&made, &self.place, &CopyOptions::default()).await.unwrap();
     }
@@ -196,7 +191,7 @@ async fn entries_are_classified_by_their_bytes() {
     let place: Arc<dyn Sink> = memory.clone();
     let images = [1, 2].map(|seed| testing::image(&memory, seed, &"linux/amd64".parse().unwrap(), &[1]));
     let signed = Root::at(memory.clone(), testing::index(&memory, &images[..1])).await.unwrap();
-    let options = SignOptions { depth: Depth::Images, ..SignOptions::new(vec![Format::Cosign], Timestamp::UNIX_EPOCH) };
+    let options = SignOptions::new(vec![Format::Cosign], Timestamp::UNIX_EPOCH).depth(Depth::Images);
     let made = sign(&signed, &fixture.keys["a"], &options).await.unwrap();
     attach(&made, &place, &CopyOptions::default()).await.unwrap();
     let nested = testing::index(&memory, &images[1..]);
@@ -219,7 +214,7 @@ async fn entries_are_classified_by_their_bytes() {
             assert_eq!((verdict.is_met(), verdict.findings.len()), (false, leaves), "`{kind}`");
             let key = fixture.keys["a"].public_key().clone();
             let trusted = vec![Trust::Key { name: "a".to_owned(), key }];
-            let asked = VerifyOptions { depth: Depth::Leaves, ..VerifyOptions::new(trusted) };
+            let asked = VerifyOptions::new(trusted).depth(Depth::Leaves);
             assert!(!verify(&root, &asked).await.unwrap().is_complete(), "`{kind}`");
         }
     }
@@ -277,7 +272,7 @@ async fn referrers_are_classified_by_signer() {
     // Only verified referrers are copied.
     let there: Arc<dyn Sink> = Arc::new(Memory::new());
     let referrers = Referrers::All.among(check.verified.clone());
-    let copied = copy(&fixture.root, &there, &CopyOptions { referrers, ..CopyOptions::default() }).await.unwrap();
+    let copied = copy(&fixture.root, &there, &CopyOptions::default().referrers(referrers)).await.unwrap();
     let along: BTreeSet<_> = copied.referrers.iter().map(|referrer| referrer.digest).collect();
     assert_eq!(along, check.verified);
     // A signature manifest with an additional unknown signature is mixed.
@@ -315,10 +310,8 @@ async fn images_without_a_rule_are_refused() {
     for repository in [None, Some("ghcr.io/other/app")] {
         assert!(matches!(ask(repository).await, Err(Error::Policy { .. })), "{repository:?}");
     }
-    let other = PolicyOptions {
-        expect: Some(ocikit_spec::Digest::sha256_of(b"")),
-        ..PolicyOptions::new(Some("ghcr.io/acme/app".parse().unwrap()), Timestamp::UNIX_EPOCH)
-    };
+    let other = PolicyOptions::new(Some("ghcr.io/acme/app".parse().unwrap()), Timestamp::UNIX_EPOCH)
+        .expect(Some(ocikit_spec::Digest::sha256_of(b"")));
     assert!(matches!(policy.check(&fixture.root, &other).await, Err(Error::Moved { .. })));
     // An index without images has nothing to sign and is refused.
     let memory = Arc::new(Memory::new());

@@ -50,7 +50,7 @@ async fn replay(from: &Root, to: &Root, memory: &Arc<Memory>, key: &PrivateKey, 
     let descriptor = Descriptor::of(manifest.media_type(), bytes.as_bytes());
     memory.insert(bytes);
     let tag = (format == Format::CosignLegacy).then(|| format!("sha256-{}.sig", to.digest().hex()).parse().unwrap());
-    memory.publish(&descriptor, &Naming { tag, ..Naming::default() }).await.unwrap();
+    memory.publish(&descriptor, &Naming::default().tag(tag)).await.unwrap();
 }
 
 #[tokio::test]
@@ -91,8 +91,8 @@ fn certified(key: &PrivateKey, from: i32, to: i32) -> Vec<Certificate> {
 async fn certificate_signature_is_valid_for_one_image_and_time() {
     let key = PrivateKey::generate(KeyKind::P256).unwrap();
     let now: Timestamp = "2026-06-15T12:00:00Z".parse().unwrap();
-    let tls = TlsSettings { system_authorities: false, ..TlsSettings::default() };
-    let http = Http::new(&HttpOptions { tls, ..HttpOptions::default() }).unwrap();
+    let tls = TlsSettings::default().system_authorities(false);
+    let http = Http::new(&HttpOptions::default().tls(tls)).unwrap();
     let certificates = certified(&key, 2026, 2027);
     let trust = |identity: &str, issuers: &[Certificate], now: Timestamp| {
         let trust = CertificateTrust {
@@ -112,7 +112,7 @@ async fn certificate_signature_is_valid_for_one_image_and_time() {
         let (signed, unsigned) = (image(&memory, 1).await, image(&memory, 2).await);
         let material =
             VerificationMaterial { certificates: certificates.clone(), ..VerificationMaterial::new(http.clone(), now) };
-        let options = SignOptions { material: Some(material), ..SignOptions::new(vec![format], Timestamp::UNIX_EPOCH) };
+        let options = SignOptions::new(vec![format], Timestamp::UNIX_EPOCH).material(Some(material));
         replay(&signed, &unsigned, &memory, &key, &options).await;
         let refused = |outcome: Outcome| match outcome {
             Outcome::Missing(refused) => refused.into_iter().next().map(|refused| refused.why),
@@ -142,7 +142,7 @@ async fn certificate_signature_is_valid_for_one_image_and_time() {
     let other = PrivateKey::generate(KeyKind::P256).unwrap();
     let memory = Arc::new(Memory::new());
     let material = VerificationMaterial { certificates, ..VerificationMaterial::new(http, now) };
-    let options = SignOptions { material: Some(material), ..SignOptions::new(FORMATS.to_vec(), Timestamp::UNIX_EPOCH) };
+    let options = SignOptions::new(FORMATS.to_vec(), Timestamp::UNIX_EPOCH).material(Some(material));
     let refused = sign(&image(&memory, 1).await, &other, &options).await;
     assert!(matches!(refused, Err(Error::Certificates(_))));
 }
@@ -156,8 +156,8 @@ async fn image_without_signatures_is_not_verified() {
     assert!(!report.is_complete() && report.accept(&root).is_none());
     assert!(matches!(verify(&root, &VerifyOptions::new(Vec::new())).await, Err(Error::Unsupported(_))));
     let expect = Some(image(&memory, 2).await.digest());
-    assert!(matches!(verify(&root, &VerifyOptions { expect, ..trust(&key) }).await, Err(Error::Moved { .. })));
-    let options = SignOptions { expect, ..SignOptions::new(vec![Format::Cosign], Timestamp::UNIX_EPOCH) };
+    assert!(matches!(verify(&root, &trust(&key).expect(expect)).await, Err(Error::Moved { .. })));
+    let options = SignOptions::new(vec![Format::Cosign], Timestamp::UNIX_EPOCH).expect(expect);
     assert!(matches!(sign(&root, &key, &options).await, Err(Error::Moved { .. })));
     let options = SignOptions::new(vec![Format::NotationJws], Timestamp::UNIX_EPOCH);
     assert!(
@@ -172,7 +172,7 @@ async fn only_the_verified_root_is_accepted() {
     let memory = Arc::new(Memory::new());
     let (root, other) = (image(&memory, 1).await, image(&memory, 2).await);
     let options = SignOptions::new(FORMATS.to_vec(), Timestamp::UNIX_EPOCH);
-    let signatures = sign(&root, &key, &SignOptions { depth: Depth::Images, ..options }).await.unwrap();
+    let signatures = sign(&root, &key, &options.depth(Depth::Images)).await.unwrap();
     assert_eq!(signatures.len(), 2);
     assert!(memory.referrers(&root.digest()).await.unwrap().is_empty(), "nothing was written yet");
     let place: Arc<dyn Sink> = memory.clone();
@@ -180,7 +180,7 @@ async fn only_the_verified_root_is_accepted() {
     assert_eq!(memory.referrers(&root.digest()).await.unwrap().len(), 1);
     let tag = format!("sha256-{}.sig", root.digest().hex()).parse().unwrap();
     assert!(memory.resolve(&Name::Tag(tag)).await.is_ok());
-    let options = VerifyOptions { formats: FORMATS.to_vec(), ..trust(&key) };
+    let options = trust(&key).formats(FORMATS.to_vec());
     let report = verify(&root, &options).await.unwrap();
     assert_eq!(report.checks.len(), 2);
     assert!(report.accept(&other).is_none());
@@ -196,9 +196,9 @@ async fn a_signature_for_another_repository_is_refused_on_request() {
     for (reference, told) in [("", "no repository"), ("registry.example/other", "registry.example/other")] {
         let reference = reference.to_owned();
         let options = SignOptions::new(vec![Format::CosignLegacy], Timestamp::UNIX_EPOCH);
-        let made = sign(&root, &key, &SignOptions { reference, ..options }).await.unwrap();
+        let made = sign(&root, &key, &options.reference(reference)).await.unwrap();
         attach(&made, &place, &CopyOptions::default()).await.unwrap();
-        let wanted = |name: &str| VerifyOptions { signed_as: Some(name.parse().unwrap()), ..trust(&key) };
+        let wanted = |name: &str| trust(&key).signed_as(Some(name.parse().unwrap()));
         let Outcome::Missing(refused) = outcome(&root, &wanted("registry.example/app")).await else { panic!("{told}") };
         assert!(refused.iter().any(|refused| refused.why == Refusal::OtherName(told.to_owned())), "{refused:?}");
         assert!(matches!(outcome(&root, &trust(&key)).await, Outcome::Verified(_)));
@@ -239,7 +239,7 @@ async fn external_signatures_are_verified_before_they_are_imported() {
         let adopted = [import_signature(&root, &key).await.unwrap()];
         assert_eq!(adopted[0].format, format);
         attach(&adopted, &place, &CopyOptions::default()).await.unwrap();
-        let options = VerifyOptions { formats: vec![format], ..trust(&key) };
+        let options = trust(&key).formats(vec![format]);
         assert!(matches!(outcome(&root, &options).await, Outcome::Verified(_)));
     }
 }
@@ -249,23 +249,16 @@ async fn an_attestation_does_not_count_as_a_signature() {
     let key = PrivateKey::generate(KeyKind::P256).unwrap();
     let memory = Arc::new(Memory::new());
     let root = image(&memory, 1).await;
-    let options = AttestOptions {
-        predicate_type: "https://example.com/tested/v1".to_owned(),
-        predicate: json!({"passed": true}),
-        depth: Depth::Root,
-        expect: None,
-        created: Timestamp::UNIX_EPOCH,
-        material: None,
-    };
+    let options = AttestOptions::new("https://example.com/tested/v1", json!({"passed": true}), Timestamp::UNIX_EPOCH);
     let place: Arc<dyn Sink> = memory.clone();
     attach(&attest(&root, &key, &options).await.unwrap(), &place, &CopyOptions::default()).await.unwrap();
     let Outcome::Missing(refused) = outcome(&root, &trust(&key)).await else { panic!("it is no signature") };
     assert!(matches!(refused[0].why, Refusal::OtherPredicate(_)));
-    let wanted = VerifyOptions { predicate_type: Some(options.predicate_type.clone()), ..trust(&key) };
+    let wanted = trust(&key).predicate_type(Some(options.predicate_type.clone()));
     let Outcome::Verified(proof) = outcome(&root, &wanted).await else { panic!("it is attested") };
     let said = proof.predicate.as_ref().unwrap().as_str();
     assert_eq!(serde_json::from_str::<Value>(said).unwrap(), options.predicate);
     let signature = "https://sigstore.dev/cosign/sign/v1".to_owned();
-    let refused = attest(&root, &key, &AttestOptions { predicate_type: signature, ..options }).await;
+    let refused = attest(&root, &key, &options.predicate_type(signature)).await;
     assert!(matches!(refused, Err(Error::Unsupported(_))));
 }

@@ -18,6 +18,19 @@ const MAX_HISTORY: usize = 10_000;
 /// The config of a container image.
 ///
 /// Image specification, "Image Configuration". Docker's has the same format and a few more fields, which are kept.
+///
+/// ```
+/// use ocikit_spec::Config;
+///
+/// let config = Config::parse(
+///     r#"{"architecture":"amd64","os":"linux","config":{"Env":["A=1"],"Healthcheck":{"Test":["NONE"]}},"rootfs":{"type":"layers","diff_ids":[]}}"#,
+/// )?;
+/// assert_eq!(config.execution().env, ["A=1"]);
+/// let mut edit = config.edit();
+/// edit.env("B", "2");
+/// assert!(edit.finish()?.text().contains("Healthcheck"), "an edit keeps what it does not know");
+/// # Ok::<(), ocikit_spec::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Config {
     pub(super) text: Text,

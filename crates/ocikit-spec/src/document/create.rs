@@ -16,12 +16,13 @@ use crate::{Annotations, Descriptor, MediaType};
 /// use ocikit_spec::{Annotations, Descriptor, MediaType, NewDocument};
 ///
 /// let empty = Descriptor::of(MediaType::OCI_EMPTY, b"{}");
-/// let new = NewDocument { artifact_type: Some("application/vnd.example".into()), ..NewDocument::default() };
+/// let new = NewDocument::default().artifact_type(Some("application/vnd.example".into()));
 /// let manifest = new.manifest(&empty, &[empty.clone()])?;
 /// assert_eq!(manifest.artifact_type(), Some(&"application/vnd.example".into()));
 /// # Ok::<(), ocikit_spec::Error>(())
 /// ```
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct NewDocument {
     /// The media type; that of OCI if `None`.
     pub media_type: Option<MediaType>,
@@ -31,6 +32,15 @@ pub struct NewDocument {
     pub subject: Option<Descriptor>,
     /// The annotations, which are written in the order of their keys.
     pub annotations: Annotations,
+}
+
+crate::setters! {
+    NewDocument {
+        media_type: Option<MediaType>,
+        artifact_type: Option<MediaType>,
+        subject: Option<Descriptor>,
+        annotations: Annotations,
+    }
 }
 
 #[derive(Serialize)]

@@ -15,6 +15,14 @@ const MAX_ROOTS: usize = 50_000;
 /// An index: the manifests of an image for several platforms, or the roots of a layout.
 ///
 /// Image specification, "Image Index"; Docker's manifest list has the same format.
+///
+/// ```
+/// use ocikit_spec::{Descriptor, Index, MediaType};
+///
+/// let index = Index::of(&[Descriptor::of(MediaType::OCI_MANIFEST, b"a manifest")]);
+/// assert_eq!(Index::parse(index.bytes().clone())?.manifests(), index.manifests());
+/// # Ok::<(), ocikit_spec::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Index {
     pub(super) text: Text,

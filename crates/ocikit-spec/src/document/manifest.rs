@@ -14,6 +14,21 @@ const MAX_LAYERS: usize = 25_000;
 /// An image manifest: the config and layers of an image, or of an artifact in the same format.
 ///
 /// Image specification, "Image Manifest"; Docker's manifest version 2 schema 2 has the same format.
+///
+/// ```
+/// use ocikit_spec::{Descriptor, Manifest, MediaType, NewDocument};
+///
+/// let config = Descriptor::of(MediaType::OCI_EMPTY, b"{}");
+/// let layer = Descriptor::of("text/plain".into(), b"hello");
+/// let new = NewDocument::default().artifact_type(Some("application/vnd.example".into()));
+/// let manifest = new.manifest(&config, &[layer])?;
+/// assert_eq!(Manifest::parse(manifest.bytes().clone())?.layers().len(), 1);
+///
+/// let mut edit = manifest.edit();
+/// edit.annotate("team", "web");
+/// assert_eq!(edit.finish()?.annotations().get("team"), Some("web"));
+/// # Ok::<(), ocikit_spec::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Manifest {
     pub(super) text: Text,

@@ -25,6 +25,18 @@ pub use report::{Area, Change, Class, Diff, Difference};
 ///
 /// Reading layers is bounded by one [`Budget`](ocikit_image::files::Budget).
 ///
+/// ```
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// # let layout = ocikit::image::testing::TemporaryLayout::new();
+/// # let app = ocikit::Location::layout(layout.path());
+/// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+/// let root = session.open(&app).await?;
+/// let difference = ocikit::diff(&root, &root).await?;
+/// assert!(difference.differences.is_empty());
+/// # Ok::<(), ocikit::Error>(())
+/// # }).unwrap();
+/// ```
+///
 /// # Errors
 ///
 /// Those of reading either side.

@@ -6,6 +6,7 @@ use serde::Serialize;
 /// The differences between two roots; empty if they are equivalent.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct Diff {
     /// The digest of the left root.
     pub left: Digest,

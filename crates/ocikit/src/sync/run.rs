@@ -16,11 +16,19 @@ use crate::Session;
 
 /// Options of [`sync`].
 #[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
 pub struct SyncOptions {
     /// Whether to report what would be copied, without copying.
     pub dry_run: bool,
     /// Whether to continue after an image failed.
     pub keep_going: bool,
+}
+
+ocikit_spec::setters! {
+    SyncOptions {
+        dry_run: bool,
+        keep_going: bool,
+    }
 }
 
 /// Why a sync is incomplete.
@@ -49,6 +57,7 @@ pub enum SyncError {
 
 /// An image that a rule selects.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Item {
     /// The source reference.
     pub from: String,
@@ -136,7 +145,7 @@ pub async fn sync<E: From<Error> + Send>(
                         return Ok(said(session, rule, &name, kind, from, Arc::new(to), dry_run).await?);
                     }
                     let (root, referrers) = open(rule, &name, from, gate).await?;
-                    let options = CopyOptions { referrers, ..session.copy_options(Vec::new()) };
+                    let options = session.copy_options(Vec::new()).referrers(referrers);
                     Ok(one(&name, root, to, options, dry_run).await?)
                 };
                 (item, copy.await)
@@ -194,7 +203,7 @@ async fn said(
     let from: Arc<dyn Source> = Arc::new(from);
     let tag = tag_of(name).unwrap_or_else(Tag::latest);
     let found = tagged_referrers(&from, &tag, kind, &rule.referrers).await?;
-    let options = CopyOptions { referrers: Referrers::None, ..session.copy_options(Vec::new()) };
+    let options = session.copy_options(Vec::new()).referrers(Referrers::None);
     if dry_run {
         let mut missing = 0_u64;
         for (root, _) in &found {
@@ -204,7 +213,7 @@ async fn said(
     }
     let roots: Vec<_> = found.into_iter().map(|(root, naming)| (root, vec![naming])).collect();
     let copied = copy_all(&roots, &to, &options).await?;
-    let mut all = Copied { root, blobs: Vec::new(), referrers: Vec::new(), kept: Vec::new() };
+    let mut all = Copied::nothing(root);
     for Copied { blobs, kept, .. } in copied {
         all.blobs.extend(blobs);
         all.kept.extend(kept);
@@ -249,7 +258,7 @@ async fn open<E: From<Error>>(
 }
 
 async fn one(name: &Name, root: Root, to: RemoteRepository, options: CopyOptions, dry_run: bool) -> Result<Done> {
-    let options = CopyOptions { names: vec![Naming { tag: tag_of(name), ..Naming::default() }], ..options };
+    let options = options.names(vec![Naming::default().tag(tag_of(name))]);
     if dry_run {
         let there = match name {
             Name::Digest(_) => to.head(&Name::Digest(root.digest())).await?,

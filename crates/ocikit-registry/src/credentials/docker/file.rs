@@ -11,6 +11,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::credentials::keychain::Credential;
+use crate::credentials::scope::CredentialScope;
 
 /// The key under which docker stores the credential of Docker Hub.
 pub(crate) const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
@@ -78,12 +79,12 @@ impl File {
             let helpers = self.cred_helpers.iter().filter(|(key, _)| normalize(key) == name);
             found.extend(helpers.map(|(key, helper)| {
                 // The credential of a whole registry is stored under one canonical name, however the key is spelled.
-                let server = if name == registry.as_str() { server(registry) } else { key };
-                Candidate::Helper { name: helper.clone(), server: server.to_owned() }
+                let server = if name == registry.as_str() { server(&registry.into()) } else { key.clone() };
+                Candidate::Helper { name: helper.clone(), server }
             }));
             let entries: Vec<_> = self.auths.iter().filter(|(key, _)| normalize(key) == name).collect();
             if name == registry.as_str() && !self.creds_store.is_empty() {
-                let default = server(registry).to_owned();
+                let default = server(&registry.into());
                 let mut servers: Vec<_> = entries.iter().map(|(key, _)| (*key).clone()).collect();
                 servers.push(default);
                 servers.dedup();
@@ -100,20 +101,33 @@ impl File {
         found
     }
 
-    /// Returns whether the file has a credential or a helper for a registry as a whole.
-    pub(crate) fn mentions(&self, registry: &Registry) -> bool {
-        let named = |key: &String| normalize(key) == registry.as_str();
+    /// Returns whether the file has a credential or a helper for exactly this scope.
+    pub(crate) fn mentions(&self, scope: &CredentialScope) -> bool {
+        let name = scope.to_string();
+        let named = |key: &String| normalize(key) == name;
         self.cred_helpers.keys().any(named)
             || self.auths.iter().any(|(key, entry)| {
                 named(key) && entry.as_ref().is_some_and(|entry| entry.credential().is_ok_and(|found| found.is_some()))
             })
     }
 
-    /// Returns the helper that stores new credentials for a registry.
-    pub(crate) fn keeper(&self, registry: &Registry) -> Option<&str> {
-        let helpers = self.cred_helpers.iter().find(|(key, _)| normalize(key) == registry.as_str());
+    /// Returns the helper that stores new credentials for a scope.
+    ///
+    /// # Errors
+    ///
+    /// The name of a helper that stores the credentials of the whole registry, for a scope with a path: the protocol of
+    /// helpers has servers only, and the file must not get a secret that a helper is meant to keep.
+    pub(crate) fn keeper(&self, scope: &CredentialScope) -> Result<Option<&str>, &str> {
+        let named = |name: &str| {
+            let mut helpers = self.cred_helpers.iter();
+            helpers.find(|(key, _)| normalize(key) == name).map(|(_, helper)| helper.as_str())
+        };
         let store = Some(self.creds_store.as_str()).filter(|store| !store.is_empty());
-        helpers.map(|(_, helper)| helper.as_str()).or(store)
+        let own = named(&scope.to_string());
+        match (own.or_else(|| named(scope.registry().as_str())).or(store), scope.path()) {
+            (Some(helper), Some(_)) if own.is_none() => Err(helper),
+            (helper, _) => Ok(helper),
+        }
     }
 }
 
@@ -177,9 +191,12 @@ pub(crate) fn normalize(key: &str) -> String {
     }
 }
 
-/// Returns the name of a registry for helpers, and as the key of a new entry.
-pub(crate) fn server(registry: &Registry) -> &str {
-    if registry.is_docker_hub() { DOCKER_HUB_KEY } else { registry.as_str() }
+/// Returns the name of a scope for helpers, and as the key of a new entry.
+pub(crate) fn server(scope: &CredentialScope) -> String {
+    match scope.path() {
+        None if scope.registry().is_docker_hub() => DOCKER_HUB_KEY.to_owned(),
+        _ => scope.to_string(),
+    }
 }
 
 /// Go writes unset fields as `null`.
@@ -236,6 +253,19 @@ mod tests {
         for name in ["host.example:5000/a", "Host.Example.:5000/a"] {
             assert_eq!(ask(text, name), [user("host")]);
         }
+    }
+
+    #[test]
+    fn helpers_of_a_registry_do_not_store_for_a_repository() {
+        let text = r#"{"credsStore":"store","credHelpers":{"h.io":"special","h.io/ns":"own"}}"#;
+        let file = File::parse(text.as_bytes()).unwrap();
+        let keeper = |scope: &str| file.keeper(&scope.parse().unwrap());
+        assert_eq!(keeper("h.io"), Ok(Some("special")));
+        assert_eq!(keeper("h.io/ns"), Ok(Some("own")));
+        assert_eq!(keeper("h.io/other"), Err("special"));
+        assert_eq!((keeper("other.io"), keeper("other.io/a")), (Ok(Some("store")), Err("store")));
+        let none = File::default();
+        assert_eq!(none.keeper(&"h.io/a".parse().unwrap()), Ok(None));
     }
 
     #[test]

@@ -20,11 +20,19 @@ const MAX_OUTPUT_BYTES: u64 = 1 << 20;
 
 /// How credential helpers are run.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct HelperOptions {
     /// Directories that are searched before those of the operating system.
     pub directories: Vec<PathBuf>,
     /// Time limit for one run.
     pub timeout: Duration,
+}
+
+ocikit_spec::setters! {
+    HelperOptions {
+        directories: Vec<PathBuf>,
+        timeout: Duration,
+    }
 }
 
 impl Default for HelperOptions {

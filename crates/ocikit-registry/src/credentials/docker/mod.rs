@@ -15,6 +15,7 @@ use ocikit_spec::Registry;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use super::keychain::{Credential, Keychain, Keychains};
+use super::scope::CredentialScope;
 
 use file::{Candidate, File};
 use helper::Helper;
@@ -72,46 +73,49 @@ impl DockerConfig {
         &self.path
     }
 
-    /// Returns whether the file itself has a credential or a helper for a registry. `false` if it cannot be read.
-    pub async fn mentions(&self, registry: &Registry) -> bool {
-        self.read().await.is_ok_and(|file| file.mentions(registry))
+    /// Returns whether the file itself has a credential or a helper for exactly this scope. `false` if it cannot be read.
+    pub async fn mentions(&self, scope: &CredentialScope) -> bool {
+        self.read().await.is_ok_and(|file| file.mentions(scope))
     }
 
-    /// Stores a credential for a registry: in the helper that the file names for it, or in the file, which then has
-    /// mode 0600. Everything else in the file is preserved.
+    /// Stores a credential for a registry or for repositories in it: in the helper that the file names, or in the file,
+    /// which then has mode 0600. Everything else in the file is preserved.
     ///
     /// # Errors
     ///
-    /// [`Error::Failed`] and [`Error::Broken`], naming the file or the helper; then both are unchanged.
-    pub async fn login(&self, registry: &Registry, credential: &Credential) -> Result<()> {
+    /// [`Error::Failed`] and [`Error::Broken`], naming the file or the helper; [`Error::Unsupported`] for a scope with a
+    /// path, if a helper stores the credentials of its registry. Then both are unchanged.
+    pub async fn login(&self, scope: &CredentialScope, credential: &Credential) -> Result<()> {
         let mut cached = self.file.lock().await;
         let file = self.read().await?;
-        let kept = match file.keeper(registry) {
-            Some(name) => {
-                self.helper(name).store(file::server(registry), credential).await?;
+        let kept = match self.keeper(&file, scope)? {
+            Some(helper) => {
+                helper.store(&file::server(scope), credential).await?;
                 None
             }
             None => Some(credential.clone()),
         };
-        let (path, registry) = (self.path.clone(), registry.clone());
-        bridge::blocking(move || store::insert(&path, &registry, kept.as_ref())).await?;
+        let (path, scope) = (self.path.clone(), scope.clone());
+        bridge::blocking(move || store::insert(&path, &scope, kept.as_ref())).await?;
         self.forget(&mut cached);
         Ok(())
     }
 
-    /// Removes the credential for a registry, from the file and from its helper. Returns whether the file had an entry.
+    /// Removes the credential for exactly this scope, from the file and from its helper. Returns whether the file had an
+    /// entry.
     ///
     /// # Errors
     ///
     /// As [`DockerConfig::login`].
-    pub async fn logout(&self, registry: &Registry) -> Result<bool> {
+    pub async fn logout(&self, scope: &CredentialScope) -> Result<bool> {
         let mut cached = self.file.lock().await;
         let file = self.read().await?;
-        if let Some(name) = file.keeper(registry) {
-            self.helper(name).erase(file::server(registry)).await?;
+        // An entry with a path may be in the file although a helper has the registry.
+        if let Ok(Some(helper)) = self.keeper(&file, scope) {
+            helper.erase(&file::server(scope)).await?;
         }
-        let (path, registry) = (self.path.clone(), registry.clone());
-        let found = bridge::blocking(move || store::remove(&path, &registry)).await?;
+        let (path, scope) = (self.path.clone(), scope.clone());
+        let found = bridge::blocking(move || store::remove(&path, &scope)).await?;
         self.forget(&mut cached);
         Ok(found)
     }
@@ -131,6 +135,20 @@ impl DockerConfig {
             )
         })
         .await
+    }
+
+    /// Returns the helper that stores the credential for a scope.
+    fn keeper<'a>(&'a self, file: &'a File, scope: &CredentialScope) -> Result<Option<Helper<'a>>> {
+        match file.keeper(scope) {
+            Ok(name) => Ok(name.map(|name| self.helper(name))),
+            Err(helper) => {
+                let what = format!(
+                    "the credential helper `{helper}` cannot store credentials for {scope}, only for {}",
+                    scope.registry()
+                );
+                Err(Error::Unsupported { place: self.path.display().to_string(), what })
+            }
+        }
     }
 
     fn helper<'a>(&'a self, name: &'a str) -> Helper<'a> {
@@ -190,6 +208,7 @@ impl Keychain for DockerConfig {
 
 /// The files in which tools store credentials, by the environment variables that locate them.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct CredentialPlaces {
     /// `REGISTRY_AUTH_FILE`: a file.
     pub registry_auth_file: Option<PathBuf>,
@@ -204,6 +223,17 @@ pub struct CredentialPlaces {
     pub docker_config: Option<PathBuf>,
     /// `HOME`: a directory, which contains docker's `.docker/config.json` if `DOCKER_CONFIG` is not set.
     pub home: Option<PathBuf>,
+}
+
+ocikit_spec::setters! {
+    CredentialPlaces {
+        registry_auth_file: Option<PathBuf>,
+        runtime_directory: Option<PathBuf>,
+        configuration_directory: Option<PathBuf>,
+        run_directory: Option<PathBuf>,
+        docker_config: Option<PathBuf>,
+        home: Option<PathBuf>,
+    }
 }
 
 impl CredentialPlaces {

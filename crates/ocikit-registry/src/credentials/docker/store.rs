@@ -7,13 +7,13 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ocikit_image::{Error, Result};
-use ocikit_spec::Registry;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::file::{normalize, server};
 use crate::credentials::keychain::Credential;
+use crate::credentials::scope::CredentialScope;
 
 /// Returns the contents of the file; `None` if it is missing or empty.
 pub(crate) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>> {
@@ -25,8 +25,8 @@ pub(crate) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>> {
     }
 }
 
-/// Sets the entry of a registry. Without a credential the entry is empty, which means that a helper has it.
-pub(crate) fn insert(path: &Path, registry: &Registry, credential: Option<&Credential>) -> Result<()> {
+/// Sets the entry of a scope. Without a credential the entry is empty, which means that a helper has it.
+pub(crate) fn insert(path: &Path, scope: &CredentialScope, credential: Option<&Credential>) -> Result<()> {
     let entry = match credential {
         None => json!({}),
         Some(Credential::Password { username, password }) => {
@@ -37,18 +37,19 @@ pub(crate) fn insert(path: &Path, registry: &Registry, credential: Option<&Crede
         Some(Credential::Bearer(token)) => json!({ "registrytoken": token.reveal() }),
     };
     edit(path, |auths| {
-        let key = auths.keys().find(|key| normalize(key) == registry.as_str()).cloned();
-        auths.insert(key.unwrap_or_else(|| server(registry).to_owned()), entry);
+        let name = scope.to_string();
+        let key = auths.keys().find(|key| normalize(key) == name).cloned();
+        auths.insert(key.unwrap_or_else(|| server(scope)), entry);
         true
     })
     .map(drop)
 }
 
-/// Removes the entries of a registry and returns whether there were any.
-pub(crate) fn remove(path: &Path, registry: &Registry) -> Result<bool> {
+/// Removes the entries of a scope and returns whether there were any.
+pub(crate) fn remove(path: &Path, scope: &CredentialScope) -> Result<bool> {
     edit(path, |auths| {
-        let before = auths.len();
-        auths.retain(|key, _| normalize(key) != registry.as_str());
+        let (before, name) = (auths.len(), scope.to_string());
+        auths.retain(|key, _| normalize(key) != name);
         auths.len() < before
     })
 }
