@@ -78,7 +78,7 @@ impl OpenTree {
             | (FileKind::BlockDevice { major: 0, minor: 0 }, FileKind::BlockDevice { .. }) => true,
             // Without the privileges of root, devices are empty files.
             (FileKind::CharacterDevice { .. } | FileKind::BlockDevice { .. }, FileKind::Regular { size: 0 })
-                if *owners == Owners::Rootless =>
+                if matches!(owners, Owners::Rootless | Owners::Current) =>
             {
                 true
             }

@@ -84,7 +84,9 @@ impl Settings {
                 self.node(directory, path, FileType::Fifo, metadata.mode, 0)?;
                 self.finish(directory, path, metadata, owner, false)
             }
-            FileKind::CharacterDevice { .. } | FileKind::BlockDevice { .. } if self.owners == Owners::Rootless => {
+            FileKind::CharacterDevice { .. } | FileKind::BlockDevice { .. }
+                if matches!(self.owners, Owners::Rootless | Owners::Current) =>
+            {
                 self.regular(directory, path, metadata, owner, Content::Whole(Vec::new()))
             }
             FileKind::CharacterDevice { major, minor } => {

@@ -21,6 +21,8 @@ pub enum Owners {
     /// All files belong to the current user. Owners other than root are recorded in the attribute
     /// `user.rootlesscontainers`, as umoci does, and device nodes become empty files.
     Rootless,
+    /// All files belong to the current user, without a record of other owners, and device nodes become empty files.
+    Current,
 }
 
 /// A range of IDs of an image, and those that they are on this machine.
@@ -106,6 +108,7 @@ impl Owners {
                 }
             }
             Owners::Rootless => Ok(Owner::Recorded(((user, group) != (0, 0)).then_some((user, group)))),
+            Owners::Current => Ok(Owner::Recorded(None)),
         }
     }
 }

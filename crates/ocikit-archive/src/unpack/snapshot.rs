@@ -212,6 +212,10 @@ impl Snapshot {
                     IdRange::to_container(users, user).ok_or_else(refuse)?,
                     IdRange::to_container(groups, group).ok_or_else(refuse)?,
                 ),
+                Owners::Current => {
+                    let plain = |id: u32, me: u32| if id == me { 0 } else { id };
+                    (plain(user, me.0), plain(group, me.1))
+                }
                 Owners::Rootless => {
                     let record = state.metadata.xattrs.remove(ROOTLESS_XATTR);
                     let record = record.and_then(|record| parse_rootless_record(&record));

@@ -560,6 +560,11 @@ fn owners_devices_and_capabilities_need_root() {
     let error = refused(std::slice::from_ref(&tar), UnpackOptions { owners, ..options() });
     assert!(error.to_string().contains("map of users"), "{error}");
     let place = tempfile::tempdir().unwrap();
+    unpack_to(place.path(), &[tar.clone().bytes()], UnpackOptions { owners: Owners::Current, ..options() }).unwrap();
+    let file = place.path().join("root/file");
+    assert_eq!(fs::metadata(&file).unwrap().uid(), me().0);
+    rustix::fs::getxattr(&file, ROOTLESS_XATTR, &mut value).unwrap_err();
+    let place = tempfile::tempdir().unwrap();
     unpack_to(place.path(), &[tar.bytes()], UnpackOptions { owners: Owners::Rootless, ..options() }).unwrap();
     let file = place.path().join("root/file");
     let null = fs::symlink_metadata(place.path().join("root/null")).unwrap();
