@@ -1,3 +1,4 @@
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -6,17 +7,22 @@ use ocikit_image::process::command;
 use crate::address::{Address, Node};
 use crate::daemon::{Daemon, DaemonOptions, is_root};
 use crate::error::{Error, Result};
+use crate::installation::{Installation, Installations};
+use crate::version::{version, version_word};
+use crate::watched;
 
 /// Where to look for BuildKit.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct BuilderOptions {
-    /// The `buildctl` program; that of the search path if `None`.
+    /// The `buildctl` program; that of the search path or of an installation if `None`.
     pub buildctl: Option<PathBuf>,
     /// The nodes to use. If there are none, a daemon is started.
     pub nodes: Vec<Node>,
     /// How a daemon is started.
     pub daemon: DaemonOptions,
+    /// Where BuildKit may be installed.
+    pub installations: Option<Installations>,
 }
 
 /// The BuildKit that a build uses: running daemons, or one that was started for the build and ends with it.
@@ -24,6 +30,9 @@ pub struct BuilderOptions {
 pub struct Builder {
     nodes: Vec<Node>,
     daemon: Option<Daemon>,
+    buildctl: PathBuf,
+    /// The lock of the installation that is used.
+    _held: Option<File>,
 }
 
 /// A kind of BuildKit, in the order in which they are tried.
@@ -32,8 +41,10 @@ pub struct Builder {
 pub enum BuilderKind {
     /// A daemon with an address that the user chose.
     Address,
-    /// `buildkitd`, started for one build.
+    /// `buildkitd` of the search path, started for one build.
     Daemon,
+    /// `buildkitd` of an installation, started for one build.
+    Installed,
     /// The container of a builder of `docker buildx`.
     Buildx,
 }
@@ -44,6 +55,7 @@ impl BuilderKind {
         match self {
             BuilderKind::Address => "address",
             BuilderKind::Daemon => "buildkitd",
+            BuilderKind::Installed => "installed",
             BuilderKind::Buildx => "buildx",
         }
     }
@@ -59,30 +71,59 @@ pub struct Candidate {
     pub address: Option<Address>,
     /// Its version, if it is known.
     pub version: Option<String>,
+    /// The installation, if it is one.
+    pub installation: Option<Installation>,
     /// Why it cannot be used; `None` if it can.
     pub problem: Option<String>,
 }
 
 impl Builder {
-    /// Returns the given nodes; without any, starts a daemon; if its programs are missing, uses the container of a `docker
-    /// buildx` builder.
+    /// Returns the given nodes. Without any, starts the daemon of the search path, or else that of an installation; if its programs
+    /// are missing, uses the container of a `docker buildx` builder.
     ///
     /// # Errors
     ///
     /// Those of [`Daemon::start`].
     pub async fn find(options: &BuilderOptions) -> Result<Builder> {
+        let installation = current(options)?;
+        let buildctl = buildctl(options, installation.as_ref());
+        let running = |nodes| Builder { nodes, daemon: None, buildctl: buildctl.clone(), _held: None };
         if !options.nodes.is_empty() {
-            return Ok(Builder { nodes: options.nodes.clone(), daemon: None });
+            // A program of the installation could be removed only before it starts.
+            return Ok(running(options.nodes.clone()));
         }
-        if let Err(missing) = options.daemon.check() {
-            return match buildx_container() {
-                Ok(address) => Ok(Builder { nodes: vec![Node { platforms: Vec::new(), address }], daemon: None }),
-                Err(_) => Err(missing),
-            };
+        let missing = match options.daemon.check() {
+            Ok(()) => return Builder::start(&options.daemon, buildctl, None).await,
+            Err(missing) => missing,
+        };
+        let missing = match &installation {
+            None => missing,
+            Some(installed) => {
+                let daemon = options.daemon.clone().with_installation(installed);
+                match daemon.check() {
+                    Ok(()) => {
+                        let buildctl = options.buildctl.clone().unwrap_or_else(|| installed.program("buildctl"));
+                        return Builder::start(&daemon, buildctl, Some(installed.hold()?)).await;
+                    }
+                    Err(missing) => missing,
+                }
+            }
+        };
+        match buildx_container() {
+            Ok(address) => Ok(running(vec![Node { platforms: Vec::new(), address }])),
+            Err(_) => Err(missing),
         }
-        let daemon = Daemon::start(&options.daemon).await?;
+    }
+
+    async fn start(options: &DaemonOptions, buildctl: PathBuf, held: Option<File>) -> Result<Builder> {
+        let daemon = Daemon::start(options).await?;
         let node = Node { platforms: Vec::new(), address: daemon.address().clone() };
-        Ok(Builder { nodes: vec![node], daemon: Some(daemon) })
+        Ok(Builder { nodes: vec![node], daemon: Some(daemon), buildctl, _held: held })
+    }
+
+    /// Returns the `buildctl` program for these nodes.
+    pub fn buildctl(&self) -> &Path {
+        &self.buildctl
     }
 
     /// Returns the nodes to build on.
@@ -102,31 +143,38 @@ impl Builder {
     pub async fn candidates(options: &BuilderOptions) -> Vec<Candidate> {
         let options = options.clone();
         let found = tokio::task::spawn_blocking(move || {
-            let buildctl = options.buildctl.unwrap_or_else(|| "buildctl".into());
+            let installation = current(&options);
+            let buildctl = buildctl(&options, installation.as_ref().ok().and_then(Option::as_ref));
             let missing =
                 version(&buildctl).err().map(|error| format!("cannot start `{}`: {error}", buildctl.display()));
-            let mut found = Vec::new();
-            for node in &options.nodes {
-                let reached = match &missing {
-                    Some(missing) => Err(missing.clone()),
-                    None => reach(&buildctl, &node.address),
-                };
-                found.push(candidate(BuilderKind::Address, Some(node.address.clone()), reached));
-            }
-            let ready = match (&missing, options.daemon.check()) {
+            let ready = |daemon: &DaemonOptions, missing: &Option<String>| match (missing, daemon.check()) {
                 (Some(missing), _) => Err(missing.clone()),
                 (None, Err(error)) => Err(with_cause(&error)),
-                (None, Ok(())) => version(&options.daemon.program).map_err(|error| error.to_string()),
+                (None, Ok(())) => version(&daemon.program).map_err(|error| error.to_string()),
             };
-            found.push(candidate(BuilderKind::Daemon, None, ready));
+            let reachable = |address: &Address| match &missing {
+                Some(missing) => Err(missing.clone()),
+                None => reach(&buildctl, address),
+            };
+            let mut found = Vec::new();
+            for Node { address, .. } in &options.nodes {
+                found.push(candidate(BuilderKind::Address, Some(address.clone()), reachable(address)));
+            }
+            found.push(candidate(BuilderKind::Daemon, None, ready(&options.daemon, &missing)));
+            if let Some(installations) = &options.installations {
+                let (installation, state) = match installation {
+                    Err(error) => (None, Err(with_cause(&error))),
+                    Ok(None) => (None, Err(unusable(installations))),
+                    Ok(Some(found)) => {
+                        let state = ready(&options.daemon.clone().with_installation(&found), &None);
+                        (Some(found), state)
+                    }
+                };
+                found.push(Candidate { installation, ..candidate(BuilderKind::Installed, None, state) });
+            }
             let container = buildx_container();
-            let address = container.as_ref().ok().cloned();
-            let reached = match (missing, container) {
-                (_, Err(problem)) => Err(problem),
-                (Some(missing), _) => Err(missing),
-                (None, Ok(address)) => reach(&buildctl, &address),
-            };
-            found.push(candidate(BuilderKind::Buildx, address, reached));
+            let reached = container.as_ref().map_err(Clone::clone).and_then(reachable);
+            found.push(candidate(BuilderKind::Buildx, container.ok(), reached));
             found
         });
         found.await.unwrap_or_default()
@@ -143,7 +191,27 @@ fn candidate(kind: BuilderKind, address: Option<Address>, reached: Result<String
         Ok(version) => (Some(version), None),
         Err(problem) => (None, Some(problem)),
     };
-    Candidate { kind, address, version, problem }
+    Candidate { kind, address, version, installation: None, problem }
+}
+
+fn current(options: &BuilderOptions) -> Result<Option<Installation>> {
+    options.installations.as_ref().map_or(Ok(None), Installations::current)
+}
+
+/// Returns the `buildctl` program: the chosen one, that of the search path, or that of an installation.
+fn buildctl(options: &BuilderOptions, installation: Option<&Installation>) -> PathBuf {
+    const ON_PATH: &str = "buildctl";
+    match (&options.buildctl, installation) {
+        (Some(chosen), _) => chosen.clone(),
+        (None, Some(installed)) if watched::find(Path::new(ON_PATH)).is_err() => installed.program(ON_PATH),
+        (None, _) => ON_PATH.into(),
+    }
+}
+
+/// Returns why no installation can be used.
+fn unusable(installations: &Installations) -> String {
+    let problem = installations.list().unwrap_or_default().into_iter().find_map(|found| found.problem);
+    problem.unwrap_or_else(|| format!("no BuildKit is installed in {}", installations.directory().display()))
 }
 
 fn with_cause(error: &Error) -> String {
@@ -166,19 +234,6 @@ fn run(program: &Path, arguments: &[String]) -> Result<String, String> {
     Err(last.trim_start_matches("error: ").to_owned())
 }
 
-/// Returns the version of a program of BuildKit: the word of its version text that starts with `v` and a digit.
-fn version(program: &Path) -> std::io::Result<String> {
-    let output = command(program).arg("--version").stdin(Stdio::null()).output()?;
-    Ok(version_word(&String::from_utf8_lossy(&output.stdout)))
-}
-
-fn version_word(text: &str) -> String {
-    let is_version = |word: &&str| {
-        word.strip_prefix('v').unwrap_or(word).starts_with(|letter: char| letter.is_ascii_digit()) && word.contains('.')
-    };
-    text.split_whitespace().find(is_version).unwrap_or("unknown version").to_owned()
-}
-
 /// Asks a daemon for its version.
 fn reach(buildctl: &Path, address: &Address) -> Result<String, String> {
     let mut arguments = address.arguments();
@@ -193,20 +248,4 @@ fn buildx_container() -> Result<Address, String> {
     let name = names.lines().find(|name| name.starts_with("buildx_buildkit_"));
     let name = name.ok_or("no container of a `docker buildx` builder is running")?;
     format!("docker-container://{name}").parse().map_err(|error: Error| error.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_found_in_text() {
-        for (text, version) in [
-            ("buildctl github.com/moby/buildkit v0.32.2 ", "v0.32.2"),
-            ("BuildKit:\tgithub.com/moby/buildkit 0.12.0 abc", "0.12.0"),
-            ("", "unknown version"),
-        ] {
-            assert_eq!(version_word(text), version);
-        }
-    }
 }

@@ -1,4 +1,5 @@
 use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -6,6 +7,8 @@ use tempfile::TempDir;
 
 use crate::address::Address;
 use crate::error::{Error, Result};
+use crate::installation::Installation;
+use crate::rootless;
 use crate::watched::{self, Leftovers, Watched};
 
 /// Options of a BuildKit daemon.
@@ -20,6 +23,8 @@ pub struct DaemonOptions {
     pub rootlesskit: PathBuf,
     /// The program that starts containers. `buildkitd` looks for it only when the first step runs.
     pub runc: PathBuf,
+    /// A directory that the daemon searches for programs before the search path.
+    pub programs: Option<PathBuf>,
     /// The entitlements that builds may use, such as `network.host`.
     pub entitlements: Vec<String>,
     /// The time limit for the daemon to become ready.
@@ -33,7 +38,9 @@ impl DaemonOptions {
         let chosen = |argument: &String| {
             ["--oci-worker-binary", "--oci-worker=false"].iter().any(|flag| argument.starts_with(flag))
         };
-        if self.arguments.iter().any(chosen) {
+        let is_installed =
+            |programs: &PathBuf| ["buildkit-runc", "runc"].iter().any(|name| programs.join(name).exists());
+        if self.arguments.iter().any(chosen) || self.programs.as_ref().is_some_and(is_installed) {
             return Ok(());
         }
         watched::find(Path::new("buildkit-runc")).or_else(|_| watched::find(&self.runc))
@@ -43,13 +50,27 @@ impl DaemonOptions {
     ///
     /// # Errors
     ///
-    /// [`Error::Start`] for the first program that is missing.
+    /// [`Error::Start`] for the first program that is missing, [`Error::Rootless`] if this process is not root and cannot have a
+    /// user namespace.
     pub fn check(&self) -> Result<()> {
         watched::find(&self.program)?;
         if !is_root() {
             watched::find(&self.rootlesskit)?;
+            rootless::check()?;
         }
         self.check_runtime()
+    }
+
+    /// Returns the options with the programs of an installation.
+    #[must_use]
+    pub fn with_installation(self, installation: &Installation) -> DaemonOptions {
+        let rootlesskit = Some(installation.program("rootlesskit")).filter(|program| program.exists());
+        DaemonOptions {
+            program: installation.program("buildkitd"),
+            rootlesskit: rootlesskit.unwrap_or(self.rootlesskit),
+            programs: Some(installation.programs.clone()),
+            ..self
+        }
     }
 }
 
@@ -62,6 +83,7 @@ impl Default for DaemonOptions {
             arguments: Vec::new(),
             rootlesskit: "rootlesskit".into(),
             runc: "runc".into(),
+            programs: None,
             entitlements: Vec::new(),
             startup_timeout: Duration::from_secs(120),
         }
@@ -74,7 +96,9 @@ pub struct Daemon {
     /// `None` after it was stopped.
     program: Option<Watched>,
     address: Address,
-    directory: TempDir,
+    /// Its output. The watchdog removes the file with the directory, so it is read through this handle.
+    log: File,
+    _directory: TempDir,
 }
 
 impl Daemon {
@@ -87,17 +111,21 @@ impl Daemon {
         let directory = tempfile::Builder::new().prefix("ocikit-buildkit-").tempdir();
         let directory = directory.map_err(Error::failed("make a temporary directory"))?;
         let socket = directory.path().join("buildkitd.sock");
-        let log = File::create(directory.path().join("log")).map_err(Error::failed("make a log file"))?;
-        let errors = log.try_clone().map_err(Error::failed("make a log file"))?;
+        // Writing at the end is independent of reading from the beginning.
+        let log = File::options().read(true).append(true).create_new(true).open(directory.path().join("log"));
+        let log = log.map_err(Error::failed("make a log file"))?;
+        let copy = || log.try_clone().map_err(Error::failed("make a log file"));
+        let (output, errors) = (copy()?, copy()?);
         let address: Address = format!("unix://{}", socket.display()).parse()?;
-        let arguments = arguments(options, directory.path(), &address);
-        let program = if is_root() { &options.program } else { &options.rootlesskit };
-        watched::find(&options.program)?;
-        watched::find(program)?;
-        options.check_runtime()?;
-        let leftovers = Leftovers { always: vec![directory.path()], ..Leftovers::default() };
-        let program = Some(Watched::start(program, &arguments, &leftovers, log.into(), errors.into())?);
-        let mut daemon = Daemon { program, address, directory };
+        options.check()?;
+        if !is_root() {
+            fs::create_dir(directory.path().join(RUNTIME)).map_err(Error::failed("make a temporary directory"))?;
+        }
+        let (program, arguments) = call(options, directory.path(), &address);
+        let remover = (!is_root()).then_some(&*options.rootlesskit);
+        let leftovers = Leftovers { always: vec![directory.path()], remover, ..Leftovers::default() };
+        let program = Some(Watched::start(&program, &arguments, &leftovers, output.into(), errors.into())?);
+        let mut daemon = Daemon { program, address, log, _directory: directory };
         daemon.wait_until_ready(&socket, options.startup_timeout).await?;
         Ok(daemon)
     }
@@ -135,9 +163,42 @@ impl Daemon {
 
     /// Returns the last lines of its log.
     fn log(&self) -> String {
-        let log = fs::read(self.directory.path().join("log")).unwrap_or_default();
-        last_lines(&String::from_utf8_lossy(&log), 20)
+        const MAX_BYTES: u64 = 64 << 10;
+        let mut text = Vec::new();
+        let mut log = &self.log;
+        let length = log.seek(SeekFrom::End(0)).unwrap_or_default();
+        // A log that cannot be read is one without lines.
+        let _ = log.seek(SeekFrom::Start(length.saturating_sub(MAX_BYTES)));
+        let _ = log.take(MAX_BYTES).read_to_end(&mut text);
+        last_lines(&String::from_utf8_lossy(&text), 20)
     }
+}
+
+/// Puts a directory before the search path of a program.
+const WITH_PROGRAMS: &str = r#"PATH="$1:$PATH"
+export PATH
+shift
+exec "$@""#;
+
+/// The directory for the state of `runc` without root. Its default without a login session is that of root, which the user cannot
+/// read.
+const RUNTIME: &str = "runtime";
+
+/// Names the directory for the state of `runc`.
+const WITH_RUNTIME: &str = r#"XDG_RUNTIME_DIR=$1
+export XDG_RUNTIME_DIR
+shift
+exec "$@""#;
+
+/// Returns the program to start and its arguments.
+fn call(options: &DaemonOptions, directory: &Path, address: &Address) -> (PathBuf, Vec<String>) {
+    let program = if is_root() { &options.program } else { &options.rootlesskit };
+    let arguments = arguments(options, directory, address);
+    let Some(programs) = &options.programs else { return (program.clone(), arguments) };
+    let text = |path: &Path| path.display().to_string();
+    let shell = ["-c".to_owned(), WITH_PROGRAMS.to_owned(), "ocikit-programs".to_owned()];
+    let shell = shell.into_iter().chain([text(programs), text(program)]);
+    ("sh".into(), shell.chain(arguments).collect())
 }
 
 fn arguments(options: &DaemonOptions, directory: &Path, address: &Address) -> Vec<String> {
@@ -148,7 +209,8 @@ fn arguments(options: &DaemonOptions, directory: &Path, address: &Address) -> Ve
         arguments.extend(["--net=host", "--copy-up=/etc", "--copy-up=/run"].map(str::to_owned));
     }
     if !is_root() {
-        arguments.push(text(&options.program));
+        let shell = ["sh", "-c", WITH_RUNTIME, "ocikit-runtime"].map(str::to_owned);
+        arguments.extend(shell.into_iter().chain([text(&directory.join(RUNTIME)), text(&options.program)]));
         arguments.extend(["--rootless", "--oci-worker-no-process-sandbox"].map(str::to_owned));
     }
     arguments.push(format!("--root={}", text(&directory.join("root"))));

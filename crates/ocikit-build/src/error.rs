@@ -1,6 +1,8 @@
 use std::io;
 use std::time::Duration;
 
+use ocikit_spec::Digest;
+
 /// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -33,6 +35,40 @@ pub enum Error {
         program: String,
         /// The underlying error.
         source: io::Error,
+    },
+    /// BuildKit cannot be started without root on this machine.
+    #[error("cannot start buildkitd without root: {reason}")]
+    Rootless {
+        /// What is missing.
+        reason: String,
+    },
+    /// An image is not one of BuildKit for this machine.
+    #[error("cannot install BuildKit from {image}: {reason}")]
+    Unfit {
+        /// The location of the image.
+        image: String,
+        /// Why not.
+        reason: String,
+    },
+    /// An installed BuildKit cannot be removed, because a build uses it.
+    #[error("cannot remove BuildKit {digest}: a build uses it")]
+    InUse {
+        /// The digest of its image.
+        digest: Digest,
+    },
+    /// No Dockerfile can be generated for a project.
+    #[error("cannot generate a Dockerfile for {runtime}: {reason}")]
+    Generate {
+        /// The runtime, as on the command line.
+        runtime: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A build context that was read from a stream cannot be used.
+    #[error("cannot read the build context: {reason}")]
+    Context {
+        /// Why not.
+        reason: String,
     },
     /// A BuildKit daemon was started and did not become ready.
     #[error("buildkitd {problem}")]

@@ -60,7 +60,14 @@ pub enum Dockerfile {
     File(PathBuf),
     /// Its content.
     Text(Vec<u8>),
-    /// A file in a remote context.
+    /// The content of a generated one and of its ignore file, which is empty for none.
+    Generated {
+        /// The Dockerfile.
+        text: String,
+        /// The lines of `Dockerfile.dockerignore`.
+        ignore: String,
+    },
+    /// A file in the context. Its path is resolved there, also if the context has symlinks.
     InContext(String),
 }
 

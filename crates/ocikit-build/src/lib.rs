@@ -30,13 +30,21 @@ mod attestation;
 mod attributes;
 mod builder;
 mod cache;
+mod confined;
 mod daemon;
 mod error;
 mod export;
+mod generate;
 mod inputs;
+mod installation;
+#[cfg(unix)]
+mod programs;
 mod progress;
+mod received;
+mod rootless;
 mod run;
 mod solve;
+mod version;
 mod watched;
 
 pub use address::{Address, Node, Tls};
@@ -47,10 +55,12 @@ pub use cache::Cache;
 pub use daemon::{Daemon, DaemonOptions};
 pub use error::{Error, Result};
 pub use export::Export;
+pub use generate::{GenerateOptions, Generated, Runtime, generate};
 pub use inputs::{
     Attestation, BuildContext, ByteSize, CacheEntry, Dockerfile, ExtraHost, NamedContext, NamedSource, NetworkMode,
     Secret, SecretSource, Ulimit,
 };
+pub use installation::{Installation, InstallationSource, Installations};
 pub use progress::{Observer, Progress};
 pub use run::{Built, Results, ask, build};
 pub use solve::{LayerCompression, Solve};

@@ -173,14 +173,16 @@ impl Run {
         observer: Option<Arc<dyn Observer>>,
     ) -> Result<Run> {
         let scratch = match (&solve.dockerfile, &solve.context) {
-            (Dockerfile::Text(text), _) => Some(scratch(text)?),
-            (Dockerfile::File(_) | Dockerfile::InContext(_), BuildContext::Empty) => Some(scratch(&[])?),
+            (Dockerfile::Text(text), _) => Some(scratch(text, "")?),
+            (Dockerfile::Generated { text, ignore }, _) => Some(scratch(text.as_bytes(), ignore)?),
+            (Dockerfile::File(_) | Dockerfile::InContext(_), BuildContext::Empty) => Some(scratch(&[], "")?),
             (Dockerfile::File(_) | Dockerfile::InContext(_), _) => None,
         };
         let outputs = Outputs { scratch: scratch.as_ref().map(TempDir::path), ..*outputs };
         let leftovers = Leftovers {
-            always: scratch.iter().map(TempDir::path).collect(),
+            always: scratch.iter().chain(solve.received.as_deref()).map(TempDir::path).collect(),
             on_failure: outputs.exports.iter().map(StagedExport::directory).collect(),
+            remover: None,
         };
         let stdout = if is_read { Stdio::piped() } else { Stdio::null() };
         let arguments = solve.arguments(node, &outputs);
@@ -278,13 +280,16 @@ const END_POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// The exit code of a shell whose program received `TERM`.
 const TERMINATED: i32 = 128 + 15;
 
-fn scratch(dockerfile: &[u8]) -> Result<TempDir> {
+fn scratch(dockerfile: &[u8], ignore: &str) -> Result<TempDir> {
     let failed = Error::failed("write the Dockerfile to a temporary directory");
     let directory = tempfile::Builder::new().prefix("ocikit-build-").tempdir().map_err(&failed)?;
     for name in ["context", "dockerfile"] {
         fs::create_dir(directory.path().join(name)).map_err(&failed)?;
     }
-    fs::write(directory.path().join("dockerfile/Dockerfile"), dockerfile).map_err(failed)?;
+    fs::write(directory.path().join("dockerfile/Dockerfile"), dockerfile).map_err(&failed)?;
+    if !ignore.is_empty() {
+        fs::write(directory.path().join("dockerfile/Dockerfile.dockerignore"), ignore).map_err(failed)?;
+    }
     Ok(directory)
 }
 

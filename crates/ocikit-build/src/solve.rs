@@ -1,11 +1,14 @@
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ocikit_spec::Platform;
+use tempfile::TempDir;
 
 use crate::address::Node;
 use crate::attributes::{Attributes, field};
 use crate::cache::Cache;
+use crate::confined::inside;
 use crate::error::{Error, Result};
 use crate::export::StagedExport;
 use crate::inputs::{
@@ -69,6 +72,8 @@ pub struct Solve {
     pub name: Option<String>,
     /// The time limit of the build.
     pub time_limit: Option<Duration>,
+    /// The directory with a context that was read from a stream.
+    pub(crate) received: Option<Arc<TempDir>>,
 }
 
 /// The compression of the layers that BuildKit writes.
@@ -141,6 +146,7 @@ impl Solve {
             source_date_epoch: None,
             name: None,
             time_limit: None,
+            received: None,
         }
     }
 
@@ -153,8 +159,14 @@ impl Solve {
         if let BuildContext::Directory(path) = &self.context {
             exists("the build context", path)?;
         }
-        if let Dockerfile::File(path) = &self.dockerfile {
-            exists("the Dockerfile", path)?;
+        match (&self.dockerfile, &self.context) {
+            (Dockerfile::File(path), _) => exists("the Dockerfile", path)?,
+            (Dockerfile::InContext(name), BuildContext::Directory(path)) => {
+                let found = inside(path, Path::new(name)).filter(|found| path.join(found).is_file());
+                found
+                    .ok_or_else(|| Error::Missing { what: "the Dockerfile", path: format!("{name} of the context") })?;
+            }
+            (Dockerfile::Text(_) | Dockerfile::Generated { .. } | Dockerfile::InContext(_), _) => {}
         }
         self.secrets.iter().try_for_each(Secret::check)?;
         self.named_contexts.iter().try_for_each(|context| match &context.source {
@@ -185,6 +197,10 @@ impl Solve {
         let mut solve = self.clone();
         if let Some(cache) = solve.cache.as_mut().filter(|_| count > 1) {
             cache.directory.as_mut_os_string().push(format!("-{position}"));
+        }
+        if count > 1 {
+            // The first node that ends must not remove the context of the others.
+            solve.received = None;
         }
         solve
     }
@@ -254,8 +270,15 @@ impl Solve {
         };
         match &self.dockerfile {
             Dockerfile::File(path) => arguments.extend(local(path)),
-            Dockerfile::Text(_) => arguments.extend(local(&scratch.join("dockerfile").join("Dockerfile"))),
-            Dockerfile::InContext(name) => arguments.push(format!("--opt=filename={name}")),
+            Dockerfile::Text(_) | Dockerfile::Generated { .. } => {
+                arguments.extend(local(&scratch.join("dockerfile").join("Dockerfile")));
+            }
+            Dockerfile::InContext(name) => {
+                if let BuildContext::Directory(path) = &self.context {
+                    arguments.push(format!("--local=dockerfile={}", path.display()));
+                }
+                arguments.push(format!("--opt=filename={name}"));
+            }
         }
         // A local Dockerfile for a remote context: without this, BuildKit looks for it in the context.
         if matches!(self.context, BuildContext::Remote(_)) && !matches!(self.dockerfile, Dockerfile::InContext(_)) {

@@ -21,14 +21,18 @@ pub(crate) struct Leftovers<'a> {
     pub(crate) always: Vec<&'a Path>,
     /// Those that are removed if the program fails or is ended.
     pub(crate) on_failure: Vec<&'a Path>,
+    /// The program that starts `rm` for directories with files of other users: `rootlesskit`, in whose user namespace the
+    /// containers of a daemon wrote.
+    pub(crate) remover: Option<&'a Path>,
 }
 
 /// Starts the program in the background without standard input, ends it when descriptor 3 closes, first by `TERM` and
 /// then by `KILL`, and passes on its exit code. The directories to remove precede the program in the arguments: their
-/// numbers, those that are removed always, and those that are removed after a failure.
+/// numbers, the program that starts `rm` if it fails alone, those that are removed always, and those that are removed after a
+/// failure.
 const WATCHDOG: &str = r#"exec 3<&0 </dev/null
-always=$1 failed=$2
-shift 2
+always=$1 failed=$2 remover=$3
+shift 3
 launch() {
   shift "$((always + failed))"
   exec "$@" 3<&-
@@ -46,7 +50,11 @@ wait "$program"
 code=$?
 kill "$watch" 2>/dev/null
 while [ "$always" -gt 0 ]; do
-  rm -rf -- "$1"
+  if [ -n "$remover" ]; then
+    rm -rf -- "$1" 2>/dev/null || "$remover" rm -rf -- "$1"
+  else
+    rm -rf -- "$1"
+  fi
   shift
   always=$((always - 1))
 done
@@ -68,8 +76,9 @@ impl Watched {
     ) -> Result<Watched> {
         let mut command = command("sh");
         command.args(["-c", WATCHDOG, "ocikit-watchdog"]);
-        let Leftovers { always, on_failure } = leftovers;
+        let Leftovers { always, on_failure, remover } = leftovers;
         command.arg(always.len().to_string()).arg(on_failure.len().to_string());
+        command.arg(remover.unwrap_or(Path::new("")));
         command.args(always).args(on_failure).arg(program).args(arguments);
         command.stdin(Stdio::piped()).stdout(stdout).stderr(stderr);
         // Ctrl-C reaches this process only, which stops the program in the right order.
@@ -172,7 +181,7 @@ mod tests {
             let [always, failed] = ["always", "if it fails"].map(|name| place.path().join(name));
             std::fs::create_dir_all(&always).unwrap();
             std::fs::create_dir_all(&failed).unwrap();
-            let leftovers = Leftovers { always: vec![&always], on_failure: vec![&failed] };
+            let leftovers = Leftovers { always: vec![&always], on_failure: vec![&failed], remover: None };
             let arguments = ["-c".to_owned(), format!("exit {exit}")];
             let mut watched =
                 Watched::start(Path::new("sh"), &arguments, &leftovers, Stdio::null(), Stdio::null()).unwrap();
