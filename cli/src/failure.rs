@@ -415,16 +415,25 @@ impl From<ocikit_build::Error> for Failure {
             Error::Missing { what, .. } => {
                 let failure = Failure::new(Code::Missing, message);
                 match what {
-                    "the Dockerfile" => failure.hint("name the Dockerfile with --file"),
+                    "the Dockerfile" => {
+                        failure.hint("name the Dockerfile with --file, or generate one with `--runtime auto`")
+                    }
                     "the build context" => failure.hint("name the directory to build from: `ocikit build CONTEXT`"),
                     _ => failure,
                 }
             }
             Error::TimedOut { .. } => Failure::new(Code::Other, message).hint("raise --time-limit"),
+            Error::Rootless { .. } => Failure::new(Code::Missing, message)
+                .hint("see \"Without root\" in docs/build.md, or set BUILDKIT_HOST to a running BuildKit"),
+            Error::Unfit { .. } => Failure::new(Code::Missing, message)
+                .hint("install from an image such as moby/buildkit, for the platform of this machine"),
+            Error::Generate { .. } => Failure::new(Code::Missing, message).hint("write a Dockerfile"),
+            Error::Context { .. } => Failure::new(Code::Missing, message),
+            Error::InUse { .. } => Failure::new(Code::Other, message).hint("remove it when the build has ended"),
             Error::Start { program, .. } => {
                 let hint = match program.as_str() {
-                    "buildctl" => "install `buildctl` of BuildKit",
-                    "buildkitd" => "install `buildkitd` of BuildKit, or set BUILDKIT_HOST to a running one",
+                    "buildctl" => "install `buildctl` of BuildKit, or run `ocikit buildkit install`",
+                    "buildkitd" => "run `ocikit buildkit install`, or set BUILDKIT_HOST to a running BuildKit",
                     "runc" => "install `runc`, which starts the steps of a build, or set BUILDKIT_HOST",
                     "rootlesskit" => {
                         "install `rootlesskit` and `newuidmap`, which buildkitd needs without root, or set BUILDKIT_HOST"

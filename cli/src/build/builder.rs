@@ -2,9 +2,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ocikit::Platform;
-use ocikit_build::{Address, BuilderOptions, DaemonOptions, Node, Tls};
+use ocikit_build::{Address, BuilderOptions, DaemonOptions, Installations, Node, Tls};
 
-use crate::environment::variable;
+use crate::environment::{cache_directory, variable};
 use crate::failure::{Failure, Result};
 
 /// The BuildKit to use.
@@ -14,7 +14,7 @@ pub(crate) struct BuilderArguments {
     /// Use the BuildKit at this address; default: BUILDKIT_HOST
     ///
     /// The schemes are those of `buildctl`: unix, tcp, ssh, docker-container, podman-container, nerdctl-container and
-    /// kube-pod. Without an address, `buildkitd` is started for the build.
+    /// kube-pod. Without an address, `buildkitd` of the PATH or of `ocikit buildkit install` is started for the build.
     #[arg(long, value_name = "ADDRESS")]
     addr: Option<Address>,
     /// Build these platforms at this address; repeatable
@@ -68,6 +68,12 @@ impl BuilderArguments {
         daemon.entitlements = entitlements;
         options.nodes = nodes;
         options.daemon = daemon;
+        options.installations = installations();
         Ok(options)
     }
+}
+
+/// Returns where `buildkit install` installs, if the user has a cache directory.
+pub(crate) fn installations() -> Option<Installations> {
+    cache_directory().map(|cache| Installations::at(cache.join("buildkit-programs")))
 }

@@ -56,8 +56,8 @@ fn check_cache(directory: &Path, place: Place) -> io::Result<()> {
     }
     match place {
         Place::Own => Ok(()),
-        Place::Home => check_above(directory),
-        Place::Shared => check_above(parent),
+        Place::Home => check_above(directory, &probe.metadata()?),
+        Place::Shared => check_above(parent, &probe.metadata()?),
     }
 }
 
@@ -79,14 +79,20 @@ fn check_owner(path: &Path, found: &Metadata, own: &Metadata, place: Place) -> i
 
 /// Refuses a directory whose own directory lets another user rename it or put another in its place.
 #[cfg(unix)]
-fn check_above(directory: &Path) -> io::Result<()> {
+fn check_above(directory: &Path, own: &Metadata) -> io::Result<()> {
     use std::os::unix::fs::MetadataExt;
     const ROOT: u32 = 0;
     const STICKY: u32 = 0o1000;
     const WRITABLE_BY_ALL: u32 = 0o002;
-    let own = directory.metadata()?.uid();
-    let above = directory.canonicalize()?;
-    let Some(above) = above.parent() else { return Ok(()) };
+    let own = own.uid();
+    let above = match directory.canonicalize() {
+        // The first build creates the directory.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            directory.parent().map(Path::canonicalize).transpose()?
+        }
+        canonical => canonical?.parent().map(Path::to_owned),
+    };
+    let Some(above) = above else { return Ok(()) };
     let found = above.metadata()?;
     let problem = match () {
         () if ![ROOT, own].contains(&found.uid()) => "belongs to another user",
@@ -99,7 +105,7 @@ fn check_above(directory: &Path) -> io::Result<()> {
 }
 
 #[cfg(not(unix))]
-fn check_above(_: &Path) -> io::Result<()> {
+fn check_above(_: &Path, _: &Metadata) -> io::Result<()> {
     Ok(())
 }
 
@@ -141,6 +147,7 @@ mod tests {
             std::fs::set_permissions(place.path(), PermissionsExt::from_mode(mode)).unwrap();
             assert_eq!(check_cache(&buildkit, Place::Shared).is_ok(), is_used, "{mode:o}");
             assert_eq!(check_cache(&cache, Place::Home).is_ok(), is_used, "{mode:o}");
+            assert_eq!(check_cache(&place.path().join("first"), Place::Home).is_ok(), is_used, "{mode:o}");
         }
 
         symlink(place.path(), &buildkit).unwrap();

@@ -1,3 +1,5 @@
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,10 +11,12 @@ use ocikit_build::{
 };
 
 use crate::build::cache::{self, Place};
+use crate::build::generate::GenerateArguments;
 use crate::context::Context;
 use crate::environment::{cache_directory, variable};
 use crate::failure::{Failure, Result};
 use crate::values::key_value;
+use crate::waiting::Waiting;
 
 /// The inputs of a build. The flags have the names and the notation of docker.
 #[derive(Debug, Args)]
@@ -20,13 +24,16 @@ use crate::values::key_value;
 pub(crate) struct InputArguments {
     /// Directory, git URL or tar URL to build from
     ///
-    /// `-` reads a Dockerfile from standard input and builds it without a context. Default: PLP_SOURCE_PATH, or /source.
+    /// `-` reads a tar from standard input, plain or compressed by gzip, xz, zstd or bzip2; or a Dockerfile, which is built without
+    /// a context. Default: PLP_SOURCE_PATH, or /source.
     pub(crate) context: Option<String>,
     /// Use this Dockerfile; default: `Dockerfile` in CONTEXT
     ///
-    /// `-` reads it from standard input. In a remote context it is a path in the context.
+    /// `-` reads it from standard input. For a remote context or a tar it is a path in the context.
     #[arg(long, short, value_name = "FILE")]
     file: Option<PathBuf>,
+    #[command(flatten)]
+    generate: GenerateArguments,
     /// Build for this platform; repeatable
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_delimiter = ',')]
     pub(crate) platform: Vec<Platform>,
@@ -121,28 +128,30 @@ impl InputArguments {
         self.context.is_none()
     }
 
+    /// Returns whether the generated Dockerfile is printed instead of built.
+    pub(crate) fn prints_dockerfile(&self) -> bool {
+        self.generate.print_dockerfile
+    }
+
     /// Returns the inputs.
     pub(crate) fn solve(&self, context: &Context, name: Option<String>) -> Result<Solve> {
         let source = self.context.clone().or_else(|| variable("PLP_SOURCE_PATH"));
         let source = source.unwrap_or_else(|| "/source".to_owned());
         let mut solve = Solve::of(&source);
-        solve.dockerfile = match (&self.file, source.as_str()) {
+        match (&self.file, source.as_str()) {
             (Some(file), STDIN) if file == Path::new(STDIN) => {
                 return Err(Failure::usage("cannot read both the context and the Dockerfile from standard input"));
             }
-            (Some(file), _) if file == Path::new(STDIN) => Dockerfile::Text(crate::file::read(Path::new(STDIN))?),
-            (None, STDIN) => Dockerfile::Text(dockerfile_from_standard_input()?),
-            (Some(file), _) => Dockerfile::File(file.clone()),
-            (None, source) => Dockerfile::File(Path::new(source).join("Dockerfile")),
-        };
-        solve.context = match source.as_str() {
-            STDIN => BuildContext::Empty,
-            source => BuildContext::parse(source)?,
-        };
-        if let (BuildContext::Remote(_), Dockerfile::File(_)) = (&solve.context, &solve.dockerfile) {
-            let name = self.file.as_ref().map_or("Dockerfile".into(), |file| file.to_string_lossy());
-            solve.dockerfile = Dockerfile::InContext(name.into_owned());
+            (file, STDIN) => {
+                let file = file.as_ref().map(|file| file.to_string_lossy());
+                solve.receive(&standard_input()?, file.as_deref())?;
+            }
+            (file, source) => {
+                solve.context = BuildContext::parse(source)?;
+                solve.dockerfile = dockerfile(&solve.context, file.as_deref())?;
+            }
         }
+        self.generate.apply(context, &mut solve)?;
         solve.platforms.clone_from(&self.platform);
         solve.target.clone_from(&self.target);
         solve.build_arguments.clone_from(&self.build_arg);
@@ -194,13 +203,26 @@ impl InputArguments {
     }
 }
 
-fn dockerfile_from_standard_input() -> Result<Vec<u8>> {
-    let text = crate::file::read(Path::new(STDIN))?;
-    match std::str::from_utf8(&text).is_ok_and(|text| !text.contains('\0')) {
-        true => Ok(text),
-        false => Err(Failure::usage("cannot build from standard input: it is not a Dockerfile")
-            .hint("unpack the archive into a directory and name the directory")),
-    }
+/// Copies standard input to a file without a name, so that an interruption leaves nothing.
+fn standard_input() -> Result<File> {
+    let failed = |error: io::Error| Failure::io("store", "standard input in a temporary file", &error);
+    let mut file = tempfile::tempfile().map_err(failed)?;
+    let _waiting = Waiting::new();
+    io::copy(&mut io::stdin().lock(), &mut file).map_err(failed)?;
+    Ok(file)
+}
+
+/// Returns the Dockerfile of a context that is not read from standard input.
+fn dockerfile(context: &BuildContext, file: Option<&Path>) -> Result<Dockerfile> {
+    Ok(match (context, file) {
+        (_, Some(file)) if file == Path::new(STDIN) => Dockerfile::Text(crate::file::read(file)?),
+        (BuildContext::Remote(_), file) => {
+            Dockerfile::InContext(file.map_or("Dockerfile".into(), |file| file.to_string_lossy()).into_owned())
+        }
+        (_, Some(file)) => Dockerfile::File(file.to_owned()),
+        (BuildContext::Directory(directory), None) => Dockerfile::File(directory.join("Dockerfile")),
+        (BuildContext::Empty, None) => Dockerfile::File("Dockerfile".into()),
+    })
 }
 
 fn name_value(text: &str) -> std::result::Result<(String, String), String> {

@@ -3,13 +3,14 @@
 mod annotations;
 mod builder;
 mod cache;
+mod generate;
 mod inputs;
 mod metadata;
 mod outputs;
 mod sign;
 
 pub(crate) use annotations::AnnotationArguments;
-pub(crate) use builder::BuilderArguments;
+pub(crate) use builder::{BuilderArguments, installations};
 pub(crate) use inputs::InputArguments;
 pub(crate) use outputs::{OutputArguments, Outputs};
 pub(crate) use sign::SignBuildArguments;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use clap::Args;
 use ocikit::layout::TarWriter;
 use ocikit::{Location, Root, SessionOptions, Sink};
-use ocikit_build::{Builder, Built, Export, Node, Results, Solve};
+use ocikit_build::{Builder, Built, Dockerfile, Export, Node, Results, Solve};
 use serde::Serialize;
 
 use crate::build::{
@@ -18,13 +18,13 @@ use crate::report::{TargetOutput, partial, say};
 const EXAMPLES: &str = "\
 Examples:
   ocikit build .
-  ocikit build --platform linux/amd64,linux/arm64 -o app.tar .
+  ocikit build --runtime auto -o app.tar .
   ocikit build -t ghcr.io/acme/app:1 --push --secret id=token,env=TOKEN .
   ocikit build --builder linux/amd64=tcp://a:1234 --builder linux/arm64=tcp://b:1234 .";
 
 /// Build an image with BuildKit and write or push it, annotated
 ///
-/// Uses the BuildKit at BUILDKIT_HOST, or starts one for this build. Reads the result from a pipe, adds annotations
+/// Uses the BuildKit at BUILDKIT_HOST, or starts one for this build. Without a Dockerfile, --runtime generates one. Reads the result from a pipe, adds annotations
 /// from GIT_REPOSITORY_URL and GIT_SHA, and writes it to every output while it arrives. Nothing is visible before the
 /// build has succeeded. Without CONTEXT, PLP_SOURCE_PATH, PLP_BUILD_PATH and PLP_CACHE_PATH name the directories.
 /// Prints the digest.
@@ -81,13 +81,17 @@ impl Build {
     }
 
     async fn build(&self, context: &Context) -> Result {
-        let solve = self.inputs.solve(context, self.outputs.name())?;
+        let mut solve = self.inputs.solve(context, self.outputs.name())?;
+        if self.inputs.prints_dockerfile() {
+            return print_dockerfile(context, &solve);
+        }
         let options = self.builder.options(&solve.platforms, solve.needed_entitlements())?;
         if self.print {
             return print(context, &solve, &options.nodes);
         }
         if self.check {
             let builder = Builder::find(&options).await?;
+            solve.buildctl = builder.buildctl().to_owned();
             let answer = match builder.nodes() {
                 [node, ..] => ocikit_build::ask(&solve, node, "lint").await,
                 [] => Ok(String::new()),
@@ -109,6 +113,7 @@ impl Build {
         results.exports.clone_from(&outputs.exports);
 
         let builder = Builder::find(&options).await?;
+        solve.buildctl = builder.buildctl().to_owned();
         let built = ocikit_build::build(&solve, builder.nodes(), context.progress.of_build(), &results).await;
         builder.stop().await;
         let mut built = built?;
@@ -173,6 +178,16 @@ fn report(
         Some(digest) => Lines::from_iter([digest.to_string()]),
         None => Lines::from_iter(result.exports.iter()),
     })
+}
+
+/// Prints the generated Dockerfile.
+fn print_dockerfile(context: &Context, solve: &Solve) -> Result {
+    #[derive(Serialize)]
+    struct DockerfileOutput<'a> {
+        dockerfile: &'a str,
+    }
+    let Dockerfile::Generated { text, .. } = &solve.dockerfile else { return Ok(()) };
+    context.output.result(&DockerfileOutput { dockerfile: text }, || text.lines().map(str::to_owned).collect::<Lines>())
 }
 
 /// Prints the calls of `buildctl`. They name secrets and contain none.
