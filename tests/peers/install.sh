@@ -26,6 +26,7 @@ fixture_peers=(moby)
 debian_peers=(
   skopeo=skopeo podman=podman runc=runc dockerd=docker.io docker=docker.io
   docker-registry=docker-registry busybox=busybox-static openssl=openssl
+  rootlesskit=rootlesskit newuidmap=uidmap newgidmap=uidmap
 )
 
 # Part of the stamp, so that other flags mean another build.

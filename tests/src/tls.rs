@@ -53,6 +53,18 @@ impl CertificateAuthority {
         Identity { certificate, key: key.serialize_pem() }
     }
 
+    /// Issues a certificate for a server on this machine.
+    ///
+    /// # Panics
+    ///
+    /// If the random number generator fails.
+    pub fn server_identity(&self) -> Identity {
+        let key = KeyPair::generate().expect("a key");
+        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let certificate = CertificateParams::new(names).expect("names").signed_by(&key, &self.0);
+        Identity { certificate: certificate.expect("a certificate").pem(), key: key.serialize_pem() }
+    }
+
     fn server(&self, requires_client_certificate: bool) -> ServerConfig {
         let key = KeyPair::generate().expect("a key");
         let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];

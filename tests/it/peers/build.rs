@@ -10,10 +10,10 @@ use serde_json::Value;
 use super::engine;
 use crate::bench;
 
-const BUILDERS: [&str; 6] = ["buildctl", "buildkitd", "runc", "busybox", "skopeo", "umoci"];
+pub(super) const BUILDERS: [&str; 6] = ["buildctl", "buildkitd", "runc", "busybox", "skopeo", "umoci"];
 
 /// Writes a context with a build step that prints `seen` when it runs.
-fn context(path: &Path) {
+pub(super) fn context(path: &Path) {
     fs::create_dir_all(path).unwrap();
     let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists()).unwrap();
     fs::copy(busybox, path.join("busybox")).unwrap();

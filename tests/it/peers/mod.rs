@@ -2,6 +2,9 @@
 
 mod artifacts;
 mod build;
+mod builder_image;
+mod buildkit;
+mod contexts;
 mod edit;
 mod envelopes;
 mod files;
