@@ -45,14 +45,19 @@ pub struct Dir {
 #[derive(Debug)]
 struct Tentative {
     path: PathBuf,
+    /// The directories above it that were created here too, the lowest first.
+    above: Vec<PathBuf>,
     goes: AtomicBool,
 }
 
 impl Drop for Tentative {
     fn drop(&mut self) {
-        if self.goes.load(Ordering::Relaxed) {
+        // Another process may have published something in it meanwhile.
+        if self.goes.load(Ordering::Relaxed) && !self.path.join(OCI_LAYOUT_FILE).exists() {
             // The layout was never visible, so a failure is harmless.
             let _ = fs::remove_dir_all(&self.path);
+            // This fails for one that is not empty.
+            let _ = self.above.iter().try_for_each(fs::remove_dir);
         }
     }
 }
@@ -64,7 +69,7 @@ impl Dir {
     ///
     /// [`Error::Failed`] if the directory does not exist, [`Error::Broken`] if it is not a layout.
     pub async fn open(path: impl Into<PathBuf>) -> Result<Dir> {
-        let dir = Dir::new(path.into(), false);
+        let dir = Dir::new(path.into(), None);
         dir.roots().await?;
         Ok(dir)
     }
@@ -82,18 +87,20 @@ impl Dir {
             let path = path.clone();
             move || {
                 if path.join(OCI_LAYOUT_FILE).exists() {
-                    return Ok(false);
+                    return Ok(None);
                 }
                 let mut entries = match fs::read_dir(&path) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        let is_missing = |above: &&Path| !above.as_os_str().is_empty() && !above.exists();
+                        let above = path.ancestors().skip(1).take_while(is_missing).map(Path::to_owned).collect();
                         fs::create_dir_all(&path).map_err(failed)?;
-                        return Ok(true);
+                        return Ok(Some(above));
                     }
                     entries => entries.map_err(failed)?,
                 };
                 // An empty directory, or one that an interrupted attempt has started to fill.
                 match entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == BLOBS)) {
-                    true => Ok(false),
+                    true => Ok(None),
                     false => Err(Error::broken(path.display(), "it has other files in it and is not an OCI layout")),
                 }
             }
@@ -102,8 +109,10 @@ impl Dir {
         Ok(Dir::new(path, made))
     }
 
-    fn new(path: PathBuf, made: bool) -> Dir {
-        let tentative = Tentative { path: path.clone(), goes: AtomicBool::new(made) };
+    /// `made` is the directories above it that were created, if it was created.
+    fn new(path: PathBuf, made: Option<Vec<PathBuf>>) -> Dir {
+        let goes = AtomicBool::new(made.is_some());
+        let tentative = Tentative { path: path.clone(), above: made.unwrap_or_default(), goes };
         Dir {
             blobs: path.join(BLOBS),
             path,
