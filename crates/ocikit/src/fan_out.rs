@@ -1,12 +1,13 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::sync::Arc;
 
 use futures::future::{FutureExt, join_all, ready};
 use ocikit_image::{
-    Copied, Error, Name, Naming, PerTarget, Planned, Put, Result, Root, Sink, Target, Tee, copy_to_each, plan_to_each,
+    Copied, Error, Memory, Name, Naming, PerTarget, Planned, Put, Result, Root, Sink, Source, SourceExt, Target, Tee,
+    copy_to_each, plan_to_each,
 };
-
+use ocikit_layout::{Compression, TarWriter};
 use ocikit_spec::Digest;
 
 use crate::location::Location;
@@ -212,7 +213,13 @@ impl Session {
     /// ```
     pub async fn targets(&self, to: &[Location], stream: Option<Arc<dyn Sink>>) -> Targets<'_> {
         let mut outcomes = Pending::new(to.len());
-        let places = self.places(to, stream.as_ref(), &mut outcomes).await;
+        let mut places = self.places(to, stream.as_ref(), &mut outcomes).await;
+        for place in &mut places {
+            if let Err(error) = self.make_readable(place).await {
+                outcomes.fail(place, error);
+            }
+        }
+        places.retain(|place| !outcomes.open(place).is_empty());
         let tee = Arc::new(Tee::new(places.iter().map(|place| place.sink.clone()).collect()));
         Targets { session: self, places, outcomes, tee }
     }
@@ -237,12 +244,46 @@ impl Session {
             };
             match opened {
                 Ok(sink) => {
-                    places.push(Place { sink, locations: vec![(position, location.clone())], names: Vec::new() });
+                    let locations = vec![(position, location.clone())];
+                    places.push(Place { sink, locations, names: Vec::new(), is_provisional: false });
                 }
                 Err(error) => outcomes.0[position] = Some(Err(error)),
             }
         }
         places
+    }
+
+    /// Opens the place of a compressed docker archive without its compression: what arrives there may have to be read again.
+    async fn make_readable(&self, place: &mut Place) -> Result<()> {
+        let Location::DockerArchive { path, .. } = &place.locations[0].1 else { return Ok(()) };
+        if self.compression_of(path, &self.options().archive)? == Compression::None || self.options().append {
+            return Ok(());
+        }
+        let mut options = self.options().archive.clone();
+        options.compression = Compression::None;
+        place.sink = Arc::new(TarWriter::create(path, options).await?);
+        place.is_provisional = true;
+        Ok(())
+    }
+
+    /// Returns the part of a root that belongs to a place, which has received the blobs of the whole root. A docker archive that
+    /// has more than its platform needs is written again.
+    async fn fit_received(&self, root: &Root, place: &mut Place, received: &HashMap<Digest, Put>) -> Result<Root> {
+        let location = place.locations[0].1.clone();
+        let fitted = self.fit(root, &location).await?;
+        let (Location::DockerArchive { .. }, Root::Image(image)) = (&location, &fitted) else { return Ok(fitted) };
+        let config = image.manifest().config();
+        let needed: HashSet<_> = image.manifest().layers().iter().chain(config).map(|blob| blob.digest).collect();
+        if !place.is_provisional && received.keys().all(|digest| needed.contains(digest)) {
+            return Ok(fitted);
+        }
+        let received: Arc<dyn Source> = place.sink.clone();
+        place.sink = self.sink(&location).await?;
+        let memory = Memory::over(received);
+        for document in config.into_iter().chain([fitted.descriptor()]) {
+            memory.insert(root.source().read(document).await?);
+        }
+        Root::at(Arc::new(memory), fitted.descriptor().clone()).await
     }
 
     async fn copy_to_places(&self, root: &Root, places: &[Place]) -> PerTarget<Copied> {
@@ -301,24 +342,51 @@ impl Targets<'_> {
 
     async fn complete(
         self,
-        mut live: Vec<(Place, HashMap<Digest, Put>)>,
+        live: Vec<(Place, HashMap<Digest, Put>)>,
         root: &Root,
         names: &[Naming],
     ) -> PerTarget<Copied> {
         let Targets { session, mut outcomes, .. } = self;
-        live.iter_mut().for_each(|(place, _)| place.name(root, Some(&Location::Stdio), names, &mut outcomes));
-        live.retain(|(place, _)| !place.names.is_empty());
-        let (places, received): (Vec<_>, Vec<_>) = live.into_iter().unzip();
-        let copied = session.copy_to_places(root, &places).await;
-        for ((mut copied, place), received) in copied.into_iter().zip(&places).zip(received) {
-            // The outcome of a blob is that at its arrival.
-            for (blob, put) in copied.iter_mut().flat_map(|copied| &mut copied.blobs) {
-                *put = received.get(&blob.digest).copied().unwrap_or(*put);
+        let mut groups: Vec<Group> = Vec::new();
+        for (mut place, received) in live {
+            let root = match session.fit_received(root, &mut place, &received).await {
+                Ok(root) => root,
+                Err(error) => {
+                    outcomes.fail(&place, error);
+                    continue;
+                }
+            };
+            place.name(&root, Some(&Location::Stdio), names, &mut outcomes);
+            if place.names.is_empty() {
+                continue;
             }
-            outcomes.share_copied(place, copied);
+            match groups.iter_mut().find(|group| group.root.digest() == root.digest()) {
+                Some(group) => {
+                    group.places.push(place);
+                    group.received.push(received);
+                }
+                None => groups.push(Group { root, places: vec![place], received: vec![received] }),
+            }
+        }
+        let copies = groups.iter().map(|group| session.copy_to_places(&group.root, &group.places));
+        for (copied, Group { places, received, .. }) in join_all(copies).boxed().await.into_iter().zip(&groups) {
+            for ((mut copied, place), received) in copied.into_iter().zip(places).zip(received) {
+                // The outcome of a blob is that at its arrival.
+                for (blob, put) in copied.iter_mut().flat_map(|copied| &mut copied.blobs) {
+                    *put = received.get(&blob.digest).copied().unwrap_or(*put);
+                }
+                outcomes.share_copied(place, copied);
+            }
         }
         outcomes.finish()
     }
+}
+
+/// The places that get the same root, and the outcomes of the blobs that each has received.
+struct Group {
+    root: Root,
+    places: Vec<Place>,
+    received: Vec<HashMap<Digest, Put>>,
 }
 
 /// A target, and the locations in it.
@@ -328,6 +396,8 @@ struct Place {
     /// The locations with their positions, at least one.
     locations: Vec<(usize, Location)>,
     names: Vec<Naming>,
+    /// Whether the sink only collects what arrives, and the place itself is written afterwards.
+    is_provisional: bool,
 }
 
 impl Place {

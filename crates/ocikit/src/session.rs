@@ -265,16 +265,21 @@ impl Session {
             let edit = TarEdit::open(path).await?.with_presence(self.presence());
             return Ok(Arc::new(edit.for_docker(options.docker)));
         }
-        let compression = match path.extension().and_then(|extension| extension.to_str()) {
-            Some("gz" | "tgz") => Compression::Gzip,
-            Some("zst") => Compression::Zstd,
+        let compression = self.compression_of(path, &options)?;
+        Ok(Arc::new(TarWriter::create(path, options.compression(compression)).await?))
+    }
+
+    /// Returns the compression of a new archive, which its name decides.
+    pub(crate) fn compression_of(&self, path: &Path, options: &TarOptions) -> Result<Compression> {
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("gz" | "tgz") => Ok(Compression::Gzip),
+            Some("zst") => Ok(Compression::Zstd),
             Some("xz" | "bz2") => {
                 let reason = io::Error::new(io::ErrorKind::Unsupported, "xz and bzip2 archives can only be read");
-                return Err(Error::failed("write", path.display(), reason));
+                Err(Error::failed("write", path.display(), reason))
             }
-            _ => options.compression,
-        };
-        Ok(Arc::new(TarWriter::create(path, options.compression(compression)).await?))
+            _ => Ok(options.compression),
+        }
     }
 
     /// Returns the platform of docker archives, which hold one.
