@@ -430,6 +430,17 @@ impl From<ocikit_build::Error> for Failure {
             Error::Generate { .. } => Failure::new(Code::Missing, message).hint("write a Dockerfile"),
             Error::Context { .. } => Failure::new(Code::Missing, message),
             Error::InUse { .. } => Failure::new(Code::Other, message).hint("remove it when the build has ended"),
+            Error::Config { .. } | Error::Version { .. } => {
+                Failure::new(Code::Usage, message).hint("docs/agent.md lists the keys of build.json")
+            }
+            Error::NoDockerfile | Error::Source { .. } | Error::MissingSecrets { .. } => {
+                Failure::new(Code::Missing, message)
+            }
+            Error::NotInMemory { .. } => {
+                Failure::new(Code::Usage, message).hint("mount a tmpfs at /run, or name one with --secrets-dir")
+            }
+            Error::BaseImage { .. } => Failure::new(Code::Unverified, message),
+            Error::Cancelled => Failure::new(Code::Interrupted, message),
             Error::Start { program, .. } => {
                 let hint = match program.as_str() {
                     "buildctl" => "install `buildctl` of BuildKit, or run `ocikit buildkit install`",

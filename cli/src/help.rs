@@ -28,7 +28,7 @@ const HEADINGS: [(&str, &[&str]); 9] = [
     ),
     ("Artifacts", &["artifact", "attach"]),
     ("Trust", &["keygen", "sign", "verify", "attest", "signify"]),
-    ("Build and publish", &["build", "buildkit", "publish"]),
+    ("Build and publish", &["build", "buildkit", "publish", "agent"]),
     ("Low level", &["manifest", "blob", "config"]),
     ("Registries", &["login", "logout", "probe", "serve"]),
     ("Other", &["tour", "completion", "version", "help"]),

@@ -58,6 +58,8 @@ pub(crate) struct Gate {
     path: PathBuf,
     scope: Option<Repository>,
     referrers: WhichReferrers,
+    /// What did not happen if an image does not pass.
+    consequence: &'static str,
 }
 
 impl GateArguments {
@@ -69,16 +71,22 @@ impl GateArguments {
     /// Reads the policy, if one is given.
     pub(crate) async fn gate(&self) -> Result<Option<Gate>> {
         let Some(path) = &self.policy else { return Ok(None) };
-        // The policy is read first, so that no plugin is started for a policy that is not valid.
-        let policy = read(path)?;
-        let plugins = verification_plugins(&self.verify_plugin, &self.verify_plugin_config).await?;
-        let policy = policy.with_plugins(plugins);
-        let (path, scope) = (path.clone(), self.verify_scope.clone());
-        Ok(Some(Gate { policy, path, scope, referrers: self.referrers }))
+        let gate = Gate::of_policy(path, &self.verify_plugin, &self.verify_plugin_config).await?;
+        let scope = self.verify_scope.clone();
+        Ok(Some(Gate { scope, referrers: self.referrers, consequence: "nothing was copied", ..gate }))
     }
 }
 
 impl Gate {
+    /// Reads a policy for images that are used and not copied.
+    pub(crate) async fn of_policy(path: &Path, plugins: &[PathBuf], config: &[(String, String)]) -> Result<Gate> {
+        // The policy is read first, so that no plugin is started for a policy that is not valid.
+        let policy = read(path)?;
+        let policy = policy.with_plugins(verification_plugins(plugins, config).await?);
+        let consequence = "nothing was published";
+        Ok(Gate { policy, path: path.to_owned(), scope: None, referrers: WhichReferrers::None, consequence })
+    }
+
     /// Fails unless a root passes the policy. The caller has to copy this root, because its tag may move meanwhile.
     pub(crate) async fn check(&self, location: &Location, root: &Root) -> Result {
         let options = PolicyOptions::new(scope(self.scope.as_ref(), location), Timestamp::now());
@@ -87,7 +95,7 @@ impl Gate {
             Some(_) => Ok(()),
             None => {
                 let Failure { code, message, .. } = failure(location, &verdict);
-                let message = format!("{message}; nothing was copied");
+                let message = format!("{message}; {}", self.consequence);
                 let (path, place) = (self.path.display().to_string(), location.to_string());
                 let hint =
                     format!("`ocikit verify --policy {} {}` prints all requirements", quoted(&path), quoted(&place));

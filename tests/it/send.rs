@@ -212,6 +212,14 @@ checked! {
         candidates = ocikit_build::Builder::candidates(&any());
         statements = ocikit_build::statements(&any());
         follow = ocikit_build::follow(&any(), &any());
+        install = any::<ocikit_build::Installations>().install(&any(), &any());
+        remove = any::<ocikit_build::Installations>().remove(&any());
+        without_attestations = ocikit_build::without_attestations(&any());
+        serve = ocikit_build::agent::serve(any(), &any());
+        run = any::<ocikit_build::agent::Host>().run(&*any::<Box<dyn ocikit_build::agent::HostHandler>>());
+        status = any::<ocikit_build::agent::Host>().status();
+        result = any::<ocikit_build::agent::Host>().result();
+        cancel = any::<ocikit_build::agent::Host>().cancel();
     }
     "ocikit" {
         attach = any::<ocikit::Session>().attach(&any(), any(), &any());

@@ -5,12 +5,16 @@ mod builder;
 mod cache;
 mod generate;
 mod inputs;
+mod log;
 mod metadata;
 mod outputs;
 mod sign;
+mod verify;
 
 pub(crate) use annotations::AnnotationArguments;
 pub(crate) use builder::{BuilderArguments, installations};
 pub(crate) use inputs::InputArguments;
+pub(crate) use log::BuildLog;
 pub(crate) use outputs::{OutputArguments, Outputs};
 pub(crate) use sign::SignBuildArguments;
+pub(crate) use verify::VerifyBaseArguments;

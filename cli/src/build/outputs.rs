@@ -25,7 +25,7 @@ pub(crate) struct OutputArguments {
     #[arg(long)]
     push: bool,
     /// Name the image, for `docker load` and --push; repeatable
-    #[arg(long, short, value_name = "REFERENCE")]
+    #[arg(long, short, value_name = "REFERENCE", value_parser = tag_of_image)]
     tag: Vec<Reference>,
     /// Leave out the `manifest.json` that `docker load` needs
     #[arg(long)]
@@ -173,6 +173,15 @@ impl OutputArguments {
             crate::file::write(path, &metadata::of(root, &names).await?)?;
         }
         Ok(())
+    }
+}
+
+/// Reads the name of an image that is not built yet: its digest is not known.
+fn tag_of_image(text: &str) -> std::result::Result<Reference, String> {
+    let reference: Reference = text.parse().map_err(|error: ocikit::spec::Error| error.to_string())?;
+    match reference.digest() {
+        Some(_) => Err("the digest of an image is not known before it is built; give a tag".to_owned()),
+        None => Ok(reference),
     }
 }
 

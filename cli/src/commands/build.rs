@@ -8,7 +8,8 @@ use ocikit_build::{Builder, Built, Dockerfile, Export, Node, Results, Solve};
 use serde::Serialize;
 
 use crate::build::{
-    AnnotationArguments, BuilderArguments, InputArguments, OutputArguments, Outputs, SignBuildArguments,
+    AnnotationArguments, BuildLog, BuilderArguments, InputArguments, OutputArguments, Outputs, SignBuildArguments,
+    VerifyBaseArguments,
 };
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
@@ -42,6 +43,8 @@ pub(crate) struct Build {
     builder: BuilderArguments,
     #[command(flatten)]
     sign: SignBuildArguments,
+    #[command(flatten)]
+    verify: VerifyBaseArguments,
     /// Check the Dockerfile and build nothing
     #[arg(long)]
     check: bool,
@@ -99,6 +102,7 @@ impl Build {
             builder.stop().await;
             return report_lint(context, &answer?);
         }
+        let gate = self.verify.gate(&mut solve).await?;
         let outputs = self.outputs.outputs(context, self.inputs.is_plugin())?;
         let archive = self.outputs.archive(&self.inputs.platform);
         let session = SessionOptions::default().archive(archive.clone());
@@ -114,12 +118,17 @@ impl Build {
 
         let builder = Builder::find(&options).await?;
         solve.buildctl = builder.buildctl().to_owned();
-        let built = ocikit_build::build(&solve, builder.nodes(), context.progress.of_build(), &results).await;
+        let log = BuildLog::begin(context.progress.of_build());
+        let built = ocikit_build::build(&solve, builder.nodes(), Some(log.clone()), &results).await;
         builder.stop().await;
-        let mut built = built?;
+        let mut built = built.map_err(|error| with_log(error, &log))?;
         let Some(root) = built.root.take() else {
             built.publish_exports()?;
             return report(context, &outputs, None, Vec::new(), Vec::new());
+        };
+        let root = match &gate {
+            Some(gate) => gate.check(context, &root).await?,
+            None => root,
         };
         let root = self.annotations.apply(context, &root).await?;
         let signatures = self.sign.sign(context, key, &root, &outputs.images).await?;
@@ -149,6 +158,14 @@ impl Build {
         }
         Ok(())
     }
+}
+
+/// Returns the failure of a build that names the file with its full log.
+fn with_log(error: ocikit_build::Error, log: &BuildLog) -> Failure {
+    let mut failure = Failure::from(error);
+    let path = log.keep().map(|path| format!("full log: {}", path.display()));
+    failure.details.extend(path);
+    failure
 }
 
 fn report(

@@ -1,5 +1,7 @@
 //! One file per command: its arguments (their doc comments are the help text), its `run` and its output.
 
+#[cfg(unix)]
+mod agent;
 mod annotate;
 mod append;
 mod artifact;
@@ -65,6 +67,8 @@ use crate::program::Program;
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    #[cfg(unix)]
+    Agent(Box<agent::Agent>),
     Annotate(annotate::Annotate),
     Recompress(recompress::Recompress),
     Normalize(normalize::Normalize),
@@ -139,6 +143,8 @@ impl Command {
 
     pub(crate) async fn run(&self, context: &Context, program: &Program) -> Result {
         match self {
+            #[cfg(unix)]
+            Command::Agent(command) => command.run(context).await,
             Command::Annotate(command) => command.run(context).await,
             Command::Recompress(command) => command.run(context).await,
             Command::Normalize(command) => command.run(context).await,

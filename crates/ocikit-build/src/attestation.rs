@@ -46,6 +46,29 @@ pub async fn statements(root: &Root) -> Result<Vec<Statement>> {
     Ok(statements)
 }
 
+/// Returns the images of a build without BuildKit's attestation manifests: an index, or the image if there is only one.
+///
+/// # Errors
+///
+/// Those of reading the image.
+pub async fn without_attestations(root: &Root) -> Result<Root> {
+    let Root::Index(index) = root else { return Ok(root.clone()) };
+    let attestations = index.manifests().iter().enumerate().filter(|(_, entry)| entry.is_attestation());
+    let attestations: Vec<_> = attestations.map(|(position, _)| position).collect();
+    if attestations.is_empty() {
+        return Ok(root.clone());
+    }
+    let mut images = index.manifests().iter().filter(|entry| !entry.is_attestation());
+    if let (Some(image), None) = (images.next(), images.next()) {
+        return Root::at(root.source().clone(), image.clone()).await;
+    }
+    let mut edit = index.edit();
+    for position in attestations.into_iter().rev() {
+        edit.remove(position);
+    }
+    edit.finish().map(Root::Index)
+}
+
 /// Changes the digests in BuildKit's statements to those of the changed images. Returns `after` with new attestation
 /// manifests.
 ///

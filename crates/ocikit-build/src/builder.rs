@@ -235,7 +235,7 @@ fn run(program: &Path, arguments: &[String]) -> Result<String, String> {
 }
 
 /// Asks a daemon for its version.
-fn reach(buildctl: &Path, address: &Address) -> Result<String, String> {
+pub(crate) fn reach(buildctl: &Path, address: &Address) -> Result<String, String> {
     let mut arguments = address.arguments();
     arguments.extend(["debug", "info"].map(str::to_owned));
     Ok(version_word(&run(buildctl, &arguments)?))

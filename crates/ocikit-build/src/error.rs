@@ -92,6 +92,66 @@ pub enum Error {
         /// The time limit.
         limit: Duration,
     },
+    /// A key of `build.json` is missing, unknown, or has a value that cannot be used.
+    #[error("cannot use {} of build.json: {problem}", named(.key))]
+    Config {
+        /// The key; empty for the whole document.
+        key: String,
+        /// Why it cannot be used. It does not repeat the value.
+        problem: String,
+    },
+    /// A document or message has a newer version.
+    #[error("cannot read {what}: it has version {found}; this agent knows version {supported}")]
+    Version {
+        /// What has the version.
+        what: &'static str,
+        /// Its version.
+        found: u64,
+        /// The newest known version.
+        supported: u64,
+    },
+    /// A build of an agent has no Dockerfile.
+    #[error(
+        "Dockerfile required: the source has no file `Dockerfile`, and build.json has neither `dockerfile` nor `runtime`"
+    )]
+    NoDockerfile,
+    /// The source of a build cannot be read.
+    #[error("cannot read {path} of the source")]
+    Source {
+        /// The path of the file or directory.
+        path: String,
+        /// The underlying error.
+        source: io::Error,
+    },
+    /// The host did not send some secrets.
+    #[error("cannot build without the secrets {}: the host did not send them", .ids.join(", "))]
+    MissingSecrets {
+        /// Their names.
+        ids: Vec<String>,
+    },
+    /// No directory for the secrets is in memory.
+    #[error("cannot store the secrets: {paths} is not on a tmpfs")]
+    NotInMemory {
+        /// The directories that were considered.
+        paths: String,
+    },
+    /// A build did not use the base image that it had to use.
+    #[error("the build does not use the base image {expected}: it used {}", listed(.used))]
+    BaseImage {
+        /// The digest of the requested image.
+        expected: Digest,
+        /// The images that were used, with their digests.
+        used: Vec<String>,
+    },
+    /// The build was cancelled by the host.
+    #[error("the build was cancelled")]
+    Cancelled,
+    /// The other side of a connection does not keep to the protocol.
+    #[error("cannot talk to the other side: {problem}")]
+    Protocol {
+        /// What it did.
+        problem: String,
+    },
     /// The result could not be read or stored.
     #[error(transparent)]
     Image(#[from] ocikit_image::Error),
@@ -114,4 +174,12 @@ impl Error {
     pub(crate) fn option(option: &'static str, value: &str) -> impl Fn(&str) -> Error {
         move |reason| Error::Option { option, value: value.to_owned(), reason: reason.to_owned() }
     }
+}
+
+fn named(key: &str) -> String {
+    if key.is_empty() { "the content".to_owned() } else { format!("`{key}`") }
+}
+
+fn listed(images: &[String]) -> String {
+    if images.is_empty() { "none".to_owned() } else { images.join(", ") }
 }

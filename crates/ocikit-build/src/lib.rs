@@ -26,6 +26,8 @@
 //! * No secret is passed as an argument of a process.
 
 mod address;
+#[cfg(unix)]
+pub mod agent;
 mod attestation;
 mod attributes;
 mod builder;
@@ -37,6 +39,7 @@ mod export;
 mod generate;
 mod inputs;
 mod installation;
+mod materials;
 #[cfg(unix)]
 mod programs;
 mod progress;
@@ -48,7 +51,7 @@ mod version;
 mod watched;
 
 pub use address::{Address, Node, Tls};
-pub use attestation::{Statement, follow, statements};
+pub use attestation::{Statement, follow, statements, without_attestations};
 pub use attributes::attributes;
 pub use builder::{Builder, BuilderKind, BuilderOptions, Candidate};
 pub use cache::Cache;
@@ -61,6 +64,7 @@ pub use inputs::{
     Secret, SecretSource, Ulimit,
 };
 pub use installation::{Installation, InstallationSource, Installations};
+pub use materials::{UsedImage, used_images};
 pub use progress::{Observer, Progress};
 pub use run::{Built, Results, ask, build};
 pub use solve::{LayerCompression, Solve};

@@ -73,6 +73,21 @@ struct Step {
 
 const MOST_LOG_LINES: usize = 20;
 
+/// The maximum size of a line in bytes. A longer one, such as a progress bar without line ends, becomes several.
+const MAX_PARTIAL_BYTES: usize = 64 << 10;
+
+impl Step {
+    /// Notes a line of output and returns its event.
+    fn line(&mut self, line: &str) -> Progress {
+        let line = line.trim_end_matches('\r').to_owned();
+        if self.log.len() == MOST_LOG_LINES {
+            self.log.remove(0);
+        }
+        self.log.push(line.clone());
+        Progress::Log { step: self.name.clone(), line }
+    }
+}
+
 #[derive(Deserialize)]
 struct Line {
     #[serde(default)]
@@ -140,6 +155,9 @@ impl Reader {
         }
         if vertex.completed.is_some() && step.ended != Some(vertex.cached) {
             step.ended = Some(vertex.cached);
+            // The last line may have no end.
+            let rest = std::mem::take(&mut step.partial);
+            told.extend((!rest.is_empty()).then(|| step.line(&rest)));
             if vertex.error.is_empty() {
                 told.push(Progress::Completed { step: vertex.name, cached: vertex.cached });
             } else {
@@ -153,13 +171,13 @@ impl Reader {
         let Some(step) = self.steps.get_mut(&log.vertex) else { return };
         step.partial.push_str(&decoded(&log.data));
         while let Some((line, rest)) = step.partial.split_once('\n') {
-            let line = line.trim_end_matches('\r').to_owned();
-            step.partial = rest.to_owned();
-            if step.log.len() == MOST_LOG_LINES {
-                step.log.remove(0);
-            }
-            step.log.push(line.clone());
-            told.push(Progress::Log { step: step.name.clone(), line });
+            let (line, rest) = (line.to_owned(), rest.to_owned());
+            step.partial = rest;
+            told.push(step.line(&line));
+        }
+        if step.partial.len() > MAX_PARTIAL_BYTES {
+            let line = std::mem::take(&mut step.partial);
+            told.push(step.line(&line));
         }
     }
 
@@ -215,5 +233,25 @@ mod tests {
             ]
         );
         assert_eq!(reader.failure(), (Some("failed to solve: exit code: 7".to_owned()), "one\ntwo".to_owned()));
+    }
+
+    #[test]
+    fn output_without_line_ends_is_not_lost_and_not_collected() {
+        let mut reader = Reader::default();
+        reader.read(r#"{"vertexes":[{"digest":"sha256:a","name":"RUN x","started":"t"}]}"#);
+        let data = STANDARD.encode("x".repeat(MAX_PARTIAL_BYTES / 2 + 1));
+        let line = format!(r#"{{"logs":[{{"vertex":"sha256:a","data":"{data}"}}]}}"#);
+        assert!(reader.read(&line).is_empty());
+        assert_eq!(reader.read(&line).len(), 1);
+        assert!(
+            reader
+                .read(&format!(r#"{{"logs":[{{"vertex":"sha256:a","data":"{}"}}]}}"#, STANDARD.encode("end")))
+                .is_empty()
+        );
+        let told = reader.read(r#"{"vertexes":[{"digest":"sha256:a","name":"RUN x","started":"t","completed":"t"}]}"#);
+        assert!(
+            matches!(&told[..], [Progress::Log { line, .. }, Progress::Completed { .. }] if line == "end"),
+            "{told:?}"
+        );
     }
 }

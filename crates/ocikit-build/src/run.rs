@@ -186,7 +186,10 @@ impl Run {
         };
         let stdout = if is_read { Stdio::piped() } else { Stdio::null() };
         let arguments = solve.arguments(node, &outputs);
-        let mut running = Watched::start(&solve.buildctl, &arguments, &leftovers, stdout, Stdio::piped())?;
+        let environment: Vec<_> =
+            solve.docker_config.iter().map(|directory| ("DOCKER_CONFIG", directory.as_path())).collect();
+        let mut running =
+            Watched::start_with(&environment, &solve.buildctl, &arguments, &leftovers, stdout, Stdio::piped())?;
         let (stdout, stderr) = running.take_output();
         let reader = Arc::new(Mutex::new(Reader::default()));
         let listening = {

@@ -74,6 +74,9 @@ pub struct Solve {
     pub time_limit: Option<Duration>,
     /// The directory with a context that was read from a stream.
     pub(crate) received: Option<Arc<TempDir>>,
+    /// The directory of the docker configuration with the credentials for base images and caches; that of the environment if
+    /// `None`.
+    pub docker_config: Option<PathBuf>,
 }
 
 /// The compression of the layers that BuildKit writes.
@@ -147,6 +150,7 @@ impl Solve {
             name: None,
             time_limit: None,
             received: None,
+            docker_config: None,
         }
     }
 
@@ -190,6 +194,11 @@ impl Solve {
             needed.push("network.host".to_owned());
         }
         needed
+    }
+
+    /// Returns whether the provenance attestation is requested.
+    pub fn has_provenance(&self) -> bool {
+        self.last_attestations().any(|attestation| attestation.kind() == "provenance" && attestation.is_on())
     }
 
     /// Returns the inputs for one of several nodes, each of which has a cache directory of its own.

@@ -42,7 +42,11 @@ program=$!
 {
   read -r _ <&3
   kill "$program"
-  sleep 10
+  pause=
+  trap '[ -z "$pause" ] || kill "$pause"; exit' TERM
+  sleep 10 &
+  pause=$!
+  wait "$pause"
   kill -9 "$program"
 } >/dev/null 2>&1 &
 watch=$!
@@ -74,7 +78,20 @@ impl Watched {
         stdout: Stdio,
         stderr: Stdio,
     ) -> Result<Watched> {
+        Watched::start_with(&[], program, arguments, leftovers, stdout, stderr)
+    }
+
+    /// Starts a program with these variables added to its environment.
+    pub(crate) fn start_with(
+        environment: &[(&str, &Path)],
+        program: &Path,
+        arguments: &[String],
+        leftovers: &Leftovers<'_>,
+        stdout: Stdio,
+        stderr: Stdio,
+    ) -> Result<Watched> {
         let mut command = command("sh");
+        command.envs(environment.iter().copied());
         command.args(["-c", WATCHDOG, "ocikit-watchdog"]);
         let Leftovers { always, on_failure, remover } = leftovers;
         command.arg(always.len().to_string()).arg(on_failure.len().to_string());

@@ -234,7 +234,7 @@ fn ours(directory: &Path) -> usize {
 }
 
 /// Writes a context whose only step prints its arguments to the log.
-fn shell(bench: &Bench, name: &str, steps: &[&str]) {
+pub(super) fn shell(bench: &Bench, name: &str, steps: &[&str]) {
     let path = bench.path(name);
     context(&path);
     let run = |step: &&str| match step.strip_prefix('!') {
@@ -246,11 +246,11 @@ fn shell(bench: &Bench, name: &str, steps: &[&str]) {
 }
 
 /// Builds with a cache of this test.
-fn build(bench: &Bench, arguments: &[&str]) -> Outcome {
+pub(super) fn build(bench: &Bench, arguments: &[&str]) -> Outcome {
     bench.ocikit(&[&["build", "--no-cache-directory"], arguments].concat())
 }
 
-fn built(bench: &Bench, arguments: &[&str]) -> Outcome {
+pub(super) fn built(bench: &Bench, arguments: &[&str]) -> Outcome {
     let outcome = build(bench, arguments);
     assert_eq!(outcome.code, 0, "{outcome}");
     outcome
@@ -630,7 +630,7 @@ fn remains(directory: &Path) -> Vec<String> {
 }
 
 /// Waits until a build that failed has left nothing.
-fn nothing_remains(directory: &Path, what: &str) {
+pub(super) fn nothing_remains(directory: &Path, what: &str) {
     let begun = std::time::Instant::now();
     while !remains(directory).is_empty() {
         assert!(begun.elapsed().as_secs() < 30, "{what}: {:?}", remains(directory));

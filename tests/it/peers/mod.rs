@@ -1,7 +1,10 @@
 //! Tests with programs of other projects: each reads what the other writes.
 
+#[cfg(unix)]
+mod agent;
 mod artifacts;
 mod build;
+mod build_outputs;
 mod builder_image;
 mod buildkit;
 mod contexts;
