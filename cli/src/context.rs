@@ -320,6 +320,19 @@ impl Context {
         Ok(self.session_of(Client::new(client), options))
     }
 
+    /// Returns a session with a further source of credentials, which comes first.
+    pub(crate) fn session_by(
+        &self,
+        locations: &[&Location],
+        keychain: Arc<dyn Keychain>,
+        options: SessionOptions,
+    ) -> Result<Session> {
+        let registries: BTreeSet<_> = locations.iter().filter_map(|location| registry_of(location)).collect();
+        let mut client = self.options_of(&registries)?;
+        client.keychain = Arc::new(Keychains(vec![keychain, client.keychain.clone()]));
+        Ok(self.session_of(Client::new(client), options))
+    }
+
     /// Returns a client for a command that uses these registries.
     pub(crate) fn client_of<'a>(&self, registries: impl IntoIterator<Item = &'a Registry>) -> Result<Client> {
         Ok(Client::new(self.options_of(&registries.into_iter().collect())?))

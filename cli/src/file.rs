@@ -86,6 +86,15 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result {
     file.finish()
 }
 
+/// Reads a file that the environment of a CI job names, for a library that explains the error itself. What is longer than the
+/// library allows is refused there; nothing longer than 16 MiB is read.
+pub(crate) fn read_named(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+    const MAX_NAMED_BYTES: u64 = 16 << 20;
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_NAMED_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Reads a file of at most [`ocikit::spec::MAX_DOCUMENT_SIZE`] bytes; `-` is standard input.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     read_at_most(path, ocikit::spec::MAX_DOCUMENT_SIZE)

@@ -27,7 +27,7 @@ const HEADINGS: [(&str, &[&str]); 9] = [
         ],
     ),
     ("Artifacts", &["artifact", "attach"]),
-    ("Trust", &["keygen", "sign", "verify", "attest", "signify"]),
+    ("Trust", &["keygen", "sign", "verify", "attest", "signify", "verify-token"]),
     ("Build and publish", &["build", "buildkit", "publish", "agent"]),
     ("Low level", &["manifest", "blob", "config"]),
     ("Registries", &["login", "logout", "probe", "serve"]),
@@ -120,7 +120,7 @@ mod tests {
     fn help_lists_headings_commands_and_examples() {
         let text = with_headings(Cli::command()).render_help().to_string();
         for part in
-            ["Usage: ocikit [OPTIONS] <COMMAND>", "Copy:\n  copy        Copy an image", "[also: cp]", "Examples:"]
+            ["Usage: ocikit [OPTIONS] <COMMAND>", "Copy:\n  copy  ", "  Copy an image", "[also: cp]", "Examples:"]
         {
             assert!(text.contains(part), "{part}: {text}");
         }

@@ -103,6 +103,11 @@ impl NotationArguments {
         ))
     }
 
+    /// Returns whether a plugin signs.
+    pub(crate) fn has_plugin(&self) -> bool {
+        self.plugin.is_some()
+    }
+
     /// Starts the plugin that signs, if one is given.
     pub(crate) async fn plugin(&self) -> Result<Option<NotationPlugin>> {
         let (Some(plugin), Some(key)) = (&self.plugin, &self.key_id) else { return Ok(None) };

@@ -3,7 +3,9 @@
 use std::fs;
 use std::process::Stdio;
 
-use ocikit_server::{Action, Fault, Reply};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ocikit_server::{Action, Fault, Point, Reply};
 use ocikit_spec::Digest;
 use ocikit_tests::{
     Archive, Bench, CertificateAuthority, Outcome, Registry, TlsProxy, testdata, verified_digest, write_archive,
@@ -12,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::bench;
 use crate::faults::{for_each_parallel, pseudo_random};
+use crate::stub_server::{StubServer, answer};
 
 const USER: &str = "canary-user";
 const PASSWORD: &str = "canary-password";
@@ -424,26 +427,27 @@ fn no_tag_changes_anywhere_if_one_registry_fails() {
     assert_eq!(registries.each_ref().map(writes), [0; 3]);
 }
 
-/// Killed at 50 moments: a tag leads to the whole image or does not exist, tags appear only when every registry has the
-/// image, and a rerun finishes.
+/// Killed at 50 moments while two platforms with attestations go to three registries under four tags: a tag leads to the
+/// whole image or does not exist, and a rerun finishes.
 #[test]
 fn killed_publication_leaves_no_incomplete_tag() {
+    const TAGS: [&str; 4] = ["main", "main-6c22711", "latest", "v6c22711f"];
     let registries = three();
-    let place = bench();
-    let digest = write_archive(&place.path("a.tar"), Archive { layers: 2, size: 50_000, valid_digests: true });
-    let archive = place.path("a.tar").display().to_string();
+    let digest = verified_digest(&testdata("buildkit-attested/multi.tar"));
+    let archive = multi();
     for_each_parallel(50, |number| {
         let bench = bench();
         let repository = format!("case{number}");
         let to = registries.each_ref().map(|registry| format!("{}/{repository}", registry.name()));
         let mut line = vec!["publish", "-q", &archive, "--event", "push", "--commit", COMMIT, "--branch", "main"];
+        line.extend(["--default-branch", "--git-tags", "--tag", "v{{ .ShortSHA }}"]);
         to.iter().for_each(|repository| line.extend(["--to", repository]));
         let prefix = format!("/v2/{repository}/");
         let requests = || {
             let all = registries.iter().flat_map(Registry::requests);
             all.filter(|request| request.path.starts_with(&prefix)).count()
         };
-        let moment = pseudo_random(number, 60) as usize;
+        let moment = pseudo_random(number, 120) as usize;
         let mut child = bench.command(&line).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         while requests() < moment && child.try_wait().unwrap().is_none() {
             std::thread::yield_now();
@@ -452,16 +456,278 @@ fn killed_publication_leaves_no_incomplete_tag() {
         child.wait().unwrap();
         registries.iter().for_each(|registry| registry.wait_until_quiet(&repository));
         for registry in &registries {
-            for tag in ["main", "main-6c22711"] {
+            for tag in TAGS {
                 let found = registry.verified_digest(&repository, tag);
                 assert!(found.is_none_or(|found| found == digest), "{number}");
             }
         }
         bench.ok(&line);
         for registry in &registries {
-            for tag in ["main", "main-6c22711"] {
+            for tag in TAGS {
                 assert_eq!(registry.verified_digest(&repository, tag), Some(digest), "{number}");
             }
         }
     });
+}
+
+/// A registry dies at a moment of the publication: no tag changes anywhere unless every registry has the image, and a rerun
+/// finishes when it is back.
+#[test]
+fn registries_that_die_leave_no_tag_before_all_have_the_image() {
+    const TAGS: [&str; 2] = ["main", "main-6c22711"];
+    let digest = verified_digest(&testdata("buildkit-attested/multi.tar"));
+    for_each_parallel(16, |number| {
+        let registries = three();
+        let bench = bench();
+        let to = registries.each_ref().map(|registry| format!("{}/acme/app", registry.name()));
+        let source = multi();
+        let mut line = vec!["publish", "-q", &source, "--retries", "0", "--event", "push", "--commit", COMMIT];
+        line.extend(["--branch", "main"]);
+        to.iter().for_each(|repository| line.extend(["--to", repository]));
+        let dying = &registries[number % 3];
+        // All requests fail from this one on.
+        let moment = pseudo_random(number, 40);
+        let point = if number % 2 == 0 { Point::Request } else { Point::Answer };
+        dying.faults().add(Fault::on("* /v2/**", Action::Cut(point)).after(moment));
+        let outcome = bench.ocikit(&line);
+        dying.faults().clear();
+        let found = registries.each_ref().map(|registry| TAGS.map(|tag| registry.verified_digest("acme/app", tag)));
+        assert!(found.iter().flatten().all(|found| found.is_none_or(|found| found == digest)), "{number}: {outcome}");
+        if found.iter().flatten().any(Option::is_some) {
+            // The image was everywhere before the first tag changed.
+            for registry in &registries {
+                assert_eq!(
+                    registry.verified_digest("acme/app", &digest.to_string()),
+                    Some(digest),
+                    "{number}: {outcome}"
+                );
+            }
+        }
+        bench.ok(&line);
+        for registry in &registries {
+            assert_eq!(TAGS.map(|tag| registry.verified_digest("acme/app", tag)), [Some(digest); 2], "{number}");
+        }
+    });
+}
+
+#[test]
+fn repositories_are_published_to_once() {
+    let registry = Registry::start();
+    let bench = bench();
+    let to = format!("{}/acme/app", registry.name());
+    let line = ["publish", &single(), "--to", &to, "--to", &to, "--event", "push", "--commit", COMMIT, "--tag", "x"];
+    assert_eq!(bench.ok(&line).lines().count(), 1);
+    let puts =
+        registry.requests().iter().filter(|request| request.method == "PUT" && request.path.ends_with("/x")).count();
+    assert_eq!(puts, 1);
+}
+
+#[test]
+fn git_tag_without_a_commit_is_explained() {
+    let outcome = bench().ocikit(&["publish", "tags", "--git-tag", "v1.2.3"]);
+    assert_eq!(outcome.code, 2, "{outcome}");
+    assert!(outcome.stderr.contains("the commit of the git tag v1.2.3 is not given"), "{outcome}");
+    assert!(outcome.stderr.contains("hint: add --commit SHA"), "{outcome}");
+}
+
+/// Attestations of the build and a statement about the publication are signed by the policy of the event, once.
+#[test]
+fn attestations_follow_the_policy_of_the_event() {
+    let registries = three();
+    let more = "events: {push: {attest: [build, published]}, schedule: {registry: prod, sign: false}}\n";
+    let bench = github("github-push", &registries, more);
+    bench.ok(&["keygen", "--unencrypted", "-o", "ocikit"]);
+    let unsigned = publish(&bench, &[]);
+    assert_eq!((unsigned.code, writes(&registries[0])), (2, 0), "{unsigned}");
+    let signed = publish(&bench, &["--key", "ocikit.key", "--report", "r.json"]);
+    assert!(signed.stderr.contains("attestations signed"), "{signed}");
+    signed.ok();
+    let report: Value = serde_json::from_slice(&fs::read(bench.path("r.json")).unwrap()).unwrap();
+    let kind = "https://github.com/ocikit/ocikit/attestation/published/v1";
+    for (position, (registry, path)) in registries.iter().zip(["prod", "mirror"]).enumerate() {
+        let reference = format!("{}/{path}/team/app:v19700101-6c22711f", registry.name());
+        let found = bench.ok(&["verify", "--json", "--key", "ocikit.pub", "--attestation", kind, &reference]);
+        let found: Value = serde_json::from_str(&found).unwrap();
+        let text = found.to_string();
+        assert!(text.contains("v19700101-6c22711f") && text.contains(COMMIT), "{text}");
+        assert!(!text.contains(&registries[1 - position].name()), "a statement names its own repository only: {text}");
+        bench.ok(&[
+            "verify",
+            "--recursive",
+            "--images-only",
+            "--key",
+            "ocikit.pub",
+            "--attestation",
+            "slsaprovenance1",
+            &reference,
+        ]);
+        assert!(report["targets"][position]["attestations"].as_array().unwrap().len() >= 2, "{report}");
+    }
+    registries.iter().for_each(Registry::clear_requests);
+    publish(&bench, &["--key", "ocikit.key"]).ok();
+    assert_eq!(registries.each_ref().map(writes), [0; 3], "they are signed already");
+    let pull_request = github("github-pull_request_target", &registries, more);
+    publish(&pull_request, &[]).ok();
+}
+
+/// Canaries in every secret of the new parts are in no output at the highest verbosity, and in no file.
+#[test]
+fn kym_19_secrets_of_exchanges_and_tokens_are_not_shown() {
+    let registry = Registry::for_user("gitlab-ci-token", "canary-job-token");
+    let bench = bench()
+        .with("CI_REGISTRY", &registry.name())
+        .with("CI_JOB_TOKEN", "canary-job-token")
+        .with("AUTHORIZATION", "Bearer canary.canary.canary");
+    let to = format!("{}/acme/app", registry.name());
+    let source = single();
+    let line =
+        ["publish", "-v", &*source, "--to", &to, "--exchange", "--event", "push", "--commit", COMMIT, "--tag", "x"];
+    let outcome = bench.ocikit(&[&line[..], &["--report", "r.json", "--html", "r.html"]].concat());
+    assert_eq!(outcome.code, 0, "{outcome}");
+    let login = bench.ocikit(&["login", "-v", "--exchange=gitlab", &registry.name()]);
+    assert_eq!(login.code, 0, "{login}");
+    let config = format!("trusted-issuers: [{{name: x, issuer: 'http://{}', audiences: [a]}}]\n", registry.name());
+    fs::write(bench.path("config.yaml"), config).unwrap();
+    let token = bench.ocikit(&["verify-token", "-v", "--config", "config.yaml"]);
+    assert_eq!(token.code, 1, "{token}");
+    for outcome in [outcome, login, token] {
+        assert!(!outcome.to_string().contains("canary"), "{outcome}");
+    }
+    for file in ["r.json", "r.html"] {
+        assert!(!fs::read_to_string(bench.path(file)).unwrap().contains("canary"), "{file}");
+    }
+    // A job token goes to its own registry only.
+    let other = Registry::start();
+    let line = [
+        "publish",
+        &*source,
+        "--to",
+        &format!("{}/a", other.name()),
+        "--exchange=gitlab",
+        "--commit",
+        COMMIT,
+        "--tag",
+        "x",
+    ];
+    let outcome = bench.ocikit(&line);
+    assert!(outcome.code == 2 && outcome.stderr.contains("the token of the job is for"), "{outcome}");
+    assert!(other.requests().is_empty());
+}
+
+/// The template engine under attack: every case ends with a bounded error of one line.
+#[test]
+fn hostile_templates_end_with_an_error() {
+    let bench = bench().with("SECRET", "canary-secret");
+    let nested = "{{ if .Tag }}".repeat(200);
+    let calls = format!("{{{{ {}1{} }}}}", "(len ".repeat(200), ")".repeat(200));
+    let growing = format!("{{{{ $x := \"{}\" }}}}{}", "a".repeat(100), "{{ $x = print $x $x }}".repeat(60));
+    let long = "a".repeat(5000);
+    for template in [
+        &*nested,
+        &*calls,
+        &*growing,
+        &*long,
+        "{{ template \"x\" }}",
+        "{{ define \"x\" }}{{ template \"x\" }}{{ end }}{{ template \"x\" }}",
+        "{{ range $x := .Env }}{{ end }}",
+        "{{ .Env \"SECRET\" }}",
+        "{{ .Env \"PATH\" }}",
+        "{{ printf \"%1000000000d\" 1 }}",
+        "{{ printf \"%s\" .Env }}",
+        "{{ index . \"Env\" }}",
+        "{{ .ParseTags }}",
+        "{{ call .Time }}",
+        "{{ slice \"abc\" 9223372036854775807 }}",
+        "{{ .Time.Format \"../../etc/passwd\" }}",
+        "{{ \"../../etc/passwd\" }}",
+        "{{",
+        "{{ \"\\u0000\" }}",
+    ] {
+        let outcome = bench.ocikit(&[
+            "publish",
+            "tags",
+            "--event",
+            "push",
+            "--commit",
+            COMMIT,
+            "--tag",
+            &format!("v={template}"),
+        ]);
+        assert!(outcome.code == 2 && outcome.stdout.is_empty(), "{template:.80}: {outcome}");
+        assert!(outcome.stderr.len() < 12_000 && !outcome.stderr.contains("canary"), "{template:.80}: {outcome}");
+    }
+}
+
+/// Returns a token that a key signed, and the set of its public key.
+fn token(key: &ocikit_sign::PrivateKey, claims: &Value) -> (String, String) {
+    let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let message = format!("{}.{}", encode(br#"{"alg":"EdDSA","kid":"1"}"#), encode(claims.to_string().as_bytes()));
+    let signature = key.sign(ocikit_sign::Scheme::Ed25519, message.as_bytes()).unwrap();
+    let der = key.public_key().to_der();
+    let set = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "1", "x": encode(&der[der.len() - 32..])}]});
+    (format!("{message}.{}", encode(&signature)), set.to_string())
+}
+
+/// The keys come from a file and from the issuer; the exit code is 1 for every token that is refused.
+#[test]
+fn kym_18_callers_are_verified_by_their_token() {
+    const WORKFLOW: &str = "acme/infra/.github/workflows/image-builder.yml@refs/heads/main";
+    let key = ocikit_sign::PrivateKey::generate(ocikit_sign::KeyKind::Ed25519).unwrap();
+    let now = jiff::Timestamp::now().as_second();
+    let server = StubServer::start(vec![Vec::new()]);
+    let unreachable = format!("http://{}", server.address);
+    let claims = |issuer: &str| json!({"iss": issuer, "aud": "image-builder", "iat": now, "exp": now + 300, "job_workflow_ref": WORKFLOW});
+    let (_, keys) = token(&key, &claims(""));
+    let answers = StubServer::start(vec![answer("200 OK", b"{}"), answer("200 OK", keys.as_bytes())]);
+    let issuer = format!("http://{}", answers.address);
+    let config = |source: &str| {
+        format!(
+            "trusted-issuers:
+  - {{name: github, issuer: '{issuer}', audiences: [image-builder], workflows: ['{WORKFLOW}'], algorithms: [EdDSA],
+     github-url: 'https://github.example', client-id: 'image-builder'{source}}}
+"
+        )
+    };
+    let run = |source: &str, token: &str| {
+        let bench = bench().with("AUTHORIZATION", &format!("Bearer {token}"));
+        fs::write(bench.path("config.yaml"), config(source)).unwrap();
+        fs::write(bench.path("keys.json"), &keys).unwrap();
+        let outcome =
+            bench.ocikit(&["verify-token", "--retries", "0", "--config", "config.yaml", "--output", "caller.json"]);
+        assert!(!outcome.to_string().contains(token), "{outcome}");
+        assert_eq!(bench.path("caller.json").exists(), outcome.code == 0, "{outcome}");
+        if outcome.code == 0 {
+            let found: Value = serde_json::from_slice(&fs::read(bench.path("caller.json")).unwrap()).unwrap();
+            assert_eq!(found, json!({"github_url": "https://github.example", "client_id": "image-builder"}));
+        }
+        outcome
+    };
+    let file = ", jwks-file: keys.json";
+    let (good, _) = token(&key, &claims(&issuer));
+    assert_eq!(run(file, &good).ok(), format!("accepted: github ({issuer})"));
+    for (name, value, message) in [
+        (
+            "iss",
+            json!("https://evil.example"),
+            format!("wrong issuer: expected `{issuer}`, provided `https://evil.example`"),
+        ),
+        ("aud", json!("other"), "wrong audience: expected `image-builder`, provided `other`".to_owned()),
+        ("job_workflow_ref", json!("x@y"), format!("expected `{WORKFLOW}`, provided `x@y`")),
+        ("iat", json!(now - 700), "too old: expected at most 600 seconds".to_owned()),
+        ("exp", json!(now - 100), "it has expired".to_owned()),
+    ] {
+        let mut changed = claims(&issuer);
+        changed[name] = value;
+        let outcome = run(file, &token(&key, &changed).0);
+        assert!(outcome.code == 1 && outcome.stderr.contains(&message), "{message}: {outcome}");
+    }
+    let other = ocikit_sign::PrivateKey::generate(ocikit_sign::KeyKind::Ed25519).unwrap();
+    assert_eq!(run(file, &token(&other, &claims(&issuer)).0).code, 1);
+    assert_eq!(run(", jwks-file: missing.json", &good).code, 3);
+    // The first answer has no keys: the check is impossible, and not a refusal.
+    let jwks = format!(", jwks-url: '{issuer}/keys'");
+    let outcome = run(&jwks, &good);
+    assert_eq!(outcome.code, 2, "{outcome}");
+    run(&jwks, &good).ok();
+    assert_eq!(run(&format!(", jwks-url: '{unreachable}/keys'"), &good).code, 6);
 }

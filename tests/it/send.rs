@@ -186,9 +186,11 @@ checked! {
         open = ocikit_sign::VerificationPlugin::open(&any::<PathBuf>(), any());
         certify = ocikit_sign::certify(&any(), "url", "token", &*any::<Box<dyn ocikit_sign::Signer>>());
         github_token = ocikit_sign::github_token(&any(), "url", "secret");
+        github_token_for = ocikit_sign::github_token_for(&any(), "url", "secret", "audience");
         import_signature = ocikit_sign::import_signature(&any(), any(), any::<Option<&ocikit_sign::Trust>>(), any());
         sign = ocikit_sign::sign(&any(), &*any::<Box<dyn ocikit_sign::Signer>>(), &any());
         sign_by_plugin = ocikit_sign::sign_by_plugin(&any(), &any(), &any());
+        sign = any::<ocikit_sign::SigningMethod>().sign(&any(), &any());
         attest = ocikit_sign::attest(&any(), &*any::<Box<dyn ocikit_sign::Signer>>(), &any());
         attach = ocikit_sign::attach(&any::<[ocikit_sign::Signature; 1]>(), &any(), &any());
         get = any::<ocikit_sign::Http>().get("url", &[("name", "value")], 1);
@@ -200,6 +202,13 @@ checked! {
         renew = ocikit_publish::signify::renew(&any::<[u8; 1]>(), &any(), &any(), any());
         publish = ocikit_publish::publish(&any(), &any(), &any(), any::<Option<&ocikit_publish::ImageSigner>>());
         dry_run = ocikit_publish::dry_run(&any(), &any(), &any());
+        build = ocikit_publish::build(&any(), &any(), &any(), any());
+        change = ocikit_publish::change(&any(), &any());
+        platforms = ocikit_publish::platforms(&any());
+        with_formats = ocikit_publish::with_formats(&any(), &any::<[ocikit_publish::LayerFormat; 1]>(), any());
+        record = any::<ocikit_publish::Recorder>().record(&any());
+        verify_token = ocikit_publish::oidc::verify_token("token", &any::<[ocikit_publish::oidc::TrustedIssuer; 1]>(), &|path| fs::read(path), &any(), any());
+        credential = any::<ocikit_publish::login::Exchange>().credential(&any(), any());
         send = ocikit_publish::signify::send(&any(), &any::<[ocikit_publish::signify::Target; 1]>(), &any());
     }
     "ocikit-build" {

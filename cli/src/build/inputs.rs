@@ -27,6 +27,14 @@ pub(crate) struct InputArguments {
     /// `-` reads a tar from standard input, plain or compressed by gzip, xz, zstd or bzip2; or a Dockerfile, which is built without
     /// a context. Default: PLP_SOURCE_PATH, or /source.
     pub(crate) context: Option<String>,
+    #[command(flatten)]
+    pub(crate) options: SolveArguments,
+}
+
+/// How a build is solved.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Inputs")]
+pub(crate) struct SolveArguments {
     /// Use this Dockerfile; default: `Dockerfile` in CONTEXT
     ///
     /// `-` reads it from standard input. For a remote context or a tar it is a path in the context.
@@ -135,7 +143,14 @@ impl InputArguments {
 
     /// Returns the inputs.
     pub(crate) fn solve(&self, context: &Context, name: Option<String>) -> Result<Solve> {
-        let source = self.context.clone().or_else(|| variable("PLP_SOURCE_PATH"));
+        self.options.solve(context, self.context.as_deref(), name)
+    }
+}
+
+impl SolveArguments {
+    /// Returns the inputs to build a directory or URL; without one, those of the builder plugin.
+    pub(crate) fn solve(&self, context: &Context, given: Option<&str>, name: Option<String>) -> Result<Solve> {
+        let source = given.map(str::to_owned).or_else(|| variable("PLP_SOURCE_PATH"));
         let source = source.unwrap_or_else(|| "/source".to_owned());
         let mut solve = Solve::of(&source);
         match (&self.file, source.as_str()) {
@@ -178,13 +193,13 @@ impl InputArguments {
         solve.check()?;
         solve.cache = match limited.iter().find_map(CacheEntry::limited) {
             Some((directory, ByteSize(most))) => cache::usable(context, directory, Place::Own, Some(most)),
-            None => self.cache(context)?,
+            None => self.cache(context, given.is_none())?,
         };
         Ok(solve)
     }
 
     /// Returns the cache in the default directory.
-    fn cache(&self, context: &Context) -> Result<Option<Cache>> {
+    fn cache(&self, context: &Context, is_plugin: bool) -> Result<Option<Cache>> {
         if self.no_cache_directory {
             return Ok(None);
         }
@@ -193,7 +208,7 @@ impl InputArguments {
             (None, Some(text)) => Some(text.parse::<ByteSize>()?.0),
             (None, None) => None,
         };
-        let (directory, place) = match (self.is_plugin(), variable("PLP_CACHE_PATH")) {
+        let (directory, place) = match (is_plugin, variable("PLP_CACHE_PATH")) {
             // Other users can predict the default path and create it first.
             (true, None) => (Some(PathBuf::from("/tmp/cache/buildkit")), Place::Shared),
             (true, Some(path)) => (Some(Path::new(&path).join("buildkit")), Place::Own),

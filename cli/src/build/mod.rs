@@ -13,7 +13,7 @@ mod verify;
 
 pub(crate) use annotations::AnnotationArguments;
 pub(crate) use builder::{BuilderArguments, installations};
-pub(crate) use inputs::InputArguments;
+pub(crate) use inputs::{InputArguments, SolveArguments};
 pub(crate) use log::BuildLog;
 pub(crate) use outputs::{OutputArguments, Outputs};
 pub(crate) use sign::SignBuildArguments;

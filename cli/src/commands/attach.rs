@@ -7,11 +7,11 @@ use ocikit_sign::{ExternalSignature, NotationTrust, Trust};
 use serde::Serialize;
 
 use super::artifact::files::FileArguments;
-use super::sign::SignOutput;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::keys;
 use crate::remote;
+use crate::signed::SignOutput;
 use crate::sigstore::CertificateArguments;
 
 const EXAMPLES: &str = "\

@@ -4,10 +4,10 @@ use clap::Args;
 use ocikit::{Digest, Location};
 use ocikit_sign::{AttestOptions, PromoteOptions};
 
-use super::sign::SignOutput;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::keys::{self, DepthArguments, SignerArguments};
+use crate::signed::SignOutput;
 use crate::sigstore::VerificationMaterialArguments;
 
 const EXAMPLES: &str = "\

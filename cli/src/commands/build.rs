@@ -104,7 +104,7 @@ impl Build {
         }
         let gate = self.verify.gate(&mut solve).await?;
         let outputs = self.outputs.outputs(context, self.inputs.is_plugin())?;
-        let archive = self.outputs.archive(&self.inputs.platform);
+        let archive = self.outputs.archive(&self.inputs.options.platform);
         let session = SessionOptions::default().archive(archive.clone());
         let session = context.session_with(&outputs.images.iter().collect::<Vec<_>>(), session)?;
         let key = self.sign.key(context).await?;

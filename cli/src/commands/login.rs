@@ -4,19 +4,23 @@ use std::sync::Arc;
 use clap::Args;
 use ocikit::Error;
 use ocikit::registry::{Client, Credential, CredentialScope, Fixed, Secret};
+use ocikit_publish::login::{Exchange, ExchangeError};
+use ocikit_sign::Http;
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::credentials::LoginInput;
-use crate::failure::{Failure, Result};
+use crate::failure::{Code, Failure, Result};
 use crate::output::Lines;
+use crate::publish::{ExchangeBy, exchange_kind};
 use crate::waiting::Waiting;
 
 const EXAMPLES: &str = "\
 Examples:
   ocikit login ghcr.io
   ocikit login quay.io/acme
-  ocikit login -u alice --password-stdin registry.example.com < password.txt";
+  ocikit login -u alice --password-stdin registry.example.com < password.txt
+  ocikit login --exchange europe-docker.pkg.dev";
 
 /// Log in to a registry
 ///
@@ -30,6 +34,11 @@ pub(crate) struct Login {
     /// Registry, or repository or namespace in it, to log in to
     #[arg(value_name = "REGISTRY")]
     scope: CredentialScope,
+    /// Exchange the identity of the CI job for a credential instead
+    ///
+    /// KIND is github, gitlab, ecr, artifact-registry or acr; by default the host of the registry decides.
+    #[arg(long, value_name = "KIND", num_args = 0..=1, require_equals = true, default_missing_value = "auto", value_parser = exchange_kind, conflicts_with_all = ["username", "password_stdin", "token_stdin"])]
+    exchange: Option<ExchangeBy>,
 }
 
 #[derive(Serialize)]
@@ -40,10 +49,11 @@ struct LoginOutput {
 
 impl Login {
     pub(crate) async fn run(&self, context: &Context) -> Result {
-        let credential = match context.given(self.scope.registry())? {
-            Some(LoginInput::Whole(credential)) => credential,
-            Some(LoginInput::Name(name)) => Credential::password(name, ask("Password: ", true)?),
-            None => {
+        let credential = match (self.exchange, context.given(self.scope.registry())?) {
+            (Some(by), _) => exchanged(context, by.of(self.scope.registry())?).await?,
+            (None, Some(LoginInput::Whole(credential))) => credential,
+            (None, Some(LoginInput::Name(name))) => Credential::password(name, ask("Password: ", true)?),
+            (None, None) => {
                 let name = ask("Username: ", false)?;
                 Credential::password(name.reveal(), ask("Password: ", true)?)
             }
@@ -64,6 +74,17 @@ impl Login {
         context.output.say(format!("logged in to {}; credentials stored by {}", result.registry, result.kept));
         if context.output.json { context.output.result(&result, Lines::default) } else { Ok(()) }
     }
+}
+
+/// Exchanges the token of the job.
+async fn exchanged(context: &Context, exchange: Exchange) -> Result<Credential> {
+    let http = Http::new(&context.http_options()?)?;
+    let exchanged = exchange.credential(&http, jiff::Timestamp::now()).await;
+    exchanged.map(|found| found.credential).map_err(|error| match error {
+        ExchangeError::Refused { .. } => Failure::new(Code::Denied, error),
+        ExchangeError::Service { .. } => Failure::new(Code::Unreachable, error),
+        error => Failure::usage(error),
+    })
 }
 
 fn ask(prompt: &str, hidden: bool) -> Result<Secret> {

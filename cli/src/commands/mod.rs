@@ -33,8 +33,6 @@ mod manifest;
 mod normalize;
 pub(crate) mod probe;
 mod publish;
-mod publish_plugin;
-mod publish_report;
 mod publish_tags;
 mod pull;
 mod push;
@@ -47,6 +45,7 @@ mod repos;
 mod serve;
 mod sign;
 mod signify;
+mod signify_renew;
 mod sync;
 mod tag;
 mod tags;
@@ -56,6 +55,7 @@ mod tree;
 mod unpack;
 mod validate;
 mod verify;
+mod verify_token;
 mod version;
 
 use clap::Subcommand;
@@ -123,6 +123,7 @@ pub(crate) enum Command {
     Unpack(unpack::Unpack),
     Validate(validate::Validate),
     Verify(verify::Verify),
+    VerifyToken(verify_token::VerifyToken),
     Version(version::Version),
 }
 
@@ -138,6 +139,7 @@ impl Command {
                 | Command::Sign(_)
                 | Command::Signify(_)
                 | Command::Verify(_)
+                | Command::VerifyToken(_)
         )
     }
 
@@ -196,6 +198,7 @@ impl Command {
             Command::Unpack(command) => command.run(context).await,
             Command::Validate(command) => command.run(context).await,
             Command::Verify(command) => command.run(context).await,
+            Command::VerifyToken(command) => command.run(context).await,
             Command::Version(command) => command.run(context),
         }
     }

@@ -1,16 +1,14 @@
 use std::path::PathBuf;
 
-use async_trait::async_trait;
 use clap::Args;
-use ocikit::sync::{Config, Done, Invalid, Item, Prefix, SyncError, SyncOptions, sync};
-use ocikit::{Digest, Error, Location, Put, Reference, Referrers, Root, SessionOptions};
-use serde::Serialize;
+use ocikit::SessionOptions;
+use ocikit::sync::{Config, Invalid, Prefix, SyncError, SyncOptions, sync};
 
 use crate::context::Context;
-use crate::failure::{Code, Failure, Result};
-use crate::output;
-use crate::policy::{Gate, GateArguments};
+use crate::failure::{Failure, Result};
+use crate::policy::GateArguments;
 use crate::report::partial;
+use crate::synced::{ReportingGate, SyncFailure, result, words};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -43,68 +41,6 @@ pub(crate) struct Sync {
     keep_going: bool,
     #[command(flatten)]
     gate: GateArguments,
-}
-
-#[derive(Serialize)]
-struct SyncedImage<'a> {
-    from: &'a str,
-    to: &'a str,
-    /// `same`, `copied`, `planned`, `refused` by the policy, or `failed`.
-    outcome: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    digest: Option<Digest>,
-    bytes: u64,
-    /// Tags of referrers that the target keeps unchanged.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    kept: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-}
-
-impl<'a> SyncedImage<'a> {
-    fn of(item: &'a Item) -> SyncedImage<'a> {
-        SyncedImage {
-            from: &item.from,
-            to: &item.to,
-            outcome: "same",
-            digest: None,
-            bytes: 0,
-            kept: Vec::new(),
-            error: None,
-        }
-    }
-}
-
-/// The reason why an image was not mirrored.
-enum SyncFailure {
-    /// The image does not pass the policy.
-    Refused(Failure),
-    Failed(Failure),
-}
-
-impl From<Error> for SyncFailure {
-    fn from(error: Error) -> SyncFailure {
-        SyncFailure::Failed(error.into())
-    }
-}
-
-/// A policy that prints the referrers that it skips.
-struct ReportingGate<'a> {
-    gate: Gate,
-    context: &'a Context,
-}
-
-#[async_trait]
-impl ocikit::sync::Gate<SyncFailure> for ReportingGate<'_> {
-    async fn check(&self, from: &Reference, root: &Root, which: &Referrers) -> Result<Referrers, SyncFailure> {
-        let from = Location::Registry(from.clone());
-        let checked = self.gate.check(&from, root).await;
-        checked.map_err(|failure| match failure.code {
-            Code::Unverified => SyncFailure::Refused(failure),
-            _ => SyncFailure::Failed(failure),
-        })?;
-        self.gate.referrers(self.context, &from, root, which.clone()).await.map_err(SyncFailure::Failed)
-    }
 }
 
 impl Sync {
@@ -147,37 +83,5 @@ impl Sync {
         }
         printed?;
         partial(failures, done, "images")
-    }
-}
-
-fn result(item: &Item, outcome: Result<Done, SyncFailure>) -> (SyncedImage<'_>, Option<Failure>) {
-    let mut result = SyncedImage::of(item);
-    let missed = |outcome, failure: Failure| {
-        let error = Some(failure.message.clone());
-        (SyncedImage { outcome, error, ..SyncedImage::of(item) }, Some(failure))
-    };
-    match outcome {
-        Ok(Done::Same(digest)) => result.digest = Some(digest),
-        Ok(Done::Copied(copied)) => {
-            result.digest = Some(copied.root.digest);
-            result.kept = copied.kept.iter().map(|kept| kept.tag.to_string()).collect();
-            (result.outcome, result.bytes) = ("copied", copied.count(Put::Copied).1);
-        }
-        Ok(Done::Planned(digest, bytes)) => {
-            result.digest = Some(digest);
-            (result.outcome, result.bytes) = ("planned", bytes);
-        }
-        Err(SyncFailure::Refused(failure)) => return missed("refused", failure),
-        Err(SyncFailure::Failed(failure)) => return missed("failed", failure),
-    }
-    (result, None)
-}
-
-fn words(result: &SyncedImage<'_>) -> String {
-    let SyncedImage { from, to, outcome, bytes, error, .. } = result;
-    match (error, *outcome) {
-        (Some(error), _) => format!("{outcome} {from} -> {to}: {error}"),
-        (None, "same") => format!("{outcome} {from} -> {to}"),
-        (None, _) => format!("{outcome} {from} -> {to} ({})", output::bytes(*bytes)),
     }
 }

@@ -51,6 +51,11 @@ pub enum Event<'a> {
         /// The archive.
         location: &'a str,
     },
+    /// A target has everything, read back; names are given after that.
+    Stored {
+        /// The target.
+        target: &'a str,
+    },
     /// A root was published.
     Published {
         /// The root.

@@ -20,12 +20,18 @@
 //! * It never moves a tag before everything below it is stored and read back in every registry.
 //! * It never reports as signed what was not signed.
 
+mod build;
+mod changes;
 pub mod ci;
 pub mod config;
+mod formats;
 pub mod git;
+pub mod login;
+pub mod oidc;
 mod plan;
 pub mod plugin;
 mod publish;
+mod record;
 pub mod report;
 mod sanitize;
 pub mod signify;
@@ -33,8 +39,13 @@ pub mod tags;
 pub mod template;
 mod yaml;
 
+pub use build::{BuildError, BuiltImage, build, build_arguments};
+pub use changes::{Changed, Changes, change, platforms};
+pub use formats::{LayerFormat, UnknownFormat, with_formats};
 pub use plan::{Destination, Plan, PlanError, Signing};
 pub use publish::{
-    ImageSigner, PublishError, Published, PublishedTag, PublishedTarget, TagState, Transfer, dry_run, publish,
+    ImageSigner, PUBLISHED_PREDICATE_TYPE, PublishError, Published, PublishedTag, PublishedTarget, TagState, Times,
+    Transfer, dry_run, publish,
 };
+pub use record::{Recorded, Recorder};
 pub use sanitize::sanitize;

@@ -1,8 +1,8 @@
 //! What a job publishes: the repositories, the tags and whether to sign, from its configuration and git state.
 
-use ocikit::Repository;
+use ocikit::{Digest, Repository};
 
-use crate::config::{Access, Config, Stage, Target};
+use crate::config::{Access, Attest, Config, Stage, Target};
 use crate::git::{Event, GitState};
 use crate::tags::TagSet;
 
@@ -60,6 +60,12 @@ pub struct Plan {
     pub signing: Signing,
     /// Whether moving tags may go back to an older version.
     pub allow_back: bool,
+    /// The attestations to make.
+    pub attest: Attest,
+    /// The digests that the images had before they were annotated, which the attestations of their build may name.
+    pub annotated_from: Vec<Digest>,
+    /// Where the image comes from, for the statement about the publication.
+    pub source: GitState,
 }
 
 /// Why there is nothing to publish to.
@@ -91,9 +97,35 @@ pub enum PlanError {
 }
 
 impl Plan {
-    /// Creates a plan for these repositories, without signing.
+    /// Creates a plan for these repositories, without signing. A repository that is listed again is left out.
     pub fn new(event: Event, destinations: Vec<Destination>, tags: TagSet) -> Plan {
-        Plan { event, destinations, tags, signing: Signing::NoSigner, allow_back: false }
+        let mut distinct: Vec<Destination> = Vec::new();
+        for destination in destinations {
+            if !distinct.iter().any(|known| known.push == destination.push) {
+                distinct.push(destination);
+            }
+        }
+        Plan {
+            event,
+            destinations: distinct,
+            tags,
+            signing: Signing::NoSigner,
+            allow_back: false,
+            attest: Attest::default(),
+            annotated_from: Vec::new(),
+            source: GitState { event, ..GitState::default() },
+        }
+    }
+
+    /// Signs the image if the event is one whose images are signed, for a plan without a configuration: pull requests and
+    /// merge groups are not.
+    #[must_use]
+    pub fn signed_by_event(mut self) -> Plan {
+        self.signing = match self.event {
+            Event::PullRequest | Event::MergeGroup => Signing::NotForEvent(self.event),
+            Event::Push | Event::Dispatch | Event::Schedule | Event::Local => Signing::Wanted,
+        };
+        self
     }
 
     /// Creates the plan of a job by its configuration. `has_signer` says whether anything could sign.
@@ -120,7 +152,13 @@ impl Plan {
             (true, false) => Signing::NoSigner,
             (true, true) => Signing::Wanted,
         };
-        Ok(Plan { event: git.event, destinations, tags, signing, allow_back: config.allow_back })
+        Ok(Plan {
+            signing,
+            allow_back: config.allow_back,
+            attest: rule.attest,
+            source: git.clone(),
+            ..Plan::new(git.event, destinations, tags)
+        })
     }
 }
 
@@ -188,5 +226,14 @@ mod tests {
         assert_eq!(found.destinations[0].read.to_string(), "r.example/virtual/app");
         let none = plan(Event::PullRequest, Access::Restricted).unwrap_err();
         assert_eq!(none, PlanError::NoRegistry { key: "restricted-dev-registry", event: Event::PullRequest });
+    }
+
+    #[test]
+    fn repositories_are_published_to_once() {
+        let destinations = ["r.example/a", "r.example/b", "R.example:443/a", "r.example/a"];
+        let destinations = destinations.map(|name| Destination::new(name.parse().unwrap())).to_vec();
+        let plan = Plan::new(Event::Push, destinations, TagSet::default());
+        let distinct: Vec<_> = plan.destinations.iter().map(|destination| destination.push.to_string()).collect();
+        assert_eq!(distinct, ["r.example/a", "r.example/b"]);
     }
 }

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use ocikit_http::{Method, lock};
+use ocikit_http::{Clock, Method, lock};
 use ocikit_image::{Error, Result};
 use ocikit_spec::{Registry, Repository};
 
@@ -31,6 +31,11 @@ impl Client {
     pub async fn settle(&self) {
         let mut cancellations = std::mem::take(&mut *lock(&self.0.cancellations));
         while cancellations.join_next().await.is_some() {}
+    }
+
+    /// Returns the clock of the options.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.0.options.clock
     }
 
     /// Returns a repository, for reading and writing.

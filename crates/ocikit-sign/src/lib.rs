@@ -85,14 +85,14 @@ pub use predicate::predicate_type;
 pub use promote::{PromoteOptions, promote};
 pub use refusal::Refusal;
 pub use revocation::RevocationList;
-pub use sign::{AttestOptions, SignOptions, attach, attest, sign, sign_by_plugin};
+pub use sign::{AttestOptions, SignOptions, SigningMethod, attach, attest, sign, sign_by_plugin};
 pub use signer::kms::KmsSigner;
 #[cfg(feature = "sigstore")]
 pub use signer::sigstore_crate::SigstoreSigner;
 pub use signer::{CommandSigner, Signer};
 pub use sigstore::{
     CertificateTrust, LogCheck, LogUrl, LogVersion, Pattern, ServiceUrls, SigningConfig, TrustedRoot,
-    VerificationMaterial, certify, github_token,
+    VerificationMaterial, certify, github_token, github_token_for,
 };
 pub use store::Signature;
 pub use subjects::Depth;

@@ -86,6 +86,52 @@ pub async fn sign_by_plugin(root: &Root, plugin: &NotationPlugin, options: &Sign
     sign_with(root, SigningKey::Plugin(plugin), options).await
 }
 
+/// What signs: a key, or a plugin of notation that has one.
+#[derive(Clone)]
+pub enum SigningMethod {
+    /// A plugin, for the Notary Project formats.
+    Plugin(Arc<NotationPlugin>),
+    /// A signer, for all formats.
+    Signer(Arc<dyn Signer>),
+}
+
+impl std::fmt::Debug for SigningMethod {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            SigningMethod::Plugin(_) => "SigningMethod::Plugin",
+            SigningMethod::Signer(_) => "SigningMethod::Signer",
+        })
+    }
+}
+
+impl SigningMethod {
+    /// Signs as [`sign`] or [`sign_by_plugin`] does.
+    ///
+    /// # Errors
+    ///
+    /// Those of the two.
+    pub async fn sign(&self, root: &Root, options: &SignOptions) -> Result<Vec<Signature>> {
+        match self {
+            SigningMethod::Plugin(plugin) => sign_by_plugin(root, plugin, options).await,
+            SigningMethod::Signer(signer) => sign(root, &**signer, options).await,
+        }
+    }
+
+    /// Returns the signer, for what a plugin does not sign: attestations.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] for a plugin.
+    pub fn signer(&self) -> Result<&dyn Signer> {
+        match self {
+            SigningMethod::Plugin(_) => {
+                Err(Error::Unsupported("attestations are signed with a key, not by a plugin of notation".to_owned()))
+            }
+            SigningMethod::Signer(signer) => Ok(&**signer),
+        }
+    }
+}
+
 async fn sign_with(root: &Root, by: SigningKey<'_>, options: &SignOptions) -> Result<Vec<Signature>> {
     expect_digest(root, options.expect)?;
     let request = SignRequest {

@@ -1,21 +1,28 @@
 //! `publish` to real registries, and what other programs read there.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
-use ocikit_tests::{Daemon, Peers, testdata};
+use ocikit_server::{Action, Fault, Reply};
+use ocikit_tests::{Daemon, Peers, Registry, testdata};
+use serde_json::Value;
 
+use super::envelopes::Notation;
 use crate::bench;
 
 fn address(registry: &Daemon) -> String {
     registry.address.replace("127.0.0.1", "localhost")
 }
 
-/// PLP-10, PLP-16 and KYM-17: two platforms with attestations go to every registry under four tags.
+/// PLP-10, PLP-16 and KYM-17: two platforms with attestations go to three registries under four tags, verified by cosign
+/// and notation.
 #[test]
 fn index_has_one_digest_under_every_tag_of_every_registry() {
-    let Some(peers) = Peers::find(&["registry", "olareg", "crane", "regctl", "cosign"]) else { return };
-    let bench = bench();
-    let registries = peers.registries();
+    let Some(peers) = Peers::find(&["registry", "olareg", "crane", "regctl", "cosign", "notation"]) else { return };
+    let (bench, notation) = (bench(), Notation::new(&peers));
+    let mut registries = peers.registries();
+    registries.push(("crane", peers.crane_registry()));
     let repositories: Vec<_> = registries.iter().map(|(_, daemon)| format!("{}/acme/app", address(daemon))).collect();
     let source = testdata("buildkit-attested/multi.tar").display().to_string();
     let digest = bench.ok(&["digest", &source]);
@@ -49,9 +56,114 @@ fn index_has_one_digest_under_every_tag_of_every_registry() {
     let again = bench.ocikit(&line);
     assert!(again.stderr.matches("signed before").count() == repositories.len(), "{again}");
     again.ok();
+    // Another signer and format: no tag changes, and the attestations of the build and the publication are signed.
+    let [key, chain] = ["key", "crt"].map(|end| notation.path(&format!("localkeys/acme.{end}")));
+    let at = line.iter().position(|word| *word == "--key").unwrap();
+    line.splice(at..at + 6, ["--format", "notation-jws", "--key", &key, "--certificate-chain", &chain]);
+    line.extend(["--attest-build", "--attest-published"]);
+    bench.ok(&line);
+    for repository in &repositories {
+        assert_eq!(peers.ok(&format!("crane digest --insecure {repository}:latest")), digest);
+        notation.run(&format!("verify --insecure-registry {repository}@{digest}")).ok();
+    }
 }
 
-/// Killed at ten moments: no tag leads to anything incomplete, and a rerun finishes.
+/// KYM-20: one solve gives the image to all registries, with the commit and every tag as build arguments. Nothing is
+/// visible before every registry has it.
+#[test]
+fn kym_20_build_gets_commit_and_tags_and_is_published_as_one_transaction() {
+    let Some(peers) = Peers::find(&["buildctl", "buildkitd", "runc", "crane"]) else { return };
+    let bench = bench();
+    let registries = [Registry::start(), Registry::start()];
+    let to = registries.each_ref().map(|registry| format!("{}/acme/app", registry.name()));
+    fs::create_dir(bench.path("source")).unwrap();
+    let dockerfile = "FROM scratch\nARG BUILD_COMMIT_SHA\nARG TAG_v\nARG TAG_latest\nARG OWN\nCOPY file /\n\
+                      LABEL commit=$BUILD_COMMIT_SHA v=$TAG_v latest=$TAG_latest own=$OWN\n";
+    fs::write(bench.path("source/Dockerfile"), dockerfile).unwrap();
+    fs::write(bench.path("source/file"), "content").unwrap();
+    // Counts the solves.
+    let real = peers.ok("which buildctl");
+    fs::create_dir(bench.path("bin")).unwrap();
+    let shim = format!(
+        "#!/bin/sh\ncase \"$*\" in *--frontend=*) echo solve >> '{}' ;; esac\nexec {real} \"$@\"\n",
+        bench.path("solves").display()
+    );
+    fs::write(bench.path("bin/buildctl"), shim).unwrap();
+    fs::set_permissions(bench.path("bin/buildctl"), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{path}", bench.path("bin").display());
+    let bench = bench.with("PATH", &path);
+    let mut line = vec!["publish", "--build", "source", "--platform", "linux/amd64,linux/arm64", "--export-tags"];
+    line.extend(["--build-arg", "OWN=a=b,c", "--tag", "v=v{{ .ShortSHA }}", "--tag", "latest"]);
+    line.extend(["--event", "push", "--commit", "6c22711f5a0c", "--no-cache-directory", "--report", "r.json"]);
+    to.iter().for_each(|repository| line.extend(["--to", repository]));
+    let planned = bench.ocikit(&[&line[..], &["--dry-run"]].concat()).ok();
+    assert!(planned.contains("would build and upload") && !bench.path("solves").exists(), "{planned}");
+    registries[1].faults().add(Fault::on("POST /v2/**", Action::Answer(Reply::status(403))));
+    let outcome = bench.ocikit(&line);
+    assert!(outcome.code == 4 && outcome.stderr.contains("no tag was changed"), "{outcome}");
+    for registry in &registries {
+        assert_eq!(registry.verified_digest("acme/app", "latest"), None);
+    }
+    registries[1].faults().clear();
+    let printed = bench.ok(&line);
+    assert_eq!(fs::read_to_string(bench.path("solves")).unwrap().lines().count(), 2, "one solve for each run");
+    let digest = registries[0].verified_digest("acme/app", "latest").unwrap();
+    for registry in &registries {
+        for tag in ["latest", "v6c22711f"] {
+            assert_eq!(registry.verified_digest("acme/app", tag), Some(digest), "{printed}");
+        }
+    }
+    let config = peers.ok(&format!("crane config --insecure --platform linux/arm64 {}:latest", to[0]));
+    let labels = &serde_json::from_str::<Value>(&config).unwrap()["config"]["Labels"];
+    for (name, value) in [("commit", "6c22711f5a0c"), ("v", "v6c22711f"), ("latest", "latest"), ("own", "a=b,c")] {
+        assert_eq!(labels[name], value, "{labels}");
+    }
+    let report: Value = serde_json::from_slice(&fs::read(bench.path("r.json")).unwrap()).unwrap();
+    for target in report["targets"].as_array().unwrap() {
+        let [stored, finished] = ["storedSeconds", "seconds"].map(|name| target[name].as_f64().unwrap());
+        assert!(0.0 < stored && stored <= finished, "{target}");
+    }
+    // A build that fails publishes nothing, and leaves nothing.
+    fs::write(bench.path("source/Dockerfile"), "FROM scratch\nCOPY missing /\n").unwrap();
+    let outcome = bench.ocikit(&[&line[..], &["--tag", "failed"]].concat());
+    assert_ne!(outcome.code, 0, "{outcome}");
+    assert_eq!(registries[0].verified_digest("acme/app", "failed"), None);
+}
+
+/// podman takes the image with zstd layers, and clients that know only gzip take the other.
+#[test]
+fn formats_of_layers_are_listed_side_by_side() {
+    let Some(peers) = Peers::find(&["registry", "crane", "skopeo"]) else { return };
+    let (bench, registry) = (bench(), peers.distribution("registry"));
+    let repository = format!("{}/acme/both", address(&registry));
+    let source = testdata("buildkit-multi/image.tar").display().to_string();
+    let formats = ["--layer-format", "zstd", "--layer-format", "gzip"];
+    let line = ["publish", &source, "--to", &repository, "--event", "push", "--commit", "6c22711f", "--tag", "both"];
+    bench.ok(&[&line[..], &formats].concat());
+    // crane cannot validate layers with zstd.
+    bench.ok(&["validate", &format!("{repository}:both")]);
+    peers.ok(&format!("skopeo copy --all --src-tls-verify=false docker://{repository}:both dir:out"));
+    let index = peers.ok(&format!("crane manifest --insecure {repository}:both"));
+    let index: Value = serde_json::from_str(&index).unwrap();
+    let entries = index["manifests"].as_array().unwrap();
+    let (first, second) = entries.split_at(entries.len() / 2);
+    assert!(first.len() > 1 && first.len() == second.len(), "{index}");
+    for (entries, suffix) in [(first, "+gzip"), (second, "+zstd")] {
+        for entry in entries {
+            let is_marked = entry["annotations"]["io.github.containers.compression.zstd"] == "true";
+            assert_eq!(is_marked, suffix == "+zstd", "{index}");
+            let digest = entry["digest"].as_str().unwrap();
+            let manifest = peers.ok(&format!("crane manifest --insecure {repository}@{digest}"));
+            let manifest: Value = serde_json::from_str(&manifest).unwrap();
+            let types = manifest["layers"].as_array().unwrap().iter().map(|layer| layer["mediaType"].as_str().unwrap());
+            assert!(types.clone().all(|found| found.ends_with(suffix)), "{:?}", types.collect::<Vec<_>>());
+        }
+    }
+}
+
+/// Killed at ten moments: no tag leads to anything incomplete, and a rerun finishes. `tests/it/publish.rs` does the same at
+/// 50 moments.
 #[test]
 fn killed_publication_to_real_registries_can_be_repeated() {
     let Some(peers) = Peers::find(&["registry", "olareg", "crane"]) else { return };

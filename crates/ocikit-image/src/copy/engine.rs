@@ -22,7 +22,7 @@ use super::pace::Pace;
 use super::per_target::PerTarget;
 use super::staged::Unpublished;
 use crate::error::Result;
-use crate::event::Progress;
+use crate::event::{Event, Progress};
 use crate::graph::{Graph, MAX_PARALLEL_READS};
 use crate::merge::{KeptTag, PendingRoot, settle};
 use crate::related::related;
@@ -321,6 +321,9 @@ impl Run<'_> {
         {
             state.fail(error);
             return None;
+        }
+        if self.mode.writes() && self.options.observer.is_some() {
+            self.progress.event(Event::Stored { target: &state.sink.to_string() });
         }
         Some((*position, (copied, unpublished)))
     }

@@ -6,9 +6,11 @@ use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
-use super::model::{Access, Config, ConfigError, MAX_CONFIG_BYTES, MAX_REGISTRIES, Rule, Stage, Target};
+use super::model::{Access, Attest, Config, ConfigError, MAX_CONFIG_BYTES, MAX_REGISTRIES, Rule, Stage, Target};
 use super::prefix::Prefix;
+use crate::formats::LayerFormat;
 use crate::git::Event;
+use crate::oidc::TrustedIssuer;
 use crate::signify;
 use crate::tags::{FixedScheme, NamedTag};
 use crate::yaml::yaml_problem;
@@ -37,6 +39,10 @@ struct File {
     allow_moving_back: bool,
     #[serde(default)]
     annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    formats: Vec<Spanned<LayerFormat>>,
+    #[serde(default)]
+    trusted_issuers: Vec<TrustedIssuer>,
     sign_config: Option<IgnoredAny>,
     // For the programs of the image builder that build and that start pipelines.
     cache: Option<Cache>,
@@ -105,6 +111,15 @@ enum TagYaml {
 struct EventYaml {
     registry: Option<StageYaml>,
     sign: Option<bool>,
+    #[serde(default)]
+    attest: Vec<AttestYaml>,
+}
+
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+enum AttestYaml {
+    Build,
+    Published,
 }
 
 #[derive(Deserialize)]
@@ -194,7 +209,7 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
             config.registries.insert(kind, targets(key, given)?);
         }
     }
-    for (event, EventYaml { registry, sign }) in file.events {
+    for (event, EventYaml { registry, sign, attest }) in file.events {
         let default = Rule::default_of(event);
         let stage = match registry {
             None => default.stage,
@@ -202,7 +217,9 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
             Some(StageYaml::Prod) => Some(Stage::Prod),
             Some(StageYaml::None) => None,
         };
-        config.rules.insert(event, Rule { stage, sign: sign.unwrap_or(default.sign) });
+        let attest =
+            Attest { build: attest.contains(&AttestYaml::Build), published: attest.contains(&AttestYaml::Published) };
+        config.rules.insert(event, Rule { stage, sign: sign.unwrap_or(default.sign), attest });
     }
     config.scheme = file.tag_scheme.map(|SchemeYaml { keep_v, latest_release }| FixedScheme { keep_v, latest_release });
     for tag in file.tags {
@@ -221,6 +238,14 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
     }
     config.allowed_environment = file.allow_env;
     config.annotations = file.annotations.into_iter().collect::<Annotations>();
+    for format in file.formats {
+        if config.formats.contains(&format.value) {
+            return Err(value_error("formats", &format, format!("{} is listed twice", format.value)));
+        }
+        config.formats.push(format.value);
+    }
+    file.trusted_issuers.iter().try_for_each(TrustedIssuer::check)?;
+    config.trusted_issuers = file.trusted_issuers;
     if file.sign_config.is_some() {
         config.signify = Some(signify::Config::parse(text)?);
     }

@@ -7,7 +7,7 @@ mod file;
 mod model;
 mod prefix;
 
-pub use model::{Access, Config, ConfigError, MAX_CONFIG_BYTES, MAX_REGISTRIES, Rule, Stage, Target};
+pub use model::{Access, Attest, Config, ConfigError, MAX_CONFIG_BYTES, MAX_REGISTRIES, Rule, Stage, Target};
 pub use prefix::Prefix;
 
 #[cfg(test)]

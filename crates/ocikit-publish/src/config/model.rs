@@ -3,9 +3,11 @@ use std::collections::BTreeMap;
 use ocikit::Annotations;
 
 use super::prefix::Prefix;
+use crate::formats::LayerFormat;
 use crate::git::Event;
+use crate::oidc::{OidcError, TrustedIssuer};
 use crate::signify;
-use crate::tags::{DefaultTags, FixedScheme, NamedTag, TagError};
+use crate::tags::{DefaultTags, FixedScheme, NamedTag, TagError, TagRequest};
 
 /// The maximum size of a configuration, in bytes.
 pub const MAX_CONFIG_BYTES: usize = 1 << 20;
@@ -36,6 +38,10 @@ pub struct Config {
     pub allow_back: bool,
     /// Annotations of every image.
     pub annotations: Annotations,
+    /// The formats of the layers; as they are if empty.
+    pub formats: Vec<LayerFormat>,
+    /// The issuers of tokens that authorize callers.
+    pub trusted_issuers: Vec<TrustedIssuer>,
     /// The signing services.
     pub signify: Option<signify::Config>,
     /// The keys that are for other programs.
@@ -98,6 +104,25 @@ pub struct Rule {
     pub stage: Option<Stage>,
     /// Whether its images are signed.
     pub sign: bool,
+    /// The attestations that its images get.
+    pub attest: Attest,
+}
+
+/// The attestations that are made when an image is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Attest {
+    /// Whether the attestations of BuildKit in the index are signed: provenance and SBOM.
+    pub build: bool,
+    /// Whether a statement about the publication is signed: repository, tags, event and commit.
+    pub published: bool,
+}
+
+impl Attest {
+    /// Returns whether there is anything to attest.
+    pub fn any(self) -> bool {
+        self.build || self.published
+    }
 }
 
 impl Rule {
@@ -105,11 +130,22 @@ impl Rule {
     /// registries and are signed; all others go to the development registries.
     pub fn default_of(event: Event) -> Rule {
         let stage = Some(if event.is_accepted() { Stage::Prod } else { Stage::Dev });
-        Rule { stage, sign: event.is_accepted() }
+        Rule { stage, sign: event.is_accepted(), attest: Attest::default() }
     }
 }
 
 impl Config {
+    /// Returns the tags that every image gets.
+    pub fn tag_request(&self) -> TagRequest {
+        TagRequest {
+            fixed: self.scheme.clone(),
+            named: self.tags.clone(),
+            additional_pull_request: self.additional_pull_request.clone(),
+            defaults: self.defaults.clone(),
+            ..TagRequest::default()
+        }
+    }
+
     /// Returns the rule of an event.
     pub fn rule(&self, event: Event) -> Rule {
         self.rules.get(&event).copied().unwrap_or_else(|| Rule::default_of(event))
@@ -150,6 +186,9 @@ pub enum ConfigError {
         /// The problem.
         source: TagError,
     },
+    /// An issuer is not valid.
+    #[error("`trusted-issuers`: {0}")]
+    Issuer(#[from] OidcError),
     /// The section `sign-config` is not valid.
     #[error(transparent)]
     Signify(#[from] signify::Error),

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::formats::LayerFormat;
 use crate::git::Event;
 
 const IMAGE_BUILDER: &str = r#"
@@ -59,13 +60,21 @@ registry:
 restricted-registry: pkg.example/r
 restricted-dev-registry: pkg.example/rd
 events:
-  schedule: {registry: dev, sign: false}
+  schedule: {registry: dev, sign: false, attest: [build, published]}
   local: {registry: none}
 tag-scheme: {keep-v: true}
 tags: [latest, {name: v, value: 'v{{ .ShortSHA }}'}]
 allow-env: [BUILD]
 allow-moving-back: true
 annotations: {org.opencontainers.image.vendor: Acme}
+formats: [gzip, zstd]
+trusted-issuers:
+  - name: github
+    issuer: https://token.actions.example
+    audiences: [image-builder]
+    workflows: [acme/infra/.github/workflows/image-builder.yml@refs/heads/main]
+    claims: {repository_owner: acme}
+    algorithms: [RS256, ES256]
 ";
 
 #[test]
@@ -84,10 +93,13 @@ fn own_keys_are_read() {
     let config = Config::parse(OWN).unwrap();
     let prod = &config.registries[&(Stage::Prod, Access::Open)];
     assert_eq!(prod[1].read.repository("a").unwrap().to_string(), "pkg.example/restricted-prod/a");
-    assert_eq!(config.rule(Event::Schedule), Rule { stage: Some(Stage::Dev), sign: false });
-    assert_eq!(config.rule(Event::Local), Rule { stage: None, sign: false });
-    assert_eq!(config.rule(Event::Push), Rule { stage: Some(Stage::Prod), sign: true });
-    assert_eq!(config.rule(Event::MergeGroup), Rule { stage: Some(Stage::Dev), sign: false });
+    let (attest, all) = (Attest::default(), Attest { build: true, published: true });
+    assert_eq!(config.rule(Event::Schedule), Rule { stage: Some(Stage::Dev), sign: false, attest: all });
+    assert_eq!(config.rule(Event::Local), Rule { stage: None, sign: false, attest });
+    assert_eq!(config.rule(Event::Push), Rule { stage: Some(Stage::Prod), sign: true, attest });
+    assert_eq!(config.rule(Event::MergeGroup), Rule { stage: Some(Stage::Dev), sign: false, attest });
+    assert_eq!(config.formats, [LayerFormat::Gzip, LayerFormat::Zstd]);
+    assert_eq!(config.trusted_issuers[0].workflows.len(), 1);
     assert!(config.scheme.unwrap().keep_v && config.allow_back);
     assert_eq!(config.tags.len(), 2);
 }
@@ -112,6 +124,15 @@ fn errors_name_the_place() {
         ("events: {push: {registry: nowhere}}", "line 1"),
         ("cache: {enable: true}", "line 1"),
         ("sign-config: {}", "the sign-config is not valid"),
+        ("formats: [gzip, gzip]", "line 1, column 17: `formats`: gzip is listed twice"),
+        ("formats: [xz]", "line 1"),
+        ("events: {push: {attest: [all]}}", "line 1"),
+        (
+            "trusted-issuers: [{name: x, issuer: 'https://a.example', audiences: []}]",
+            "`trusted-issuers`: the issuer `x`: it has no audience",
+        ),
+        ("trusted-issuers: [{name: x, issuer: 'https://a.example', audiences: [a], algorithms: [none]}]", "line 1"),
+        ("trusted-issuers: [{name: x, issuer: 'https://a.example', audiences: [a], secret: b}]", "line 1"),
         ("log-format: xml", "line 1"),
         ("[", "line 1"),
     ] {

@@ -106,7 +106,8 @@ fn bar(page: &mut String, target: &TargetReport, most: u64) {
     let words = target.counts().into_iter().zip(COLOURS);
     let words: Vec<_> =
         words.map(|(count, (name, _))| format!("{} blobs ({} bytes) {name}", count.blobs, count.bytes)).collect();
-    let _ = writeln!(page, "{}</p>", words.join(", "));
+    let (stored, finished) = (target.stored_seconds, target.seconds);
+    let _ = writeln!(page, "{}; stored after {stored:.1} s, finished after {finished:.1} s</p>", words.join(", "));
 }
 
 fn tags(page: &mut String, target: &TargetReport) {
@@ -130,6 +131,13 @@ fn tags(page: &mut String, target: &TargetReport) {
     if !target.signatures.is_empty() {
         let names: Vec<_> = target.signatures.iter().map(|digest| format!("<code>{digest}</code>")).collect();
         let _ = writeln!(page, "<p>Signatures: {}</p>", names.join(", "));
+    }
+    if !target.attestations.is_empty() {
+        let names: Vec<_> = target.attestations.iter().map(|digest| format!("<code>{digest}</code>")).collect();
+        let _ = writeln!(page, "<p>Attestations: {}</p>", names.join(", "));
+    }
+    if let Some(problem) = &target.statement_problem {
+        let _ = writeln!(page, "<p class=\"bad\">No statement about the publication: {}</p>", text(problem));
     }
 }
 

@@ -30,6 +30,11 @@ fn summary(report: &Report) -> String {
         let _ =
             writeln!(text, "\n**{}:{} {}**: {}", cell(&target.repository), cell(&tag.tag), tag.state, cell(problem));
     }
+    for target in &report.targets {
+        if let Some(problem) = &target.statement_problem {
+            let _ = writeln!(text, "\n**{} has no statement**: {}", cell(&target.repository), cell(problem));
+        }
+    }
     text
 }
 

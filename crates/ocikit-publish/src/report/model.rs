@@ -100,11 +100,21 @@ pub struct TargetReport {
     pub mounted: CountReport,
     /// Those that existed.
     pub present: CountReport,
+    /// The time until the repository had the whole image, in seconds from the start of the publication.
+    pub stored_seconds: f64,
+    /// The time until its tags were read back, in seconds from the start of the publication.
+    pub seconds: f64,
     /// Whether the image has a signature of the signer.
     pub signed: bool,
     /// The signatures that were made.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub signatures: Vec<Digest>,
+    /// The attestations that were made.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attestations: Vec<Digest>,
+    /// Why there is no statement about the publication, if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statement_problem: Option<String>,
 }
 
 /// A tag in a report.
@@ -172,11 +182,11 @@ pub struct BuildReport {
 impl Report {
     /// Creates the report of a publication.
     pub fn of(published: &Published, plan: &Plan, input: &ReportInput) -> Report {
-        let failed = published.failed().count();
+        let (failed, unstated) = (published.failed().count(), published.without_statement().count());
         let all: usize = published.targets.iter().map(|target| target.tags.len()).sum();
         let status = match failed {
-            0 => Status::Succeeded,
-            failed if failed == all => Status::Failed,
+            0 if unstated == 0 => Status::Succeeded,
+            failed if failed == all && all > 0 => Status::Failed,
             _ => Status::Partial,
         };
         Report {
@@ -273,8 +283,12 @@ impl TargetReport {
             uploaded: count(target.transfer.uploaded),
             mounted: count(target.transfer.mounted),
             present: count(target.transfer.skipped),
+            stored_seconds: target.times.stored.as_secs_f64(),
+            seconds: target.times.finished.as_secs_f64(),
             signed: target.signed,
             signatures: target.signatures.clone(),
+            attestations: target.attestations.clone(),
+            statement_problem: target.statement_failed.as_ref().map(|error| ocikit::spec::with_causes(error)),
         }
     }
 }

@@ -73,9 +73,12 @@ pub enum TagError {
     /// The git state has none of branch, tag and pull request.
     #[error("cannot compute tags: neither a branch, a tag nor a pull request is given")]
     NoContext,
-    /// The commit is not known.
-    #[error("cannot compute tags: the commit is not given")]
-    NoCommit,
+    /// The commit is not known. The tags of branches and pull requests have it, and every image is published for one.
+    #[error("cannot compute tags: the commit of {of} is not given")]
+    NoCommit {
+        /// What is published, such as `the git tag v1.2.3`.
+        of: String,
+    },
     /// Nothing asks for a tag.
     #[error("cannot compute tags: none is asked for")]
     None,

@@ -36,7 +36,7 @@ impl FixedScheme {
         }
         let short = sanitize(&git.short_commit(SHORT_COMMIT_CHARS));
         if short.is_empty() {
-            return Err(TagError::NoCommit);
+            return Err(TagError::NoCommit { of: subject(git) });
         }
         let mut add = |value: &str, because, follows| builder.add(planned(value, because, follows)?);
         let mut is_pre_release = false;
@@ -80,6 +80,15 @@ impl FixedScheme {
             }
         }
         Ok(())
+    }
+}
+
+/// Returns what a job publishes, in words.
+fn subject(git: &GitState) -> String {
+    match (&git.tag, git.pull_request, &git.branch) {
+        (Some(tag), ..) => format!("the git tag {tag}"),
+        (None, Some(number), _) => format!("the pull request {number}"),
+        (None, None, branch) => format!("the branch {}", branch.as_deref().unwrap_or_default()),
     }
 }
 

@@ -39,6 +39,14 @@ pub struct TagRequest {
     pub defaults: DefaultTags,
 }
 
+impl TagRequest {
+    /// Returns whether nothing asks for a tag.
+    pub fn is_empty(&self) -> bool {
+        let TagRequest { fixed, version, named, additional_pull_request: _, more, defaults } = self;
+        fixed.is_none() && version.is_none() && named.is_empty() && more.is_empty() && !defaults.any()
+    }
+}
+
 /// The default tag for each kind of event.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]

@@ -118,6 +118,26 @@ pub struct TagSet {
 }
 
 impl TagSet {
+    /// Returns the tag file of the image builder: a JSON array of objects with `name`, `value` and, if there is one,
+    /// `validation`.
+    pub fn file(&self) -> String {
+        #[derive(Serialize)]
+        struct FileTag<'a> {
+            name: &'a str,
+            value: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            validation: Option<&'a str>,
+        }
+        let tag = |planned: &'_ PlannedTag| {
+            serde_json::json!(FileTag {
+                name: &planned.name,
+                value: planned.tag.as_str(),
+                validation: planned.validation.as_deref(),
+            })
+        };
+        serde_json::Value::Array(self.tags.iter().map(tag).collect()).to_string()
+    }
+
     /// Removes the tags that would be moved back: those for which `existing` has a newer version of the same line.
     #[must_use]
     pub fn never_back(self, existing: &[Tag]) -> TagSet {

@@ -44,7 +44,7 @@ fn plp_11_branches_are_sanitized_or_refused() {
     }
     assert_eq!(fixed(&git(|_| {})), Err(TagError::NoContext));
     let no_commit = GitState { branch: Some("main".to_owned()), ..GitState::default() };
-    assert_eq!(fixed(&no_commit), Err(TagError::NoCommit));
+    assert_eq!(fixed(&no_commit), Err(TagError::NoCommit { of: "the branch main".to_owned() }));
 }
 
 #[test]

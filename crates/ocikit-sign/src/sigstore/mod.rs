@@ -16,7 +16,7 @@ pub use config::{LogUrl, LogVersion, ServiceUrls, SigningConfig};
 pub use identity::Pattern;
 pub use material::VerificationMaterial;
 pub use root::TrustedRoot;
-pub use services::{certify, github_token};
+pub use services::{certify, github_token, github_token_for};
 pub use trust::{CertificateTrust, LogCheck};
 
 pub(crate) use identity::CertificateIdentity;

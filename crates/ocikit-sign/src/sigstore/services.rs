@@ -8,7 +8,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
-use crate::http::{Http, times};
+use crate::http::{Http, parsed, times};
 use crate::key::Scheme;
 use crate::pki::Certificate;
 use crate::redact::address;
@@ -60,21 +60,31 @@ pub async fn certify(http: &Http, authority: &str, token: &str, signer: &dyn Sig
     }
 }
 
-/// Requests the OIDC token of a GitHub workflow with the permission `id-token: write`, from the URL and with the
-/// secret that GitHub gives the workflow.
+/// Requests the OIDC token of a GitHub workflow with the permission `id-token: write` for sigstore, from the URL and
+/// with the secret that GitHub gives the workflow.
+///
+/// # Errors
+///
+/// Those of [`github_token_for`].
+pub async fn github_token(http: &Http, url: &str, secret: &str) -> Result<Zeroizing<String>> {
+    github_token_for(http, url, secret, "sigstore").await
+}
+
+/// Requests the OIDC token of a GitHub workflow as [`github_token`] does, for another service.
 ///
 /// # Errors
 ///
 /// [`Error::Unsupported`] if the URL has no TLS; [`Error::Service`] if the response is not a token.
-pub async fn github_token(http: &Http, url: &str, secret: &str) -> Result<Zeroizing<String>> {
+pub async fn github_token_for(http: &Http, url: &str, secret: &str, audience: &str) -> Result<Zeroizing<String>> {
     if !Http::is_private(url) {
         return Err(Error::Unsupported("the address of GitHub's tokens has no TLS".to_owned()));
     }
-    let separator = if url.contains('?') { '&' } else { '?' };
-    let url = format!("{url}{separator}audience=sigstore");
+    let mut url = parsed(url)?;
+    url.append_query("audience", audience);
+    let url = url.reveal();
     let bearer = Zeroizing::new(format!("Bearer {secret}"));
-    let answer = http.get(&url, &[("authorization", &bearer), ("accept", JSON)], MAX_RESPONSE_BYTES).await?;
-    read::<GitHubTokenResponse>(&url, &answer).map(|answer| Zeroizing::new(answer.value))
+    let answer = http.get(url, &[("authorization", &bearer), ("accept", JSON)], MAX_RESPONSE_BYTES).await?;
+    read::<GitHubTokenResponse>(url, &answer).map(|answer| Zeroizing::new(answer.value))
 }
 
 /// Returns the mail address or subject in a token, which is signed as proof of possession of the key. The token is

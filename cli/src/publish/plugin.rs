@@ -8,7 +8,7 @@ use ocikit_publish::config::Config;
 use ocikit_publish::plugin::{PluginError, PluginJob};
 use ocikit_publish::tags::{AllowedEnvironment, FixedScheme, TagRequest, compute};
 
-use super::publish_tags::Job;
+use super::tags::{Job, failure_of};
 use crate::context::Context;
 use crate::environment::variables;
 use crate::failure::{Code, Failure, Result};
@@ -50,9 +50,9 @@ pub(crate) fn input(context: &Context) -> Result<PluginInput> {
     request.fixed = Some(FixedScheme::default());
     let now = keys::now(context.epoch).map_err(|failure| exit(failure, WRONG_ENVIRONMENT))?;
     let tags = compute(&request, &plugin.git, &AllowedEnvironment::default(), now);
-    let tags = tags.map_err(|error| exit(super::publish_tags::failure_of(error), WRONG_ENVIRONMENT))?;
+    let tags = tags.map_err(|error| exit(failure_of(error), WRONG_ENVIRONMENT))?;
     let system = System::detect(&environment).unwrap_or_default();
-    let job = Job { config: Config::default(), system, git: plugin.git, tags, allow_back: false };
+    let job = Job { config: Config::default(), path: None, system, git: plugin.git, tags, allow_back: false };
     let artifact = Location::Archive { path: plugin.artifact, name: ocikit::Name::Only };
     Ok(PluginInput { artifact, destination: Destination::new(plugin.repository), credential: plugin.credential, job })
 }

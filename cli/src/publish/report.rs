@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ocikit::{Digest, Planned, Root};
-use ocikit_publish::Plan;
 use ocikit_publish::ci::{Delimiter, System, dotenv, set_variables, step_outputs};
 use ocikit_publish::git::Event;
 use ocikit_publish::report::Report;
 use ocikit_publish::tags::TagSet;
+use ocikit_publish::{Plan, Published, TagState};
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::environment::variable;
-use crate::failure::{Code, Failure, Result};
+use crate::failure::{Code, FailedItem, Failure, Result};
 use crate::file;
 use crate::output::{self, Lines};
 
@@ -100,6 +100,9 @@ fn say(context: &Context, report: &Report) {
                 _ => "signed".to_owned(),
             });
         }
+        if !target.attestations.is_empty() {
+            parts.push(format!("{} attestations signed", target.attestations.len()));
+        }
         context.output.say(format!("{}: {}", target.repository, parts.join(", ")));
         for skipped in &target.skipped {
             context.output.say(format!("{}: tag {} not used: {}", target.repository, skipped.tag, skipped.reason));
@@ -120,7 +123,9 @@ fn append(path: &Path, text: &str) -> Result {
 #[serde(rename_all = "camelCase")]
 struct PlanOutput {
     event: Event,
-    digest: Digest,
+    /// Not known before a build.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<Digest>,
     signing: String,
     targets: Vec<PlannedTarget>,
     dry_run: bool,
@@ -133,28 +138,40 @@ struct PlannedTarget {
     read: String,
     tags: Vec<String>,
     skipped: Vec<String>,
-    missing_blobs: usize,
-    missing_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing_blobs: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing_bytes: Option<u64>,
 }
 
-/// Prints what a dry run found.
-pub(crate) fn print_plan(context: &Context, plan: &Plan, root: &Root, planned: &[(Planned, TagSet)]) -> Result {
-    let targets = plan.destinations.iter().zip(planned).map(|(destination, (planned, tags))| PlannedTarget {
-        repository: destination.push.to_string(),
-        read: destination.read.to_string(),
-        tags: tags.tags.iter().map(|planned| planned.tag.to_string()).collect(),
-        skipped: tags.skipped.iter().map(|skipped| format!("{}: {}", skipped.tag, skipped.reason)).collect(),
-        missing_blobs: planned.blobs.iter().filter(|(_, present)| !present).count(),
-        missing_bytes: planned.missing_bytes(),
+/// Prints what a dry run found: the digest and the missing blobs of an image, or the plan alone before a build.
+pub(crate) fn print_plan(context: &Context, plan: &Plan, root: Option<&Root>, found: &[(Planned, TagSet)]) -> Result {
+    let targets = plan.destinations.iter().enumerate().map(|(position, destination)| {
+        let found = found.get(position);
+        let tags = found.map_or(&plan.tags, |(_, tags)| tags);
+        PlannedTarget {
+            repository: destination.push.to_string(),
+            read: destination.read.to_string(),
+            tags: tags.tags.iter().map(|planned| planned.tag.to_string()).collect(),
+            skipped: tags.skipped.iter().map(|skipped| format!("{}: {}", skipped.tag, skipped.reason)).collect(),
+            missing_blobs: found.map(|(planned, _)| planned.blobs.iter().filter(|(_, present)| !present).count()),
+            missing_bytes: found.map(|(planned, _)| planned.missing_bytes()),
+        }
     });
-    let (event, digest, signing) = (plan.event, root.digest(), plan.signing.words());
+    let (event, digest, signing) = (plan.event, root.map(Root::digest), plan.signing.words());
     let result = PlanOutput { event, digest, signing, targets: targets.collect(), dry_run: true };
     context.output.result(&result, || {
         let mut lines = Lines::default();
-        lines.push(format!("dry run: {event} event, {digest}, {}", result.signing));
+        let image = digest.map_or_else(|| "a build".to_owned(), |digest| digest.to_string());
+        lines.push(format!("dry run: {event} event, {image}, {}", result.signing));
         for target in &result.targets {
-            let (blobs, bytes) = (target.missing_blobs, output::bytes(target.missing_bytes));
-            lines.push(format!("{}: would upload {blobs} blobs ({bytes})", target.repository));
+            match (target.missing_blobs, target.missing_bytes) {
+                (Some(blobs), Some(bytes)) => {
+                    let bytes = output::bytes(bytes);
+                    lines.push(format!("{}: would upload {blobs} blobs ({bytes})", target.repository));
+                }
+                _ => lines.push(format!("{}: would build and upload", target.repository)),
+            }
             if target.read != target.repository {
                 lines.push(format!("  read as {}", target.read));
             }
@@ -163,4 +180,29 @@ pub(crate) fn print_plan(context: &Context, plan: &Plan, root: &Root, planned: &
         }
         lines
     })
+}
+
+/// Returns the failure if a tag does not point to the image, or a statement about the publication is missing.
+pub(crate) fn outcome(published: &Published) -> Result {
+    let failed = published.failed().map(|(repository, tag)| {
+        let name = format!("{repository}:{}", tag.planned.tag);
+        let (code, message) = match &tag.state {
+            TagState::Failed(error) => (Code::Other, ocikit::spec::with_causes(error)),
+            TagState::Moved(Some(digest)) => (Code::Unverified, format!("it points to {digest}")),
+            _ => (Code::Unverified, "it does not exist".to_owned()),
+        };
+        FailedItem { name, code, message }
+    });
+    let unstated = published.without_statement().map(|(repository, error)| {
+        let message = format!("it has no statement about the publication: {}", ocikit::spec::with_causes(error));
+        FailedItem { name: repository.to_string(), code: Code::Other, message }
+    });
+    let (tags, statements) = (published.failed().count(), published.without_statement().count());
+    let message = match (tags, statements) {
+        (0, 0) => return Ok(()),
+        (0, count) => format!("cannot state the publication in {count} repositories; every tag points to the image"),
+        (count, _) => format!("cannot publish under {count} tags; the others point to the image"),
+    };
+    Err(Failure { failed: failed.chain(unstated).collect(), ..Failure::new(Code::Partial, message) }
+        .hint("run the same command again; it finishes what is missing"))
 }

@@ -1,0 +1,271 @@
+//! Publishes an image under all tags in all repositories as one transaction.
+//!
+//! 1. The tags of each repository decide which moving tags would go back.
+//! 2. Everything is uploaded to every repository and read back. If one repository fails, no tag changes in any.
+//! 3. The image is signed and attested in every repository, by digest.
+//! 4. The tags are put, and each is read back. A statement about the publication follows, if it is asked for.
+//!
+//! A rerun skips what exists, and does nothing if all of it does.
+
+mod error;
+mod result;
+mod signer;
+mod time;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, FutureExt, join_all};
+use ocikit::image::{Staged, Target, plan_to_each, stage_to_each};
+use ocikit::{Descriptor, Digest, Error, Naming, Planned, Put, Repository, Root, Session, Sink, Tag};
+use serde_json::{Value, json};
+
+pub use error::PublishError;
+pub use result::{Published, PublishedTag, PublishedTarget, TagState, Times, Transfer};
+pub use signer::{ImageSigner, PUBLISHED_PREDICATE_TYPE};
+
+use crate::plan::{Destination, Plan, Signing};
+use crate::tags::{PlannedTag, TagSet};
+use signer::Stored;
+use time::Stopwatch;
+
+/// A destination, and what is about to happen there.
+struct Prepared {
+    destination: Destination,
+    sink: Arc<dyn Sink>,
+    tags: TagSet,
+}
+
+impl Prepared {
+    fn target(&self) -> Target {
+        let naming = |planned: &PlannedTag| Naming::of_tag(planned.tag.clone());
+        Target { sink: self.sink.clone(), names: self.tags.tags.iter().map(naming).collect() }
+    }
+}
+
+/// Publishes a root as planned.
+///
+/// # Errors
+///
+/// [`PublishError`] if no tag was changed. A tag that fails after that is in the result.
+pub async fn publish(
+    session: &Session,
+    root: &Root,
+    plan: &Plan,
+    signer: Option<&ImageSigner>,
+) -> Result<Published, PublishError> {
+    let signs = plan.signing == Signing::Wanted;
+    if signer.is_none() && (signs || plan.attest.any()) {
+        return Err(PublishError::NoSigner);
+    }
+    let mut options = session.copy_options(Vec::new());
+    let stopwatch = Stopwatch::start(session.client().clock().clone(), options.observer.take());
+    options.observer = Some(stopwatch.clone());
+    let prepared = prepare(session, plan).await?;
+    let targets: Vec<_> = prepared.iter().map(Prepared::target).collect();
+    let staged = stage_to_each(root, &targets, &options).boxed().await;
+    let staged = all(&prepared, staged.into_iter())?;
+    let mut marks = Vec::new();
+    for prepared in &prepared {
+        marks.push(mark(session, root, prepared, plan, signer).boxed().await?);
+    }
+    let finished = prepared.into_iter().zip(staged).zip(marks);
+    let finished = finished.map(|((prepared, staged), marks)| {
+        let finishing = Finishing { session, root, plan, signer, stopwatch: &stopwatch };
+        async move { finishing.finish(prepared, staged, marks).await }.boxed()
+    });
+    Ok(Published { root: root.descriptor().clone(), targets: join_all(finished).await })
+}
+
+/// The signatures and attestations that were made in a repository.
+#[derive(Debug, Default)]
+struct Marks {
+    /// `None` if the image is not signed.
+    signatures: Option<Vec<Digest>>,
+    attestations: Vec<Digest>,
+}
+
+/// Signs and attests the image in a repository, by its digest: no tag leads to it yet.
+async fn mark(
+    session: &Session,
+    root: &Root,
+    prepared: &Prepared,
+    plan: &Plan,
+    signer: Option<&ImageSigner>,
+) -> Result<Marks, PublishError> {
+    let mut marks = Marks::default();
+    let Some(signer) = signer else { return Ok(marks) };
+    let Prepared { destination, sink, .. } = prepared;
+    let stored = Stored { session, root, destination, sink };
+    let repository = || Box::new(destination.push.clone());
+    if plan.signing == Signing::Wanted {
+        let made = stored.sign(signer).await;
+        let failed = |source| PublishError::Sign { repository: repository(), source: Box::new(source) };
+        marks.signatures = Some(made.map_err(failed)?);
+    }
+    if plan.attest.build {
+        let made = stored.attest_build(signer, plan).await;
+        let failed = |source| PublishError::Attest { repository: repository(), source: Box::new(source) };
+        marks.attestations = made.map_err(failed)?;
+    }
+    Ok(marks)
+}
+
+/// Returns what [`publish`] would transfer to each destination, and its tags.
+///
+/// # Errors
+///
+/// Those of reading the source and the destinations.
+pub async fn dry_run(session: &Session, root: &Root, plan: &Plan) -> Result<Vec<(Planned, TagSet)>, PublishError> {
+    let prepared = prepare(session, plan).await?;
+    let sinks: Vec<_> = prepared.iter().map(|prepared| prepared.sink.clone()).collect();
+    let planned = plan_to_each(root, &sinks, &session.copy_options(Vec::new())).boxed().await;
+    let planned = all(&prepared, planned.into_iter())?;
+    Ok(planned.into_iter().zip(prepared).map(|(planned, prepared)| (planned, prepared.tags)).collect())
+}
+
+/// Opens the destinations and decides which moving tags stay.
+async fn prepare(session: &Session, plan: &Plan) -> Result<Vec<Prepared>, PublishError> {
+    session.expect_transfer();
+    let of = plan.destinations.len();
+    let one = |destination: &Destination| prepare_one(session, destination.clone(), plan);
+    let (mut prepared, mut failures) = (Vec::new(), Vec::new());
+    for (found, destination) in join_all(plan.destinations.iter().map(one)).await.into_iter().zip(&plan.destinations) {
+        match found {
+            Ok(found) => prepared.push(found),
+            Err(error) => failures.push((destination.push.clone(), error)),
+        }
+    }
+    if !failures.is_empty() {
+        return Err(PublishError::Store { failures, of });
+    }
+    match prepared.iter().find(|prepared| prepared.tags.tags.is_empty()) {
+        Some(empty) => Err(PublishError::AllOlder { repository: Box::new(empty.destination.push.clone()) }),
+        None => Ok(prepared),
+    }
+}
+
+fn prepare_one<'a>(
+    session: &'a Session,
+    destination: Destination,
+    plan: &'a Plan,
+) -> BoxFuture<'a, Result<Prepared, Error>> {
+    async move {
+        let sink: Arc<dyn Sink> = Arc::new(session.client().repository(destination.push.clone())?);
+        let moves = plan.tags.tags.iter().any(|planned| planned.follows.is_some());
+        let tags = match moves && !plan.allow_back {
+            true => plan.tags.clone().never_back(&existing(session, &destination.push).await?),
+            false => plan.tags.clone(),
+        };
+        Ok(Prepared { destination, sink, tags })
+    }
+    .boxed()
+}
+
+/// Returns the tags of a repository; none if it does not exist yet.
+async fn existing(session: &Session, repository: &Repository) -> Result<Vec<Tag>, Error> {
+    match session.tags(repository).await {
+        Err(error) if error.is_not_found() => Ok(Vec::new()),
+        found => found,
+    }
+}
+
+/// Returns all values, or the failures with their repositories.
+fn all<T>(prepared: &[Prepared], results: impl Iterator<Item = Result<T, Error>>) -> Result<Vec<T>, PublishError> {
+    let (mut values, mut failures) = (Vec::new(), Vec::new());
+    for (prepared, result) in prepared.iter().zip(results) {
+        match result {
+            Ok(value) => values.push(value),
+            Err(error) => failures.push((prepared.destination.push.clone(), error)),
+        }
+    }
+    if failures.is_empty() { Ok(values) } else { Err(PublishError::Store { failures, of: prepared.len() }) }
+}
+
+/// What finishing a destination needs of the publication.
+#[derive(Clone, Copy)]
+struct Finishing<'a> {
+    session: &'a Session,
+    root: &'a Root,
+    plan: &'a Plan,
+    signer: Option<&'a ImageSigner>,
+    stopwatch: &'a Stopwatch,
+}
+
+impl Finishing<'_> {
+    /// Puts the tags of a destination, reads them back, and states what was published if that is asked for.
+    async fn finish(self, prepared: Prepared, staged: Staged, marks: Marks) -> PublishedTarget {
+        let Prepared { destination, sink, tags } = prepared;
+        let count = |put| staged.copied().count(put);
+        let transfer =
+            Transfer { uploaded: count(Put::Copied), mounted: count(Put::Mounted), skipped: count(Put::Present) };
+        let stored = self.stopwatch.stored(&sink.to_string()).unwrap_or_default();
+        let Marks { signatures, mut attestations } = marks;
+        let put = put_tags(self.root, &sink, tags.tags, staged).await;
+        let mut statement_failed = None;
+        if let (true, Some(signer)) = (self.plan.attest.published, self.signer) {
+            let predicate = predicate(self.plan, &destination, self.root, &put);
+            let stored = Stored { session: self.session, root: self.root, destination: &destination, sink: &sink };
+            match stored.attest_published(signer, predicate).await {
+                Ok(made) => attestations.extend(made),
+                Err(error) => statement_failed = Some(error),
+            }
+        }
+        PublishedTarget {
+            destination,
+            tags: put,
+            skipped: tags.skipped,
+            transfer,
+            times: Times { stored, finished: self.stopwatch.elapsed() },
+            signed: signatures.is_some(),
+            signatures: signatures.unwrap_or_default(),
+            attestations,
+            statement_failed,
+        }
+    }
+}
+
+/// Returns what a statement says about a publication: where, under which tags, and from which commit. It names no other
+/// repository.
+fn predicate(plan: &Plan, destination: &Destination, root: &Root, tags: &[PublishedTag]) -> Value {
+    let verified = tags.iter().filter(|tag| matches!(tag.state, TagState::Verified));
+    let tags: Vec<_> = verified.map(|tag| tag.planned.tag.to_string()).collect();
+    let Descriptor { media_type, size, .. } = root.descriptor();
+    json!({
+        "repository": destination.read.to_string(),
+        "tags": tags,
+        "mediaType": media_type,
+        "size": size,
+        "event": plan.event,
+        "source": plan.source,
+    })
+}
+
+/// Puts the tags and reads them back.
+async fn put_tags(root: &Root, sink: &Arc<dyn Sink>, tags: Vec<PlannedTag>, staged: Staged) -> Vec<PublishedTag> {
+    let mut failed = BTreeMap::new();
+    match staged.publish().await {
+        Ok(published) => {
+            let named =
+                published.failed.into_iter().filter_map(|(naming, error)| Some((naming.tag?.to_string(), error)));
+            failed.extend(named);
+        }
+        Err(error) => {
+            let error = Arc::new(error);
+            failed.extend(tags.iter().map(|planned| (planned.tag.to_string(), Error::again(&error))));
+        }
+    }
+    let mut published = Vec::new();
+    for planned in tags {
+        let state = match failed.remove(planned.tag.as_str()) {
+            Some(error) => TagState::Failed(error),
+            None => match sink.tagged(&planned.tag).await {
+                Ok(Some(found)) if found.digest == root.digest() => TagState::Verified,
+                Ok(found) => TagState::Moved(found.map(|found| found.digest)),
+                Err(error) => TagState::Failed(error),
+            },
+        };
+        published.push(PublishedTag { planned, state });
+    }
+    published
+}
