@@ -6,6 +6,7 @@ mod access;
 mod annotate;
 mod archives;
 mod artifacts;
+mod ci_templates;
 mod copy;
 mod edit;
 mod examples;

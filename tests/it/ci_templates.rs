@@ -1,0 +1,384 @@
+//! The action, the workflow and the templates for CI systems: their scripts run with recorded environments, and no input
+//! becomes a part of their text.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ocikit_tests::{Outcome, Registry, testdata, verified_digest};
+use serde_json::Value;
+
+use crate::bench;
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+fn text(path: &str) -> String {
+    fs::read_to_string(repository(path)).unwrap()
+}
+
+/// Reads the documents of a YAML file.
+fn yaml(path: &str) -> Vec<Value> {
+    text(path).split("\n---\n").map(|document| serde_saphyr::from_str(document).unwrap()).collect()
+}
+
+/// The YAML files with scripts.
+const FILES: [&str; 6] = [
+    ".github/actions/publish/action.yml",
+    ".github/workflows/image-builder.yml",
+    ".github/workflows/ci.yml",
+    ".github/workflows/advisories.yml",
+    "docs/ci/gitlab.yml",
+    "docs/ci/azure-pipelines.yml",
+];
+
+/// Collects all scripts below a value: `run` of GitHub, `script` of GitLab, `bash` of Azure.
+fn scripts(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                match (key.as_str(), value) {
+                    ("run" | "script" | "bash", Value::String(script)) => found.push(script.clone()),
+                    ("script", Value::Array(lines)) => {
+                        found.extend(lines.iter().filter_map(Value::as_str).map(str::to_owned));
+                    }
+                    (_, value) => scripts(value, found),
+                }
+            }
+        }
+        Value::Array(list) => list.iter().for_each(|value| scripts(value, found)),
+        _ => {}
+    }
+}
+
+fn scripts_of(path: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    yaml(path).iter().for_each(|document| scripts(document, &mut found));
+    found
+}
+
+/// Returns the script between `sh '''` and `'''`.
+fn jenkins_script() -> String {
+    let text = text("docs/ci/Jenkinsfile");
+    text.split("sh '''").nth(1).unwrap().split("'''").next().unwrap().to_owned()
+}
+
+#[test]
+fn no_input_is_interpolated_into_a_script() {
+    for path in FILES {
+        for script in scripts_of(path) {
+            for interpolation in ["${{", "$[[", "$(inputs", "$(parameters"] {
+                assert!(!script.contains(interpolation), "{path}: {script}");
+            }
+        }
+    }
+    for script in scripts_of("docs/ci/azure-pipelines.yml") {
+        assert!(!script.contains("$("), "Azure replaces macros in scripts: {script}");
+    }
+    let jenkins = text("docs/ci/Jenkinsfile");
+    assert!(!jenkins.contains("sh \"") && !jenkins.contains("\"\"\""), "Groovy replaces in double quotes: {jenkins}");
+    for script in ["install.sh", "publish.sh"] {
+        assert!(!text(&format!(".github/actions/publish/{script}")).contains("eval"), "{script}");
+    }
+    // The scan above finds scripts at all.
+    assert!(FILES.iter().all(|path| *path == ".github/workflows/advisories.yml" || !scripts_of(path).is_empty()));
+}
+
+/// The reusable workflow has the inputs and outputs of the one that it replaces, and passes each input on.
+#[test]
+fn workflow_has_the_inputs_and_outputs_of_the_image_builder() {
+    let workflow = &yaml(".github/workflows/image-builder.yml")[0];
+    // `on` is a boolean in YAML 1.1 and a key in YAML 1.2.
+    let call = &workflow.get("on").or_else(|| workflow.get("true")).unwrap()["workflow_call"];
+    for (name, kind, default) in [
+        ("name", "string", "${{ github.event.repository.name }}"),
+        ("dockerfile", "string", "./Dockerfile"),
+        ("context", "string", "."),
+        ("build-args", "string", ""),
+        ("tags", "string", ""),
+        ("export-tags", "boolean", "false"),
+        ("use-go-internal-sap-modules", "boolean", "false"),
+        ("platforms", "string", "linux/arm64\nlinux/amd64\n"),
+        ("target", "string", ""),
+        ("use-restricted-registry", "boolean", "false"),
+    ] {
+        let input = &call["inputs"][name];
+        let found = match &input["default"] {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        assert_eq!((input["type"].as_str().unwrap(), found.as_str()), (kind, default), "{name}");
+        let used = text(".github/workflows/image-builder.yml").contains(&format!("inputs.{name}"));
+        assert!(used, "{name} is used");
+    }
+    let outputs: Vec<_> = call["outputs"].as_object().unwrap().keys().map(String::as_str).collect();
+    for name in ["images", "adoResult", "digest", "build-report", "architectures"] {
+        assert!(outputs.contains(&name), "{name}");
+    }
+    let action = &yaml(".github/actions/publish/action.yml")[0];
+    let steps = workflow["jobs"]["build-image"]["steps"].as_array().unwrap();
+    let with = steps.iter().find_map(|step| step.get("with").filter(|with| with.get("tags").is_some())).unwrap();
+    for name in with.as_object().unwrap().keys() {
+        assert!(action["inputs"].get(name).is_some(), "the action has the input {name}");
+    }
+    let names = action["runs"]["steps"][1]["env"].as_object().unwrap();
+    for name in action["inputs"].as_object().unwrap().keys() {
+        let variable = name.to_uppercase().replace('-', "_");
+        assert_eq!(names[&variable], format!("${{{{ inputs.{name} }}}}").as_str(), "{name} is in the environment");
+    }
+}
+
+/// A place to run scripts in: a configuration for one registry, and the program under its own name.
+struct Job {
+    bench: ocikit_tests::Bench,
+    registry: Registry,
+}
+
+impl Job {
+    fn new() -> Job {
+        let (bench, registry) = (bench(), Registry::start());
+        let name = registry.name();
+        let config = format!("registry: {name}/prod\ndev-registry: {name}/dev\ntags: [fixed]\n");
+        fs::write(bench.path("publish.yaml"), config).unwrap();
+        fs::create_dir(bench.path("bin")).unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_ocikit-under-test"), bench.path("bin/ocikit")).unwrap();
+        fs::copy(testdata("buildkit-single/image.tar"), bench.path("container-image.tar")).unwrap();
+        Job { bench, registry }
+    }
+
+    /// Runs a script with a recorded environment and more variables.
+    fn run(&self, script: &str, fixture: &str, more: &[(&str, &str)]) -> Outcome {
+        let recorded: Value =
+            serde_json::from_slice(&fs::read(testdata(&format!("ci/{fixture}.json"))).unwrap()).unwrap();
+        fs::write(self.bench.path("event.json"), recorded["event"].to_string()).unwrap();
+        let mut command = Command::new("bash");
+        command.args(["-c", script]).current_dir(self.bench.path("."));
+        command.env_clear().env("HOME", self.bench.path("home"));
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = [self.bench.path("bin")].into_iter().chain(std::env::split_paths(&path));
+        command.env("PATH", std::env::join_paths(path).unwrap());
+        for (name, value) in recorded["environment"].as_object().unwrap() {
+            command.env(name, value.as_str().unwrap());
+        }
+        command.envs(more.iter().copied());
+        ocikit_tests::run(&mut command, &[])
+    }
+
+    /// Checks that an image has the tags `fixed`, and one that would be a command if a script read it as text.
+    fn check(&self, outcome: Outcome) -> Outcome {
+        let digest = verified_digest(&testdata("buildkit-single/image.tar"));
+        for tag in ["fixed", "v6c22711f"] {
+            assert_eq!(self.registry.verified_digest("prod/app", tag), Some(digest), "{tag}: {outcome}");
+        }
+        assert_eq!(outcome.code, 0, "{outcome}");
+        assert!(!self.bench.path("canary").exists(), "nothing in an input is a command");
+        outcome
+    }
+}
+
+/// Values that a shell would run if they were a part of its text.
+const HOSTILE_ARGUMENT: &str = "org.example.note=\"; touch canary; $(touch canary) `touch canary` 'x'";
+
+#[test]
+fn action_publishes_with_a_recorded_environment() {
+    let job = Job::new();
+    let script = text(".github/actions/publish/publish.sh");
+    let annotation = format!("--annotation={HOSTILE_ARGUMENT}");
+    let variables = [
+        ("CONFIG", "publish.yaml"),
+        ("NAME", "app"),
+        ("IMAGE", "container-image.tar"),
+        ("TAGS", "v{{ .ShortSHA }}\r\n\nsame=fixed\n"),
+        ("EXPORT_TAGS", "false"),
+        ("RESTRICTED", "false"),
+        ("GITHUB_OUTPUT", "outputs"),
+        ("GITHUB_STEP_SUMMARY", "summary.md"),
+    ];
+    job.check(job.run(&script, "github-push", &variables));
+    let outputs = fs::read_to_string(job.bench.path("outputs")).unwrap();
+    assert!(
+        ["images", "architectures", "digest", "build-report"].iter().all(|name| outputs.contains(&format!("{name}<<")))
+    );
+    assert!(fs::read_to_string(job.bench.path("summary.md")).unwrap().contains("/prod/app:fixed"));
+    // Inputs with the text of commands are data.
+    let hostile = [&variables[..], &[("ARGUMENTS", &*annotation), ("TAGS", "v6c22711f")]].concat();
+    let outcome = job.run(&script, "github-push", &hostile);
+    assert_eq!(outcome.code, 0, "{outcome}");
+    assert!(!job.bench.path("canary").exists());
+    let raw = job.bench.ok(&["inspect", "--raw", &format!("{}/prod/app:fixed", job.registry.name())]);
+    let manifest: Value = serde_json::from_str(&raw).unwrap();
+    let (_, value) = HOSTILE_ARGUMENT.split_once('=').unwrap();
+    assert_eq!(manifest["annotations"]["org.example.note"], value);
+    for hostile in ["\"; touch canary; echo \"", "$(touch canary)", "`touch canary`", "--help"] {
+        let outcome = job.run(&script, "github-push", &[&variables[..], &[("TAGS", hostile)]].concat());
+        assert_eq!(outcome.code, 2, "{hostile}: {outcome}");
+        assert!(!job.bench.path("canary").exists(), "{hostile}");
+    }
+    let outcome = job.run(&script, "github-push", &[&variables[..], &[("DRY_RUN", "true")]].concat());
+    assert!(outcome.stdout.starts_with("dry run: push event"), "{outcome}");
+}
+
+#[test]
+fn action_builds_with_every_input() {
+    let job = Job::new();
+    let script = text(".github/actions/publish/publish.sh").replace("exec ocikit", "printf '%s\\n'");
+    let variables = [
+        ("CONTEXT", "a dir"),
+        ("DOCKERFILE", "./Dockerfile"),
+        ("BUILD_ARGS", "A=x=y\nB=1,2 3\n"),
+        ("PLATFORMS", "linux/arm64\nlinux/amd64\n"),
+        ("TARGET", "final"),
+        ("EXPORT_TAGS", "true"),
+        ("RESTRICTED", "true"),
+        ("EXCHANGE", "true"),
+        ("NAME", "app"),
+    ];
+    let expected = "publish\n--config=publish.yaml\n--name=app\n--build=a dir\n--file=a dir/./Dockerfile\n--build-arg=A=x=y
+--build-arg=B=1,2 3\n--platform=linux/arm64\n--platform=linux/amd64\n--target=final\n--export-tags\n--restricted\n--exchange";
+    assert_eq!(job.run(&script, "github-push", &variables).ok(), expected);
+}
+
+/// Without `buildctl`, a build gets a BuildKit in a container; without a build, nothing is started.
+#[test]
+fn action_starts_a_buildkit_for_builds_only() {
+    let job = Job::new();
+    let docker = "#!/bin/sh\necho \"$*\" >> calls\ncase $1 in cp) : > \"$3\" ;; esac\n";
+    fs::write(job.bench.path("bin/docker"), docker).unwrap();
+    #[cfg(unix)]
+    fs::set_permissions(job.bench.path("bin/docker"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    // A search path without `buildctl`.
+    let search = std::env::var_os("PATH").unwrap();
+    for program in ["bash", "mktemp", "dirname"] {
+        let found = std::env::split_paths(&search).map(|path| path.join(program)).find(|path| path.exists()).unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(found, job.bench.path(&format!("bin/{program}"))).unwrap();
+    }
+    let path = job.bench.path("bin").display().to_string();
+    let variables = [("PATH", &*path), ("TMPDIR", &*path), ("GITHUB_PATH", "paths"), ("GITHUB_ENV", "variables")];
+    let script = text(".github/actions/publish/install.sh");
+    job.run(&script, "github-push", &[&variables[..], &[("IMAGE", "app.tar")]].concat()).ok();
+    assert!(!job.bench.path("calls").exists());
+    job.run(&script, "github-push", &variables).ok();
+    let calls = fs::read_to_string(job.bench.path("calls")).unwrap();
+    assert!(calls.starts_with("run --detach --privileged --name ocikit-buildkitd moby/buildkit:v"), "{calls}");
+    let added = fs::read_to_string(job.bench.path("paths")).unwrap();
+    assert!(Path::new(added.trim()).join("buildctl").exists(), "{added}");
+    let variables = fs::read_to_string(job.bench.path("variables")).unwrap();
+    assert_eq!(variables, "BUILDKIT_HOST=docker-container://ocikit-buildkitd\n");
+}
+
+#[test]
+fn gitlab_template_publishes_with_a_recorded_environment() {
+    let job = Job::new();
+    let script = scripts_of("docs/ci/gitlab.yml").concat();
+    let name = job.registry.name();
+    let variables = [
+        ("PUBLISH_NAME", "app"),
+        ("PUBLISH_CONFIG", "publish.yaml"),
+        ("PUBLISH_IMAGE", "container-image.tar"),
+        ("PUBLISH_TAGS", "v{{.ShortSHA}} same=fixed"),
+        ("CI_REGISTRY", &*name),
+        ("CI_JOB_TOKEN", "canary-token"),
+    ];
+    let outcome = job.check(job.run(&script, "gitlab-push", &variables));
+    assert!(!outcome.to_string().contains("canary-token"), "{outcome}");
+    let outputs = fs::read_to_string(job.bench.path("publish.env")).unwrap();
+    assert!(outputs.contains("OCIKIT_DIGEST=sha256:") && outputs.contains("OCIKIT_IMAGES=["), "{outputs}");
+}
+
+#[test]
+fn jenkins_example_publishes_with_a_recorded_environment() {
+    let job = Job::new();
+    let variables = [
+        ("PUBLISH_NAME", "app"),
+        ("PUBLISH_CONFIG", "publish.yaml"),
+        ("PUBLISH_IMAGE", "container-image.tar"),
+        ("PUBLISH_TAGS", "v{{.ShortSHA}}"),
+        ("OCIKIT_USR", "canary-user"),
+        ("OCIKIT_PSW", "canary-password"),
+    ];
+    let outcome = job.check(job.run(&jenkins_script(), "jenkins-push", &variables));
+    assert!(!outcome.to_string().contains("canary"), "{outcome}");
+    assert!(fs::read_to_string(job.bench.path("publish.env")).unwrap().contains("OCIKIT_DIGEST="));
+}
+
+#[test]
+fn azure_template_publishes_with_a_recorded_environment() {
+    let job = Job::new();
+    let script = scripts_of("docs/ci/azure-pipelines.yml").concat();
+    let variables = [
+        ("PUBLISH_NAME", "app"),
+        ("PUBLISH_CONFIG", "publish.yaml"),
+        ("PUBLISH_IMAGE", "container-image.tar"),
+        ("PUBLISH_TAGS", "v{{ .ShortSHA }}\n"),
+    ];
+    let outcome = job.check(job.run(&script, "azure-postsubmit", &variables));
+    assert!(outcome.to_string().contains("##vso[task.setvariable variable=digest;"), "{outcome}");
+}
+
+/// Returns the arguments of the entry point of a target in `docs/ci/Dockerfile`.
+fn entry_point(target: &str) -> Vec<String> {
+    let text = text("docs/ci/Dockerfile");
+    let stage =
+        text.split("\nFROM ").find(|stage| stage.lines().next().unwrap().ends_with(&format!(" AS {target}"))).unwrap();
+    let line = stage.lines().find_map(|line| line.strip_prefix("ENTRYPOINT ")).unwrap();
+    let words: Vec<String> = serde_json::from_str(line).unwrap();
+    assert_eq!(words[0], "/usr/local/bin/ocikit");
+    words[1..].to_vec()
+}
+
+/// Returns the variables of the call of an image in the page for users who move. A variable without a value has that of
+/// `given`.
+fn variables_of(image: &str, given: &[(&str, &str)]) -> Vec<(String, String)> {
+    let page = text("docs/from-pipelines.md").replace("\\\n", " ");
+    let call = page.lines().find(|line| line.starts_with("docker run ") && line.ends_with(image)).unwrap().to_owned();
+    let words: Vec<_> = call.split_whitespace().collect();
+    let values = words.windows(2).filter(|pair| pair[0] == "-e").map(|pair| match pair[1].split_once('=') {
+        Some((name, value)) => (name.to_owned(), value.to_owned()),
+        None => {
+            let (name, value) = given.iter().find(|(name, _)| *name == pair[1]).unwrap();
+            ((*name).to_owned(), (*value).to_owned())
+        }
+    });
+    values.collect()
+}
+
+#[test]
+fn docker_run_of_the_publisher_plugin_works_as_written() {
+    let registry = Registry::for_user("canary-user", "canary-password");
+    let mut bench = bench();
+    fs::copy(testdata("buildkit-attested/multi.tar"), bench.path("container-image.tar")).unwrap();
+    let secrets = [("PLP_REGISTRY_USERNAME", "canary-user"), ("PLP_REGISTRY_PASSWORD", "canary-password")];
+    for (name, value) in variables_of("ocikit-publisher", &secrets) {
+        let value = value.replace("/build", &bench.path("").display().to_string()).replace("ghcr.io", &registry.name());
+        bench = bench.with(&name, &value);
+    }
+    let printed = bench.ok(&entry_point("publisher"));
+    let digest = verified_digest(&testdata("buildkit-attested/multi.tar"));
+    for tag in ["main", "main-6c22711", "latest"] {
+        assert!(printed.contains(&format!("{}/acme/app:{tag}@{digest}", registry.name())), "{printed}");
+    }
+    let names: Vec<_> = variables_of("ocikit-builder", &[]).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(
+        (names, entry_point("builder")),
+        (vec!["GIT_REPOSITORY_URL".to_owned(), "GIT_SHA".to_owned()], vec!["build".to_owned()])
+    );
+}
+
+/// The example of the workflow uses inputs and outputs that it has.
+#[test]
+fn workflow_example_uses_what_exists() {
+    let page = text("docs/from-pipelines.md");
+    let example = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let example: Value = serde_saphyr::from_str(example).unwrap();
+    let workflow = &yaml(".github/workflows/image-builder.yml")[0];
+    let call = &workflow.get("on").or_else(|| workflow.get("true")).unwrap()["workflow_call"];
+    for name in example["jobs"]["build-image"]["with"].as_object().unwrap().keys() {
+        assert!(call["inputs"].get(name).is_some(), "{name}");
+    }
+    let used = example["jobs"]["deploy"]["steps"][0]["env"]["IMAGES"].as_str().unwrap();
+    assert_eq!(used, "${{ needs.build-image.outputs.images }}");
+    assert!(call["outputs"].get("images").is_some());
+}
