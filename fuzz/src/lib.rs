@@ -75,6 +75,28 @@ pub fn documents(bytes: &[u8]) {
     }
 }
 
+/// The pieces of a Dockerfile are the whole file, references stand inside of it, and metadata of a project are read or
+/// refused.
+pub fn dockerfile(bytes: &[u8]) {
+    use ocikit_publish::project::{Arguments, Dockerfile, Metadata, MetadataFormat};
+    for format in MetadataFormat::ALL {
+        if let Ok(metadata) = Metadata::parse(format, bytes) {
+            assert!(metadata.version.span.end <= bytes.len());
+        }
+    }
+    let Ok(file) = Dockerfile::parse(bytes) else { return };
+    let pieces: Vec<_> = file.pieces().iter().flat_map(|piece| &bytes[piece.span.range()]).copied().collect();
+    assert_eq!(pieces, bytes);
+    let arguments = Arguments::default().with("REGISTRY", "r.example").on(Platform::new("linux", "amd64"));
+    let Ok(found) = file.references(&arguments) else { return };
+    for reference in found.references {
+        assert!(reference.span.start <= reference.span.end && reference.span.end <= bytes.len());
+        if let Some(span) = reference.text.span(0..reference.text.len()) {
+            assert_eq!(&bytes[span.range()], reference.text.bytes());
+        }
+    }
+}
+
 /// Formatting a parsed reference, digest, tag or platform and parsing it again gives the same value.
 pub fn reference(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };

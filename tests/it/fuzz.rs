@@ -12,7 +12,7 @@ type Target = fn(&[u8]);
 #[test]
 fn fuzz_corpus_passes_every_target() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
-    let targets: [(&str, Target); 7] = [
+    let targets: [(&str, Target); 8] = [
         ("tar_index", targets::tar_index),
         ("documents", targets::documents),
         ("reference", targets::reference),
@@ -20,6 +20,7 @@ fn fuzz_corpus_passes_every_target() {
         ("layers", targets::layers),
         ("signatures", targets::signatures),
         ("policies", targets::policies),
+        ("dockerfile", targets::dockerfile),
     ];
     for (name, target) in targets {
         let found = fs::read_dir(corpus.join(name)).unwrap();

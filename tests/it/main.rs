@@ -31,6 +31,7 @@ mod plugins;
 mod policy;
 #[cfg(unix)]
 mod processes;
+mod project;
 mod public_api;
 mod publish;
 mod pull;

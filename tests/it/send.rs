@@ -199,6 +199,11 @@ checked! {
         open = ocikit_sign::KmsSigner::open("reference");
     }
     "ocikit-publish" {
+        survey = ocikit_publish::project::survey(&any(), &any(), "", |_| true, any());
+        transfer = ocikit_publish::project::transfer(&any(), &any(), &any(), &any(), 1);
+        build_project = ocikit_publish::project::build_project(
+            &any(), &any(), &any(), &[], &any::<[ocikit_build::Node; 1]>(), &any(),
+            any::<&dyn ocikit_publish::project::BuildObserver>());
         renew = ocikit_publish::signify::renew(&any::<[u8; 1]>(), &any(), &any(), any());
         publish = ocikit_publish::publish(&any(), &any(), &any(), any::<Option<&ocikit_publish::ImageSigner>>());
         dry_run = ocikit_publish::dry_run(&any(), &any(), &any());
@@ -215,6 +220,7 @@ checked! {
         start = ocikit_build::Daemon::start(&any());
         stop = any::<ocikit_build::Daemon>().stop();
         build = ocikit_build::build(&any(), &any::<[ocikit_build::Node; 1]>(), any(), &any());
+        changed_files = ocikit_build::changed_files(&any::<PathBuf>(), "main");
         ask = ocikit_build::ask(&any(), &any(), "lint");
         find = ocikit_build::Builder::find(&any());
         stop = any::<ocikit_build::Builder>().stop();

@@ -32,6 +32,7 @@ mod ls;
 mod manifest;
 mod normalize;
 pub(crate) mod probe;
+mod project;
 mod publish;
 mod publish_tags;
 mod pull;
@@ -101,6 +102,7 @@ pub(crate) enum Command {
     Ls(ls::Ls),
     Manifest(manifest::Manifest),
     Probe(probe::Probe),
+    Project(project::Project),
     Publish(Box<publish::Publish>),
     Pull(pull::Pull),
     Push(push::Push),
@@ -178,6 +180,7 @@ impl Command {
             Command::Ls(command) => command.run(context).await,
             Command::Manifest(command) => command.run(context).await,
             Command::Probe(command) => command.run(context).await,
+            Command::Project(command) => command.run(context).await,
             Command::Publish(command) => command.run(context).await,
             Command::Pull(command) => command.run(context).await,
             Command::Push(command) => command.run(context).await,

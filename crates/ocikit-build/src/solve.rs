@@ -293,15 +293,16 @@ impl Solve {
         if matches!(self.context, BuildContext::Remote(_)) && !matches!(self.dockerfile, Dockerfile::InContext(_)) {
             arguments.push("--opt=dockerfilekey=dockerfile".to_owned());
         }
-        for NamedContext { name, source } in &self.named_contexts {
+        for (position, NamedContext { name, source }) in self.named_contexts.iter().enumerate() {
             match source {
                 NamedSource::Directory(path) => {
                     arguments.push(format!("--local={name}={}", path.display()));
                     arguments.push(format!("--opt=context:{name}=local:{name}"));
                 }
                 NamedSource::Layout { path, digest } => {
-                    arguments.push(format!("--oci-layout={name}={}", path.display()));
-                    arguments.push(format!("--opt=context:{name}=oci-layout://{name}@{digest}"));
+                    // BuildKit cuts a tag off the name of a layout, and the name of a context may have one.
+                    arguments.push(format!("--oci-layout=layout{position}={}", path.display()));
+                    arguments.push(format!("--opt=context:{name}=oci-layout://layout{position}@{digest}"));
                 }
                 NamedSource::Remote(url) => arguments.push(format!("--opt=context:{name}={url}")),
             }

@@ -30,6 +30,7 @@ pub mod login;
 pub mod oidc;
 mod plan;
 pub mod plugin;
+pub mod project;
 mod publish;
 mod record;
 pub mod report;

@@ -24,6 +24,7 @@ mod layouts;
 mod notation;
 mod old_log;
 mod pages;
+mod project;
 mod publish;
 mod registries;
 mod rest;

@@ -1,0 +1,104 @@
+use clap::{Args, ValueEnum};
+use ocikit_publish::project::{Bump, Cascade as Decided, CascadePolicy, Level, finish_cascade};
+use serde::Serialize;
+
+use super::arguments::ProjectArguments;
+use crate::context::Context;
+use crate::failure::Result;
+use crate::output::Lines;
+
+const EXAMPLES: &str = "\
+Examples:
+  ocikit project cascade --dry-run
+  ocikit project cascade
+  ocikit project cascade --on-minor minor --on-major major";
+
+/// Carry new versions of images to the images that are built from them
+///
+/// Sets every reference to an image of the project to its version, and increases the version of each image with a changed
+/// reference once. Nothing else in the files changes. Writes all files or none. Finishes a cascade that was interrupted
+/// first. Versions have to be of the form x.y.z.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Cascade {
+    #[command(flatten)]
+    project: ProjectArguments,
+    /// Print the changes as a diff and write nothing
+    #[arg(long, short = 'n')]
+    dry_run: bool,
+    /// Part of a version that a new minor version increases
+    #[arg(long, value_name = "PART", default_value = "patch")]
+    on_minor: LevelArgument,
+    /// Part of a version that a new major version increases
+    #[arg(long, value_name = "PART", default_value = "patch")]
+    on_major: LevelArgument,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LevelArgument {
+    Patch,
+    Minor,
+    Major,
+}
+
+impl From<LevelArgument> for Level {
+    fn from(level: LevelArgument) -> Level {
+        match level {
+            LevelArgument::Patch => Level::Patch,
+            LevelArgument::Minor => Level::Minor,
+            LevelArgument::Major => Level::Major,
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CascadeOutput<'a> {
+    dry_run: bool,
+    bumps: &'a [Bump],
+    files: Vec<String>,
+    notes: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    diff: Option<String>,
+}
+
+impl Cascade {
+    pub(crate) fn run(&self, context: &Context) -> Result {
+        if !self.dry_run
+            && let Some(files) = finish_cascade(&self.project.project_dir)?
+        {
+            context.output.say(format!("finished the interrupted cascade of {} files", files.len()));
+        }
+        let project = self.project.load(&[])?;
+        let cascade = project.cascade(CascadePolicy::new(self.on_minor.into(), self.on_major.into()))?;
+        for note in &cascade.notes {
+            context.output.say(format!("warning: {note}"));
+        }
+        if !self.dry_run {
+            cascade.apply()?;
+        }
+        self.report(context, &cascade)
+    }
+
+    fn report(&self, context: &Context, cascade: &Decided) -> Result {
+        let diff: Vec<u8> = cascade.changes.iter().flat_map(|change| change.diff()).collect();
+        let result = CascadeOutput {
+            dry_run: self.dry_run,
+            bumps: &cascade.bumps,
+            files: cascade.changes.iter().map(|change| change.path.display().to_string()).collect(),
+            notes: cascade.notes.iter().map(ToString::to_string).collect(),
+            diff: self.dry_run.then(|| String::from_utf8_lossy(&diff).into_owned()),
+        };
+        if self.dry_run && !context.output.json {
+            return context.output.bytes(&diff);
+        }
+        context.output.result(&result, || cascade.bumps.iter().map(line).collect::<Lines>())
+    }
+}
+
+fn line(bump: &Bump) -> String {
+    let references = bump.references.iter().map(|reference| format!("{} {}", reference.image, reference.to));
+    let mut references: Vec<_> = references.collect();
+    references.dedup();
+    format!("{} {} → {}: {}", bump.image, bump.from, bump.to, references.join(", "))
+}

@@ -1,0 +1,223 @@
+//! Writes the files of a cascade as one transaction.
+//!
+//! 1. The new content of each file is written beside it and synchronized.
+//! 2. The journal, which lists the files with their digests before and after, is renamed into place. This is the decision:
+//!    a process that ends before has changed nothing, and after it the next run finishes.
+//! 3. Each file is renamed into place.
+//! 4. The journal is removed.
+//!
+//! Reading a project fails while a journal exists, so nobody sees one half of the files.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use ocikit::Digest;
+use serde::{Deserialize, Serialize};
+
+use super::cascade::{Cascade, FileChange};
+use super::error::ProjectError;
+use super::files::{JOURNAL, check_not_interrupted, read_file};
+use super::metadata::MetadataFormat;
+use super::model::DOCKERFILE;
+
+/// The maximum size of the journal, in bytes.
+const MAX_JOURNAL_BYTES: usize = 64 << 20;
+
+/// The maximum size of a file that is compared with the journal, in bytes: more than a Dockerfile can have.
+const MAX_FILE_BYTES: usize = 4 << 20;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Journal {
+    files: Vec<Entry>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Entry {
+    /// Relative to the project.
+    path: PathBuf,
+    before: Digest,
+    after: Digest,
+}
+
+impl Cascade {
+    /// Writes the files: all or none. If the process ends in between, [`finish_cascade`] completes it.
+    ///
+    /// # Errors
+    ///
+    /// [`ProjectError::Locked`], [`ProjectError::Interrupted`], [`ProjectError::Changed`] if a file is not the one that was
+    /// read, and those of writing. No file has changed then, unless the error is one of the last step; the journal exists
+    /// in that case.
+    pub fn apply(&self) -> Result<(), ProjectError> {
+        if self.changes.is_empty() {
+            return Ok(());
+        }
+        let _lock = Lock::acquire(&self.root)?;
+        check_not_interrupted(&self.root)?;
+        remove_leftovers(&self.root, &self.directories)?;
+        let written = self.changes.iter().try_for_each(|change| prepare(&self.root, change));
+        let decided = written.and_then(|()| {
+            let entry = |change: &FileChange| Entry {
+                path: change.path.clone(),
+                before: Digest::sha256_of(&change.before),
+                after: Digest::sha256_of(&change.after),
+            };
+            let journal = Journal { files: self.changes.iter().map(entry).collect() };
+            write_journal(&self.root, &journal).map(|()| journal)
+        });
+        match decided {
+            Ok(journal) => complete(&self.root, &journal),
+            Err(error) => {
+                // The error that is returned says what is wrong; what stays is removed by the next run.
+                let _ = remove_leftovers(&self.root, &self.directories);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Finishes a cascade that was interrupted. Returns the files that it wrote or found written, or `None` if there was no
+/// such cascade.
+///
+/// # Errors
+///
+/// [`ProjectError::Locked`], [`ProjectError::Journal`] if a file changed in between, and those of writing.
+pub fn finish_cascade(root: &Path) -> Result<Option<Vec<PathBuf>>, ProjectError> {
+    let path = root.join(JOURNAL);
+    if read_file(&path, 0)?.is_none() {
+        return Ok(None);
+    }
+    let _lock = Lock::acquire(root)?;
+    let Some(bytes) = read_file(&path, MAX_JOURNAL_BYTES)? else { return Ok(None) };
+    let wrong = |path: &Path, problem| ProjectError::Journal { path: path.to_owned(), problem };
+    let journal: Journal =
+        serde_json::from_slice(&bytes).map_err(|_| wrong(&path, "it is not a journal of a cascade"))?;
+    for entry in &journal.files {
+        let is_inside = entry.path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+        if !is_inside {
+            return Err(wrong(&path, "it names a file outside of the project"));
+        }
+        let target = target(root, &entry.path)?;
+        let digest = |path: &Path| Ok(read_file(path, MAX_FILE_BYTES)?.map(|bytes| Digest::sha256_of(&bytes)));
+        let (now, next) = (digest(&target)?, digest(&beside(&target))?);
+        if now != Some(entry.after) && (now != Some(entry.before) || next != Some(entry.after)) {
+            return Err(wrong(&entry.path, "it is neither the file before the cascade nor the one after it"));
+        }
+    }
+    complete(root, &journal)?;
+    Ok(Some(journal.files.into_iter().map(|entry| entry.path).collect()))
+}
+
+/// Returns the file that a path means: symlinks are followed, so that they stay.
+fn target(root: &Path, path: &Path) -> Result<PathBuf, ProjectError> {
+    let path = root.join(path);
+    fs::canonicalize(&path).map_err(ProjectError::io("find", path))
+}
+
+/// Returns the name of the new content of a file.
+fn beside(target: &Path) -> PathBuf {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    target.with_file_name(format!(".{name}.ocikit-cascade"))
+}
+
+/// Writes the new content of a file beside it.
+fn prepare(root: &Path, change: &FileChange) -> Result<(), ProjectError> {
+    let target = target(root, &change.path)?;
+    if read_file(&target, MAX_FILE_BYTES)?.as_deref() != Some(&change.before[..]) {
+        return Err(ProjectError::Changed { path: change.path.clone() });
+    }
+    let path = beside(&target);
+    let write = || -> io::Result<()> {
+        // Two images may share a file by symlinks; then their changes have to be the same.
+        let mut file = File::options().write(true).create_new(true).open(&path)?;
+        file.write_all(&change.after)?;
+        file.set_permissions(fs::metadata(&target)?.permissions())?;
+        file.sync_all()
+    };
+    write().map_err(ProjectError::io("write", path.clone()))
+}
+
+fn write_journal(root: &Path, journal: &Journal) -> Result<(), ProjectError> {
+    let path = root.join(JOURNAL);
+    let temporary = beside(&path);
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&temporary)?;
+        file.write_all(&serde_json::to_vec_pretty(journal)?)?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)?;
+        sync_directory(root)
+    };
+    let written = write();
+    if written.is_err() {
+        // If only the synchronization failed, the journal is in place and has to go, because the caller gives up.
+        let _ = fs::remove_file(&path);
+        let _ = fs::remove_file(&temporary);
+    }
+    written.map_err(ProjectError::io("write", path))
+}
+
+/// Renames the files into place and removes the journal.
+fn complete(root: &Path, journal: &Journal) -> Result<(), ProjectError> {
+    for entry in &journal.files {
+        let target = target(root, &entry.path)?;
+        let next = beside(&target);
+        match fs::rename(&next, &target) {
+            // It was renamed before the interruption.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            renamed => renamed.map_err(ProjectError::io("replace", target.clone()))?,
+        }
+        let directory = target.parent().unwrap_or(root);
+        sync_directory(directory).map_err(ProjectError::io("synchronize", directory))?;
+    }
+    let path = root.join(JOURNAL);
+    fs::remove_file(&path).map_err(ProjectError::io("remove", path))?;
+    sync_directory(root).map_err(ProjectError::io("synchronize", root))
+}
+
+#[cfg(unix)]
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Directories cannot be opened as files; the file system orders their changes.
+#[cfg(not(unix))]
+fn sync_directory(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Removes the new content of files that a process wrote which ended before its decision.
+fn remove_leftovers(root: &Path, directories: &[PathBuf]) -> Result<(), ProjectError> {
+    let names = MetadataFormat::ALL.map(MetadataFormat::file_name);
+    for directory in directories {
+        for name in names.into_iter().chain([DOCKERFILE]) {
+            let Ok(target) = fs::canonicalize(root.join(directory).join(name)) else { continue };
+            remove(&beside(&target))?;
+        }
+    }
+    remove(&beside(&root.join(JOURNAL)))
+}
+
+fn remove(path: &Path) -> Result<(), ProjectError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(ProjectError::io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// A lock of the directory of the project against other processes. The system releases it when the process ends, and no
+/// file stays.
+struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    fn acquire(root: &Path) -> Result<Lock, ProjectError> {
+        let path = root.to_owned();
+        let file = File::open(root).map_err(ProjectError::io("open", root))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock { _file: file }),
+            Err(fs::TryLockError::WouldBlock) => Err(ProjectError::Locked { path }),
+            Err(fs::TryLockError::Error(source)) => Err(ProjectError::Io { operation: "lock", path, source }),
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Builds and publishes the images of a project.
+
+mod dockerfile;
+mod model;
+mod placement;
+mod run;
+mod schedule;
+#[cfg(test)]
+mod tests;
+
+pub use model::{BuildObserver, BuildOptions, BuildReport, Done, ImageError, ImageOutcome, ImageReport};
+pub use run::build_project;

@@ -1,0 +1,327 @@
+//! Builds the images of a plan along the graph.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use ocikit::image::{ComposeOptions, Member, create_index};
+use ocikit::layout::Dir;
+use ocikit::{
+    AnnotateOn, AnnotateOptions, Digest, Error, Location, Name, Naming, Platform, Repository, Root, Session, Sink, Tag,
+};
+use ocikit_build::{BuildContext, Dockerfile, NamedContext, NamedSource, Node, Results, Solve};
+
+use super::dockerfile::resolved;
+use super::model::{BuildObserver, BuildOptions, BuildReport, Done, ImageError, ImageOutcome, ImageReport};
+use super::placement::{Placed, Placement};
+use super::schedule::Schedule;
+use crate::git::{Event, GitState};
+use crate::plan::{Destination, Plan};
+use crate::project::model::{DOCKERFILE, Dependency, Project, ProjectImage};
+use crate::project::plan::{BuildPlan, Decision, INPUTS_ANNOTATION, reference, tag_of};
+use crate::project::version::Version;
+use crate::publish::{TagState, publish};
+use crate::tags::{AllowedEnvironment, TagRequest, TagSet, compute};
+
+/// Builds the selected images of a plan, by position, each after those that it depends on, several at a time. Every image becomes an index
+/// in a layout of its own; images that depend on it read it there. An image whose layout has it already, built from the same
+/// files for the same platforms, is not built again, so a run that was interrupted goes on where it was.
+///
+/// # Errors
+///
+/// [`ImageError`] if the inputs of the project cannot be read. The failures of images are in the report.
+pub async fn build_project(
+    session: &Session,
+    project: &Project,
+    plan: &BuildPlan,
+    selected: &[usize],
+    nodes: &[Node],
+    options: &BuildOptions,
+    observer: &dyn BuildObserver,
+) -> Result<BuildReport, ImageError> {
+    let inputs = project.inputs()?;
+    let mut schedule = Schedule::new(project, selected, options.keep_going);
+    let mut placement = Placement::new(nodes.to_vec());
+    let mut running: FuturesUnordered<BoxFuture<'_, (usize, Option<Placed>, ImageOutcome)>> = FuturesUnordered::new();
+    let mut outcomes = BTreeMap::new();
+    loop {
+        while running.len() < options.parallel.max(1)
+            && let Some(position) = schedule.next()
+        {
+            let image = &project.images()[position];
+            let parents: Vec<_> = image.parents().collect();
+            let placed = placement.place(position, &plan.images[position].platforms, &parents);
+            let one = One {
+                session,
+                project,
+                plan,
+                options,
+                image,
+                platforms: &plan.images[position].platforms,
+                inputs: inputs[position],
+            };
+            running.push(one.start(position, placed, observer));
+        }
+        let Some((position, placed, outcome)) = running.next().await else { break };
+        if let Some(placed) = &placed {
+            placement.release(placed);
+        }
+        observer.ended(&project.images()[position].name, &outcome);
+        match outcome {
+            ImageOutcome::Failed(_) => schedule.failed(position),
+            ImageOutcome::Built(_) | ImageOutcome::Present(_) | ImageOutcome::Skipped => schedule.done(position),
+        }
+        outcomes.insert(position, outcome);
+    }
+    for position in schedule.not_started() {
+        outcomes.insert(position, ImageOutcome::Skipped);
+    }
+    let images = outcomes.into_iter().map(|(position, outcome)| ImageReport { position, outcome });
+    Ok(BuildReport { images: images.collect() })
+}
+
+/// Returns the layout of an image.
+pub(super) fn layout_of(options: &BuildOptions, image: &ProjectImage) -> PathBuf {
+    options.layouts.join(&image.name)
+}
+
+/// The build of one image.
+struct One<'a> {
+    session: &'a Session,
+    project: &'a Project,
+    plan: &'a BuildPlan,
+    options: &'a BuildOptions,
+    image: &'a ProjectImage,
+    platforms: &'a [Platform],
+    inputs: Digest,
+}
+
+impl<'a> One<'a> {
+    /// Starts the image on its builders.
+    fn start(
+        self,
+        position: usize,
+        placed: Result<Placed, Platform>,
+        observer: &'a dyn BuildObserver,
+    ) -> BoxFuture<'a, (usize, Option<Placed>, ImageOutcome)> {
+        Box::pin(async move {
+            match placed {
+                Ok(placed) => {
+                    let outcome = self.run(&placed.nodes, observer).await;
+                    (position, Some(placed), outcome)
+                }
+                Err(platform) => (position, None, ImageOutcome::Failed(ImageError::NoBuilder(platform))),
+            }
+        })
+    }
+
+    async fn run(&self, nodes: &[Node], observer: &dyn BuildObserver) -> ImageOutcome {
+        match self.try_run(nodes, observer).await {
+            Ok((done, true)) => ImageOutcome::Built(done),
+            Ok((done, false)) => ImageOutcome::Present(done),
+            Err(error) => ImageOutcome::Failed(error),
+        }
+    }
+
+    /// Returns the image, and whether it was built.
+    async fn try_run(&self, nodes: &[Node], observer: &dyn BuildObserver) -> Result<(Done, bool), ImageError> {
+        let layout = layout_of(self.options, self.image);
+        let tags = self.tags()?;
+        let (root, is_built) = match self.present().await? {
+            Some(root) => (root, false),
+            None => {
+                let steps = observer.started(&self.image.name, &self.image.version.value);
+                (self.build(nodes, steps).await?, true)
+            }
+        };
+        let digest = root.digest();
+        let names = tags.tags.iter().map(|planned| planned.tag.to_string()).collect();
+        let mut done = Done { digest, layout, tags: names, published: None };
+        if self.options.publish {
+            self.publish(&root, tags, &mut done).await?;
+        }
+        Ok((done, is_built))
+    }
+
+    fn repository(&self) -> Result<Repository, ImageError> {
+        Ok(reference(&self.options.registry, &self.image.name, &self.image.version.value)?.repository().clone())
+    }
+
+    /// Returns the tags: the version, and `latest` if the version is `x.y.z`.
+    fn tags(&self) -> Result<TagSet, ImageError> {
+        let version = &self.image.version.value;
+        let mut request = TagRequest::default();
+        match Version::parse(version) {
+            Some(_) => request.version = Some(version.clone()),
+            None => request.named = vec![format!("version={version}").parse()?],
+        }
+        let time = jiff::Timestamp::UNIX_EPOCH;
+        Ok(compute(&request, &GitState::default(), &AllowedEnvironment::default(), time)?)
+    }
+
+    fn location(&self, image: &ProjectImage) -> Result<Location, ImageError> {
+        let tag: Tag = image.version.value.parse()?;
+        Ok(Location::layout(layout_of(self.options, image)).with_name(Name::Tag(tag)))
+    }
+
+    /// Returns the image of the layout if it was built from the same files for these platforms, unless every step has to run.
+    async fn present(&self) -> Result<Option<Root>, ImageError> {
+        if self.options.solve.no_cache {
+            return Ok(None);
+        }
+        let Some(root) = opened(self.session, &self.location(self.image)?).await? else { return Ok(None) };
+        let Root::Index(index) = &root else { return Ok(None) };
+        if root.annotations().get(INPUTS_ANNOTATION) != Some(self.inputs.to_string().as_str()) {
+            return Ok(None);
+        }
+        let found: Vec<_> =
+            index.platforms().await?.into_iter().flatten().map(|platform| platform.normalized()).collect();
+        let is_complete = self.platforms.iter().all(|platform| found.contains(&platform.normalized()));
+        Ok(is_complete.then_some(root))
+    }
+
+    async fn build(&self, nodes: &[Node], steps: Option<Arc<dyn ocikit_build::Observer>>) -> Result<Root, ImageError> {
+        let solve = self.solve().await?;
+        let layout = layout_of(self.options, self.image);
+        let sink: Arc<dyn Sink> = Arc::new(Dir::create(&layout).await?);
+        let mut results = Results::default();
+        results.image = Some(sink.clone());
+        let built = ocikit_build::build(&solve, nodes, steps, &results).await?;
+        let missing = || Error::not_found("the image in the output of BuildKit", layout.display());
+        let root = as_index(built.root.ok_or_else(missing)?).await?;
+        let set = vec![(INPUTS_ANNOTATION.to_owned(), self.inputs.to_string())];
+        let annotate = AnnotateOptions::default().set(set).on(AnnotateOn::Index);
+        let root = ocikit::image::annotate(&root, &annotate).await?;
+        let names = self.names_in(&layout).await?;
+        self.session.copy_to(&root, &sink, names).await?;
+        drop(sink);
+        Ok(self.session.open(&self.location(self.image)?).await?)
+    }
+
+    /// Returns the names in the layout. `latest` is not moved back.
+    async fn names_in(&self, layout: &std::path::Path) -> Result<Vec<Naming>, ImageError> {
+        let location = Location::layout(layout);
+        let existing = match self.session.names(&location).await {
+            Err(error) if error.is_not_found() => Vec::new(),
+            // A new layout gets its list with the first image.
+            Err(_) if !layout.join("index.json").exists() => Vec::new(),
+            names => names?,
+        };
+        let existing: Vec<Tag> = existing.iter().filter_map(|name| tag_of(name).parse().ok()).collect();
+        let tags = self.tags()?.never_back(&existing);
+        let full = |tag: &Tag| Some(format!("{}/{}:{tag}", self.options.registry, self.image.name));
+        let name = |planned: crate::tags::PlannedTag| {
+            let full = full(&planned.tag);
+            Naming::of_tag(planned.tag).full(full)
+        };
+        Ok(tags.tags.into_iter().map(name).collect())
+    }
+
+    /// Returns the inputs of the build.
+    async fn solve(&self) -> Result<Solve, ImageError> {
+        let directory = self.project.root().join(&self.image.directory);
+        let mut solve = self.options.solve.clone();
+        solve.dockerfile = match self.image.has_refused_variables {
+            true => Dockerfile::Text(resolved(&directory.join(DOCKERFILE), self.options, self.platforms)?),
+            false => Dockerfile::File(directory.join(DOCKERFILE)),
+        };
+        solve.context = BuildContext::Directory(directory);
+        solve.platforms = self.platforms.to_vec();
+        let argument = &self.options.registry_argument;
+        if !solve.build_arguments.iter().any(|(name, _)| name == argument) {
+            solve.build_arguments.push((argument.clone(), self.options.registry.clone()));
+        }
+        solve.name = Some(format!("{}/{}:{}", self.options.registry, self.image.name, self.image.version.value));
+        for dependency in &self.image.dependencies {
+            if let Some(context) = self.context(dependency).await?
+                && !solve.named_contexts.iter().any(|known| known.name == context.name)
+            {
+                solve.named_contexts.push(context);
+            }
+        }
+        Ok(solve)
+    }
+
+    /// Returns the context that replaces a reference to another image of the project, if the reference means its present
+    /// version. Other versions come from the registry.
+    async fn context(&self, dependency: &Dependency) -> Result<Option<NamedContext>, ImageError> {
+        let parent = &self.project.images()[dependency.image];
+        let is_present = dependency.tag.as_ref().is_none_or(|tag| *tag == parent.version.value || tag == "latest");
+        if dependency.digest.is_some() || !is_present {
+            return Ok(None);
+        }
+        let name = match &dependency.context {
+            Some(name) => name.clone(),
+            None => context_name(&self.options.registry, &parent.name, dependency.tag.as_deref()),
+        };
+        let location = self.location(parent)?;
+        // A layout may have what was built from other files; what is published counts.
+        let is_published = |root: &Root| match &self.plan.images[dependency.image].decision {
+            Decision::UpToDate { digest } => root.digest() == *digest,
+            Decision::Build(_) | Decision::NotTouched => true,
+        };
+        let root = match opened(self.session, &location).await?.filter(is_published) {
+            Some(root) => root,
+            // It was not built in this run: it is copied once, with the credentials of this program.
+            None => {
+                let from = reference(&self.options.registry, &parent.name, &parent.version.value)?;
+                self.session.copy(&Location::registry(from), &location).await?;
+                self.session.open(&location).await?
+            }
+        };
+        let source = NamedSource::Layout { path: layout_of(self.options, parent), digest: root.digest() };
+        Ok(Some(NamedContext { name, source }))
+    }
+
+    async fn publish(&self, root: &Root, tags: TagSet, done: &mut Done) -> Result<(), ImageError> {
+        let repository = self.repository()?;
+        let plan = Plan::new(Event::Local, vec![Destination::new(repository.clone())], tags);
+        let published = publish(self.session, root, &plan, None).await?;
+        let targets = || published.targets.iter().flat_map(|target| &target.tags);
+        let is_there = |state: &TagState| matches!(state, TagState::Verified);
+        let failed: Vec<_> =
+            targets().filter(|tag| !is_there(&tag.state)).map(|tag| tag.planned.tag.to_string()).collect();
+        if !failed.is_empty() {
+            return Err(ImageError::Tagged(failed));
+        }
+        done.tags = targets().map(|tag| tag.planned.tag.to_string()).collect();
+        done.published = Some(repository);
+        Ok(())
+    }
+}
+
+/// Opens an image of a layout; `None` if the layout does not have it.
+async fn opened(session: &Session, location: &Location) -> Result<Option<Root>, ImageError> {
+    if location.path().is_some_and(|path| !path.join("index.json").exists()) {
+        return Ok(None);
+    }
+    match session.open(location).await {
+        Err(error) if error.is_not_found() => Ok(None),
+        root => Ok(Some(root?)),
+    }
+}
+
+/// Returns an image as an index of one entry; an index stays as it is.
+async fn as_index(root: Root) -> Result<Root, ImageError> {
+    match root {
+        Root::Image(_) => {
+            let composed = create_index(&[Member::new(root)], &ComposeOptions::default()).await?;
+            Ok(Root::Index(composed.index))
+        }
+        Root::Index(_) | Root::Other(_) => Ok(root),
+    }
+}
+
+/// Returns the name of the context that replaces a reference. BuildKit looks for the short form of a name: without Docker
+/// Hub, and without the tag `latest`.
+fn context_name(registry: &str, name: &str, tag: Option<&str>) -> String {
+    let registry = registry.strip_prefix("docker.io/").unwrap_or(registry);
+    let registry = registry.strip_prefix("library/").unwrap_or(registry);
+    match tag {
+        None | Some("latest") => format!("{registry}/{name}"),
+        Some(tag) => format!("{registry}/{name}:{tag}"),
+    }
+}

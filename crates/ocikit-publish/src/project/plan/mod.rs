@@ -1,0 +1,15 @@
+//! What has to be built, and why.
+
+mod decide;
+mod matrix;
+mod model;
+mod shard;
+mod survey;
+#[cfg(test)]
+mod tests;
+
+pub use matrix::{CiMatrix, matrix};
+pub use model::{BuildPlan, Decision, INPUTS_ANNOTATION, PlanOptions, PlannedImage, Published, Reason};
+pub use shard::{Shard, ShardError, Shards, Share, assign};
+pub(super) use survey::tag_of;
+pub use survey::{Survey, SurveyError, SurveyOptions, reference, survey};

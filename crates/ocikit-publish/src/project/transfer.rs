@@ -1,0 +1,152 @@
+//! Copies the images of a project between registries and layouts.
+
+use std::path::PathBuf;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use ocikit::{Digest, Error, Location, Name, Naming, Put, Session, Tag};
+
+use super::model::{Project, ProjectImage};
+use super::plan::{reference, tag_of};
+use super::version::Version;
+use crate::tags::{Line, Release};
+
+/// A place with all images of a project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImagePlace {
+    /// A registry with an optional path: `ghcr.io/acme`.
+    Registry(String),
+    /// A directory with a layout for each image.
+    Layouts(PathBuf),
+}
+
+impl ImagePlace {
+    /// Returns the location of an image with the version of the project.
+    ///
+    /// # Errors
+    ///
+    /// [`ocikit::spec::Error`] if registry and name are no repository.
+    pub fn location(&self, image: &ProjectImage) -> Result<Location, ocikit::spec::Error> {
+        match self {
+            ImagePlace::Registry(registry) => {
+                Ok(Location::registry(reference(registry, &image.name, &image.version.value)?))
+            }
+            ImagePlace::Layouts(directory) => {
+                let tag: Tag = image.version.value.parse()?;
+                Ok(Location::layout(directory.join(&image.name)).with_name(Name::Tag(tag)))
+            }
+        }
+    }
+}
+
+/// What happened to an image.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TransferOutcome {
+    /// It was copied.
+    Copied {
+        /// The digest, which is the same on both sides.
+        digest: Digest,
+        /// The numbers of the blobs and documents that were transferred, mounted and present.
+        blobs: (usize, usize, usize),
+        /// The tags that point to it.
+        tags: Vec<String>,
+    },
+    /// The target has it.
+    Present {
+        /// The digest.
+        digest: Digest,
+    },
+    /// The source does not have it.
+    Missing,
+    /// It could not be copied.
+    Failed(Error),
+}
+
+/// Copies all images of a project with all platforms, several at a time, under their versions and `latest`. `latest` is not
+/// moved back. Returns the outcomes in the order of the project.
+///
+/// Layers that the images share are transferred once: the session knows what it has uploaded, and mounts it.
+pub async fn transfer(
+    session: &Session,
+    project: &Project,
+    from: &ImagePlace,
+    to: &ImagePlace,
+    concurrency: usize,
+) -> Vec<TransferOutcome> {
+    let copies: Vec<_> = project.images().iter().map(|image| start(session, image, from, to)).collect();
+    futures::stream::iter(copies).buffered(concurrency.max(1)).collect().await
+}
+
+fn start<'a>(
+    session: &'a Session,
+    image: &'a ProjectImage,
+    from: &'a ImagePlace,
+    to: &'a ImagePlace,
+) -> BoxFuture<'a, TransferOutcome> {
+    Box::pin(async move { one(session, image, from, to).await.unwrap_or_else(TransferOutcome::Failed) })
+}
+
+async fn one(
+    session: &Session,
+    image: &ProjectImage,
+    from: &ImagePlace,
+    to: &ImagePlace,
+) -> Result<TransferOutcome, Error> {
+    let location = |place: &ImagePlace| {
+        let wrong = |error: ocikit::spec::Error| Error::not_found(error.to_string(), &image.name);
+        place.location(image).map_err(wrong)
+    };
+    let (source, target) = (location(from)?, location(to)?);
+    let root = match session.open(&source).await {
+        Err(error) if error.is_not_found() => return Ok(TransferOutcome::Missing),
+        // A layout that was never written.
+        Err(_) if source.path().is_some_and(|path| !path.exists()) => return Ok(TransferOutcome::Missing),
+        root => root?,
+    };
+    let sink = session.sink(&target).await?;
+    let mut names = Vec::new();
+    let wanted = [Some(image.version.value.clone()), latest(session, image, &target).await?];
+    for tag in wanted.into_iter().flatten().filter_map(|tag| tag.parse::<Tag>().ok()) {
+        let there = if target.path().is_some_and(|path| !path.join("index.json").exists()) {
+            None
+        } else {
+            sink.tagged(&tag).await?
+        };
+        if there.is_none_or(|there| there.digest != root.digest()) {
+            names.push(Naming::of_tag(tag));
+        }
+    }
+    let digest = root.digest();
+    if names.is_empty() {
+        return Ok(TransferOutcome::Present { digest });
+    }
+    let tags = names.iter().filter_map(|name| name.tag.as_ref()).map(Tag::to_string).collect();
+    let copied = session.copy_to(&root, &sink, names).await?;
+    let count = |put: Put| copied.blobs.iter().filter(|(_, found)| *found == put).count();
+    Ok(TransferOutcome::Copied { digest, blobs: (count(Put::Copied), count(Put::Mounted), count(Put::Present)), tags })
+}
+
+/// Returns `latest` if the version is a release and the target has no newer one.
+async fn latest(session: &Session, image: &ProjectImage, target: &Location) -> Result<Option<String>, Error> {
+    let (Some(_), Some(release)) = (Version::parse(&image.version.value), Release::of_tag(&image.version.value)) else {
+        return Ok(None);
+    };
+    let names = match target {
+        Location::Registry(reference) => match session.tags(reference.repository()).await {
+            Err(error) if error.is_not_found() => Vec::new(),
+            tags => tags?.iter().map(Tag::to_string).collect(),
+        },
+        Location::Layout { path, .. } if path.join("index.json").exists() => {
+            session.names(&Location::layout(path)).await?
+        }
+        Location::Layout { .. }
+        | Location::Archive { .. }
+        | Location::DockerArchive { .. }
+        | Location::Path { .. }
+        | Location::Stdio => Vec::new(),
+    };
+    let is_newer =
+        |name: &String| Release::of_tag(tag_of(name)).is_some_and(|other| Line::All.has(other) && other > release);
+    Ok((!names.iter().any(is_newer)).then(|| "latest".to_owned()))
+}

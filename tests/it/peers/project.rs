@@ -1,0 +1,316 @@
+//! `project` with a real BuildKit.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+
+use ocikit_publish::project::{Arguments, Dockerfile};
+use ocikit_tests::{Bench, Daemon, Peers, Registry};
+use serde_json::Value;
+
+use crate::bench;
+use crate::faults::pseudo_random;
+use crate::project::example;
+
+const BUILDERS: [&str; 3] = ["buildctl", "buildkitd", "runc"];
+
+/// Starts a BuildKit that all builds of a test use.
+fn buildkit(peers: &Peers) -> Daemon {
+    let address = format!("unix://{}", peers.path("buildkitd.sock").display());
+    let mut command = peers.command("buildkitd");
+    command.arg("--addr").arg(&address).arg("--root").arg(peers.path("buildkit"));
+    command.arg("--oci-worker-snapshotter=native").arg("--otel-socket-path").arg(peers.path("otel.sock"));
+    let mut daemon = Daemon::start(command, &peers.path("buildkitd.log"));
+    daemon.wait(|| peers.run(&format!("buildctl --addr {address} debug workers")).code == 0);
+    daemon.address = address;
+    daemon
+}
+
+fn project(daemon: &Daemon) -> Bench {
+    let bench = bench().with("BUILDKIT_HOST", &daemon.address);
+    example(&bench.path("."));
+    bench
+}
+
+fn json(bench: &Bench, arguments: &[&str]) -> Value {
+    serde_json::from_str(&bench.ok(arguments)).unwrap()
+}
+
+/// Returns `name status` of each image.
+fn statuses(result: &Value) -> Vec<String> {
+    let images = result["images"].as_array().unwrap().iter();
+    let text = |image: &Value, key: &str| image[key].as_str().unwrap().to_owned();
+    images.map(|image| format!("{} {}", text(image, "name"), text(image, "status"))).collect()
+}
+
+fn write(bench: &Bench, path: &str, text: &str) {
+    let path = bench.path("contexts").join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+#[test]
+fn cip_5_build_writes_layouts_and_resolves_siblings_without_a_registry() {
+    let Some(peers) = Peers::find(&BUILDERS) else { return };
+    let daemon = buildkit(&peers);
+    let bench = project(&daemon);
+    write(&bench, "00-debian-slim/file", "base\n");
+    write(&bench, "00-debian-slim/Dockerfile", "ARG REGISTRY\nFROM scratch\nCOPY file /base\n");
+    // Nothing listens at this registry.
+    let build = |more: &[&str]| {
+        let arguments = [&["project", "build", "--json", "--local-registry", "127.0.0.1:1/p"], more].concat();
+        json(&bench, &arguments)
+    };
+    let built = build(&[]);
+    assert_eq!(statuses(&built), ["debian-slim built", "dev built", "java built", "clojure-dev built"]);
+    assert_eq!(bench.ok(&["cat", "oci:.ocikit-images/clojure-dev:0.1.0", "/base"]), "base");
+    for name in ["debian-slim:1.2.9", "debian-slim:latest", "clojure-dev:latest"] {
+        let inspected = json(&bench, &["inspect", "--json", &format!("oci:.ocikit-images/{name}")]);
+        let platforms = inspected["platforms"].as_array().map_or(0, Vec::len);
+        assert!(platforms <= 1, "only the platform of this machine: {inspected}");
+    }
+    let again = build(&[]);
+    assert!(statuses(&again).iter().all(|status| status.ends_with(" present")), "{again}");
+    // A changed file rebuilds the image and what is built from it.
+    write(&bench, "02-java/file", "x");
+    let again = build(&[]);
+    assert_eq!(statuses(&again), ["debian-slim present", "dev present", "java built", "clojure-dev built"]);
+}
+
+#[test]
+fn cip_6_and_18_publish_moves_version_and_latest_together_and_never_back() {
+    let Some(peers) = Peers::find(&BUILDERS) else { return };
+    let (daemon, registry) = (buildkit(&peers), Registry::start());
+    let bench = project(&daemon);
+    let place = format!("{}/group", registry.name());
+    let publish = |bench: &Bench| json(bench, &["project", "publish", "--json", "--remote-registry", &place]);
+    let published = publish(&bench);
+    assert_eq!(statuses(&published), ["debian-slim built", "dev built", "java built", "clojure-dev built"]);
+    for image in published["images"].as_array().unwrap() {
+        let name = format!("group/{}", image["name"].as_str().unwrap());
+        let digest = registry.verified_digest(&name, image["version"].as_str().unwrap()).unwrap();
+        assert_eq!(registry.verified_digest(&name, "latest"), Some(digest));
+        assert_eq!(image["digest"].as_str().unwrap(), digest.to_string());
+        let index: Value = serde_json::from_str(&bench.ok(&[
+            "inspect",
+            "--raw",
+            &format!("{place}/{}", image["name"].as_str().unwrap()),
+        ]))
+        .unwrap();
+        let entries = index["manifests"].as_array().unwrap();
+        let of = |architecture: &str| {
+            entries.iter().filter(|entry| entry["platform"]["architecture"] == architecture).count()
+        };
+        assert_eq!((of("amd64"), of("arm64"), of("unknown")), (1, 1, 2), "two platforms with provenance: {index}");
+    }
+    registry.clear_requests();
+    let again = publish(&bench);
+    assert_eq!(statuses(&again), [""; 0], "nothing is left to do");
+    assert_eq!(registry.requests().len(), 4, "one request per image");
+    // An older version gets its tag, and `latest` stays.
+    let latest = registry.verified_digest("group/java", "latest").unwrap();
+    write(&bench, "02-java/info.edn", "{:version \"0.2.9\"}\n");
+    write(&bench, "03-clojure-dev/Dockerfile", "ARG REGISTRY\nFROM ${REGISTRY}/java:0.2.9\n");
+    let older = publish(&bench);
+    assert_eq!(statuses(&older), ["java built"]);
+    assert_eq!(older["images"][0]["tags"], serde_json::json!(["0.2.9"]));
+    assert_eq!(registry.verified_digest("group/java", "latest"), Some(latest));
+    assert!(registry.verified_digest("group/java", "0.2.9").is_some());
+}
+
+#[test]
+fn cip_13_keep_going_skips_descendants_only() {
+    let Some(peers) = Peers::find(&BUILDERS) else { return };
+    let daemon = buildkit(&peers);
+    let bench = project(&daemon);
+    write(&bench, "01-dev/Dockerfile", "ARG REGISTRY\nFROM ${REGISTRY}/debian-slim:1.2.9\nCOPY missing /\n");
+    for (flag, java, code) in [("--keep-going", "built", 7), ("--stop-on-first-error", "skipped", 7)] {
+        let arguments =
+            ["project", "build", "--json", "--parallel", "1", "--layouts", flag.trim_start_matches('-'), flag];
+        let outcome = bench.ocikit(&arguments);
+        assert_eq!(outcome.code, code, "{outcome}");
+        let result: Value = serde_json::from_str(&outcome.stdout).unwrap();
+        let expected =
+            ["debian-slim built", "dev failed", &format!("java {java}"), "clojure-dev skipped"].map(str::to_owned);
+        assert_eq!(statuses(&result), expected, "{outcome}");
+        assert!(outcome.stderr.contains("dev:2.0.9"), "{outcome}");
+    }
+    let outcome = bench.ocikit(&["project", "cip", "build", "--keep-going"]);
+    assert_eq!(outcome.code, 1, "{outcome}");
+}
+
+#[test]
+fn cip_17_flags_after_two_dashes_reach_the_solve() {
+    let Some(peers) = Peers::find(&BUILDERS) else { return };
+    let daemon = buildkit(&peers);
+    let bench = project(&daemon);
+    bench.ok(&["project", "cip", "build", "--", "--no-cache", "--label", "team=a b"]);
+    let config = json(&bench, &["config", "oci:.ocikit-images/java:0.3.0"]);
+    assert_eq!(config["config"]["Labels"]["team"], "a b", "{config}");
+    for flags in [&["--nonsense"][..], &["directory"], &["--file", "contexts/01-dev/Dockerfile"]] {
+        let outcome = bench.ocikit(&[&["project", "build", "--"], flags].concat());
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (2, ""), "{outcome}");
+    }
+}
+
+#[test]
+fn cip_14_and_15_images_move_between_registries_and_layouts() {
+    let Some(peers) = Peers::find(&BUILDERS) else { return };
+    let (daemon, remote, local) = (buildkit(&peers), Registry::start(), Registry::start());
+    let bench = project(&daemon);
+    bench.ok(&["project", "cip", "publish", "--remote-registry", &remote.name()]);
+    let upload = [
+        "project",
+        "cip",
+        "upload-all-to-local-registry",
+        "--remote-registry",
+        &remote.name(),
+        "--local-registry",
+        &local.name(),
+    ];
+    bench.ok(&upload);
+    for (name, version) in [("debian-slim", "1.2.9"), ("clojure-dev", "0.1.0")] {
+        let digest = remote.verified_digest(name, version);
+        assert!(digest.is_some());
+        assert_eq!(local.verified_digest(name, version), digest);
+        assert_eq!(local.verified_digest(name, "latest"), digest);
+    }
+    local.clear_requests();
+    bench.ok(&upload);
+    assert!(local.requests().iter().all(|request| request.method != "PUT" && request.method != "POST"));
+    let pull = ["project", "cip", "pull-latest-from-remote-registry", "--remote-registry", &remote.name()];
+    bench.ok(&pull);
+    bench.ok(&["validate", "oci:.ocikit-images/clojure-dev:latest"]);
+    // An image that the registry lacks is listed, and an error only if asked for.
+    write(&bench, "04-new/Dockerfile", "FROM scratch\n");
+    write(&bench, "04-new/info.edn", "{:version \"1.0.0\"}\n");
+    let outcome = bench.ocikit(&["project", "pull", "--registry", &local.name()]);
+    assert_eq!(outcome.code, 0, "{outcome}");
+    assert!(outcome.stderr.contains("new:1.0.0: the source does not have it"), "{outcome}");
+    let outcome = bench.ocikit(&["project", "pull", "--registry", &local.name(), "--require-all"]);
+    assert_eq!(outcome.code, 3, "{outcome}");
+}
+
+#[test]
+fn a_killed_publication_is_finished_by_a_rerun() {
+    let Some(peers) = Peers::find(&BUILDERS) else { return };
+    let daemon = buildkit(&peers);
+    for round in 0..6 {
+        let registry = Registry::start();
+        let bench = project(&daemon);
+        let arguments = ["project", "publish", "--remote-registry", &registry.name()];
+        let mut child = bench.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(pseudo_random(round, 2_500)));
+        let _ = child.kill();
+        child.wait().unwrap();
+        bench.ok(&arguments);
+        for (name, version) in [("debian-slim", "1.2.9"), ("dev", "2.0.9"), ("java", "0.3.0"), ("clojure-dev", "0.1.0")]
+        {
+            let digest = registry.verified_digest(name, version);
+            assert!(digest.is_some(), "{name}");
+            assert_eq!(registry.verified_digest(name, "latest"), digest, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_published_image_wins_over_a_layout_with_other_contents() {
+    let Some(peers) = Peers::find(&BUILDERS) else { return };
+    let (daemon, registry) = (buildkit(&peers), Registry::start());
+    let bench = project(&daemon);
+    let publish = ["project", "publish", "--only-local-platform", "--remote-registry", &registry.name()];
+    bench.ok(&publish);
+    // The layout gets another image under the same version.
+    write(&bench, "00-debian-slim/extra", "x");
+    write(&bench, "00-debian-slim/Dockerfile", "FROM scratch\nCOPY extra /extra\n");
+    bench.ok(&["project", "build", "--local-registry", &registry.name()]);
+    bench.ok(&["cat", "oci:.ocikit-images/dev:2.0.9", "/extra"]);
+    write(&bench, "01-dev/info.edn", "{:version \"2.1.0\"}\n");
+    write(&bench, "03-clojure-dev/Dockerfile", "FROM scratch\n");
+    bench.ok(&publish);
+    let dev = format!("{}/dev:2.1.0", registry.name());
+    bench.ok(&["cat", &dev, "/base.edn"]);
+    assert_eq!(bench.ocikit(&["cat", &dev, "/extra"]).code, 3);
+}
+
+/// What BuildKit says of a Dockerfile: the image that it would download first, or that it refuses the file.
+fn ask_buildkit(peers: &Peers, daemon: &Daemon, directory: &Path, arguments: &str) -> String {
+    let directory = directory.display();
+    let line = format!(
+        "buildctl --addr {} build --frontend dockerfile.v0 --local context={directory} --local dockerfile={directory} \
+         --opt platform=linux/amd64 --opt build-arg:REGISTRY=127.0.0.1:1{arguments}",
+        daemon.address
+    );
+    let outcome = peers.run(&line);
+    assert_ne!(outcome.code, 0, "{outcome}");
+    outcome.stderr
+}
+
+#[test]
+fn references_are_those_of_buildkit() {
+    let Some(peers) = Peers::find(&BUILDERS) else { return };
+    let daemon = buildkit(&peers);
+    let directory = peers.path("odd");
+    fs::create_dir_all(&directory).unwrap();
+    let arguments = Arguments::default().with("REGISTRY", "127.0.0.1:1").on("linux/amd64".parse().unwrap());
+    let words = "ARG V=v.v\nARG E=\nARG W=a/b/c\nARG REGISTRY\nARG B=${REGISTRY}/x\n";
+    for odd in [
+        "FROM $REGISTRY/a:${X:-y}\n",
+        "FROM $REGISTRY/a${E:-y}:1\n",
+        "FROM ${REGISTRY}/a${E-y}:1\n",
+        "FROM ${REGISTRY}/a:${V:+y}\n",
+        "FROM ${REGISTRY}/a${X:+y}:1\n",
+        "FROM ${REGISTRY}/a${E+y}:1\n",
+        "FROM ${REGISTRY}/a:${X:-${Y:-${V}}}\n",
+        "FROM ${REGISTRY}/${V#*.}:1\n",
+        "FROM ${REGISTRY}/${V%.*}:1\n",
+        "FROM ${REGISTRY}/${W##*/}:1\n",
+        "FROM ${REGISTRY}/${W#*/}:1\n",
+        "FROM ${REGISTRY}/${W%%/*}:1\n",
+        "FROM ${REGISTRY}/${W%/*}:1\n",
+        "FROM ${REGISTRY}/${W/\\//-}:1\n",
+        "FROM ${REGISTRY}/${W//\\//-}:1\n",
+        "FROM ${REGISTRY}/${W//b/x}:1\n",
+        "FROM \"${B}\"/'q'\n",
+        "FROM --platform=$BUILDPLATFORM $B:${TARGETARCH} AS Foo\n",
+        "FROM \\\n # comment\n\n  ${REGISTRY}/\\\nbase:1\n",
+        "FROM ${REGISTRY}/a\\\n\\\n:1\n",
+        "from scratch as one\nFROM one\nCOPY --from=127.0.0.1:1/x:1 / /\n",
+        "FROM scratch\nRUN --mount=type=bind,from=127.0.0.1:1/m:1,target=/x true\n",
+        "FROM scratch\nRUN <<EOF\nFROM ${REGISTRY}/no\nEOF\nCOPY --from=127.0.0.1:1/x:2 / /\n",
+        "FROM scratch\nCOPY <<-\"E F\" /x\nFROM ${REGISTRY}/no\n\tE F\nCOPY --from=127.0.0.1:1/x:3 / /\n",
+        "FROM ${X?no}\n",
+        "FROM ${X:=a}\n",
+        "FROM ${}\n",
+        "FROM a b\n",
+        "FROM $REGISTRY/a'b\n",
+        "FROM scratch AS 1x\n",
+        "FROM scratch\nRUN <<EOF\nx\n",
+        "FROM scratch\nRUN [1]\n",
+    ] {
+        let text = format!("{words}{odd}");
+        fs::write(directory.join("Dockerfile"), &text).unwrap();
+        let theirs = ask_buildkit(&peers, &daemon, &directory, "");
+        let ours = Dockerfile::parse(text.as_bytes()).and_then(|file| file.references(&arguments));
+        match ours {
+            Ok(found) => {
+                let [reference] = &found.references[..] else { panic!("{odd}: {found:?}") };
+                let reference = reference.text.text().into_owned();
+                let tagged =
+                    if reference.rsplit('/').next().unwrap().contains(':') { reference } else { reference + ":latest" };
+                assert!(theirs.contains(&format!("{tagged}:")), "{odd}: {tagged}\n{theirs}");
+            }
+            Err(error) => assert!(!theirs.contains("failed to resolve source metadata"), "{odd}: {error}\n{theirs}"),
+        }
+    }
+    // BuildKit refuses variables in these two, which `project build` replaces.
+    for odd in ["COPY --from=$B / /\n", "RUN --mount=type=bind,from=$B,target=/x true\n"] {
+        fs::write(directory.join("Dockerfile"), format!("{words}FROM scratch\n{odd}")).unwrap();
+        let theirs = ask_buildkit(&peers, &daemon, &directory, "");
+        assert!(
+            theirs.contains("variable expansion is not supported")
+                || theirs.contains("doesn't support variable expansion"),
+            "{theirs}"
+        );
+    }
+}

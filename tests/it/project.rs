@@ -1,0 +1,333 @@
+//! `project`: the acceptance statements of the program that it replaces (CIP), by number. Those that build are in
+//! `peers/project.rs`.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+
+use ocikit_tests::{Bench, CertificateAuthority, Registry, TlsProxy};
+use serde_json::Value;
+
+use crate::bench;
+use crate::faults::pseudo_random;
+
+/// Writes the example tree of the program that this replaces: four images, each on the previous one.
+pub(crate) fn example(root: &Path) {
+    let from =
+        |parent: &str, version: &str| format!("ARG REGISTRY\n\nFROM ${{REGISTRY}}/{parent}:{version}\n\nLABEL a=b\n");
+    for (directory, dockerfile, info) in [
+        (
+            "00-debian-slim",
+            "ARG REGISTRY\nFROM scratch\nCOPY info.edn /base.edn\n".to_owned(),
+            "{:version \"1.2.9\"}\n",
+        ),
+        ("01-dev", from("debian-slim", "1.2.9"), "{:version \"2.0.9\"} ; ours\n"),
+        ("02-java", from("debian-slim", "1.2.9"), "{:version \"0.3.0\"}\n"),
+        (
+            "03-clojure-dev",
+            format!("{}COPY --from=${{REGISTRY}}/java:0.3.0 / /\n", from("dev", "2.0.9")),
+            "{:version \"0.1.0\"}\n",
+        ),
+    ] {
+        let path = root.join("contexts").join(directory);
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("Dockerfile"), dockerfile).unwrap();
+        fs::write(path.join("info.edn"), info).unwrap();
+    }
+}
+
+fn project() -> Bench {
+    let bench = bench();
+    example(&bench.path("."));
+    bench
+}
+
+fn json(bench: &Bench, arguments: &[&str]) -> Value {
+    serde_json::from_str(&bench.ok(arguments)).unwrap()
+}
+
+/// Returns the names of the images that a plan builds.
+fn builds(plan: &Value) -> Vec<&str> {
+    plan["images"].as_array().unwrap().iter().map(|image| image["name"].as_str().unwrap()).collect()
+}
+
+/// Publishes an image with a platform for each name, under the version of the project.
+fn publish(bench: &Bench, registry: &str, name: &str, version: &str) {
+    let archive = ocikit_tests::testdata("buildkit-attested/multi.tar").display().to_string();
+    bench.ok(&["push", &archive, &format!("{registry}/{name}:{version}")]);
+}
+
+#[test]
+fn cip_1_graph_shows_stages() {
+    let bench = project();
+    let text = bench.ok(&["project", "graph"]);
+    assert_eq!(
+        text,
+        "stage 0\n  debian-slim 1.2.9\nstage 1\n  dev 2.0.9 ← debian-slim\n  java 0.3.0 ← debian-slim\n\
+         stage 2\n  clojure-dev 0.1.0 ← dev, java"
+    );
+    let graph = json(&bench, &["project", "graph", "--json"]);
+    assert_eq!(graph["images"][3]["dependencies"][1]["via"], "copy-from");
+    assert_eq!(graph["images"][3]["dependencies"][1]["place"]["line"], 6);
+    assert!(bench.ok(&["project", "graph", "--format", "svg"]).starts_with("<svg "));
+    assert!(bench.ok(&["project", "graph", "--format", "dot"]).starts_with("digraph "));
+}
+
+#[test]
+fn cip_16_wrong_projects_and_options_fail_without_output() {
+    let bench = project();
+    fs::create_dir(bench.path("contexts/04-empty")).unwrap();
+    for (arguments, message) in [
+        (&["project", "graph"][..], "contexts/04-empty: it has no `Dockerfile`"),
+        (&["project", "plan"], "contexts/04-empty: it has no `info.edn`"),
+        (&["project", "graph", "--only-local-platform"], "unexpected argument '--only-local-platform'"),
+        (&["project", "build-everything"], "unrecognized subcommand"),
+        (&["project", "plan", "--registry", "acme"], "it has no registry host"),
+    ] {
+        let outcome = bench.ocikit(arguments);
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (2, ""), "{outcome}");
+        assert!(outcome.stderr.contains(message), "{outcome}");
+    }
+    let outcome = bench.ocikit(&["project", "graph", "--project-dir", "missing"]);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (3, ""), "{outcome}");
+    let outcome = bench.ocikit(&["project", "graph", "--json"]);
+    let error: Value = serde_json::from_str(&outcome.stderr).unwrap();
+    assert_eq!(error["error"]["details"].as_array().unwrap().len(), 2, "{error}");
+}
+
+#[test]
+fn cip_3_complete_images_are_not_built_again() {
+    let (bench, registry) = (project(), Registry::start());
+    let place = format!("{}/group/project", registry.name());
+    let plan = |bench: &Bench| json(bench, &["project", "plan", "--registry", &place, "--json"]);
+    let first = plan(&bench);
+    assert_eq!(builds(&first), ["debian-slim", "dev", "java", "clojure-dev"]);
+    assert_eq!((first["stages"].as_u64(), first["images"][0]["reason"].as_str()), (Some(3), Some("not-published")));
+    publish(&bench, &place, "debian-slim", "1.2.9");
+    publish(&bench, &place, "dev", "2.0.9");
+    // An image for one platform only.
+    let archive = ocikit_tests::testdata("buildkit-single/image.tar").display().to_string();
+    bench.ok(&["push", &archive, &format!("{place}/java:0.3.0")]);
+    registry.clear_requests();
+    let second = plan(&bench);
+    assert_eq!(builds(&second), ["java", "clojure-dev"], "{second}");
+    assert_eq!(second["images"][0]["reason"], "missing-platforms");
+    assert_eq!(second["images"][0]["platforms"].as_array().unwrap().len(), 2);
+    assert_eq!(second["images"][0]["missing"], serde_json::json!(["linux/arm64"]));
+    let requests = registry.requests();
+    let per_image = requests.iter().filter(|request| request.path.contains("/manifests/")).count();
+    assert_eq!(per_image, 4, "one request per image");
+    assert_eq!(requests.len(), 5, "and the config of the image without an index");
+}
+
+#[test]
+fn cip_4_a_registry_that_does_not_answer_is_an_error() {
+    let bench = project();
+    // Nothing listens at this port.
+    let outcome = bench.ocikit(&["project", "plan", "--registry", "127.0.0.1:1/p", "--retries", "0"]);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (6, ""), "{outcome}");
+    assert!(
+        outcome.stderr.contains("cannot find out whether 127.0.0.1:1/p/debian-slim:1.2.9 is published"),
+        "{outcome}"
+    );
+    let registry = Registry::for_user("user", "password");
+    let place = format!("{}/p", registry.name());
+    let outcome = bench.ocikit(&["project", "plan", "--registry", &place]);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (4, ""), "{outcome}");
+    let known = bench.with("OCIKIT_USERNAME", "user").with("OCIKIT_PASSWORD", "password");
+    publish(&known, &place, "debian-slim", "1.2.9");
+    let plan = json(&known, &["project", "plan", "--registry", &place, "--json"]);
+    assert_eq!(builds(&plan), ["dev", "java", "clojure-dev"]);
+}
+
+#[test]
+fn cip_8_to_11_cascade_changes_versions_only() {
+    let bench = project();
+    fs::write(bench.path("contexts/00-debian-slim/info.edn"), "{:version \"1.3.0\"}\n").unwrap();
+    let before = fs::read_to_string(bench.path("contexts/01-dev/Dockerfile")).unwrap();
+    let diff = bench.ok(&["project", "cascade", "--dry-run"]);
+    assert!(diff.contains("-FROM ${REGISTRY}/debian-slim:1.2.9\n+FROM ${REGISTRY}/debian-slim:1.3.0\n"), "{diff}");
+    assert_eq!(fs::read_to_string(bench.path("contexts/01-dev/Dockerfile")).unwrap(), before);
+    let out = bench.ok(&["project", "cascade"]);
+    assert_eq!(
+        out,
+        "dev 2.0.9 → 2.0.10: debian-slim 1.3.0\njava 0.3.0 → 0.3.1: debian-slim 1.3.0\n\
+         clojure-dev 0.1.0 → 0.1.1: dev 2.0.10, java 0.3.1"
+    );
+    assert_eq!(fs::read_to_string(bench.path("contexts/01-dev/info.edn")).unwrap(), "{:version \"2.0.10\"} ; ours\n");
+    assert_eq!(bench.ok(&["project", "cascade"]), "");
+    let again = json(&bench, &["project", "cascade", "--json"]);
+    assert_eq!(again["bumps"].as_array().unwrap().len(), 0);
+    // The diff of the dry run, applied by another program, gives the same files.
+    let other = project();
+    fs::write(other.path("contexts/00-debian-slim/info.edn"), "{:version \"1.3.0\"}\n").unwrap();
+    fs::write(other.path("diff"), other.ok(&["project", "cascade", "-n"]) + "\n").unwrap();
+    let patch = std::process::Command::new("git").args(["apply", "diff"]).current_dir(other.path(".")).status();
+    if patch.is_ok_and(|status| status.success()) {
+        for file in ["01-dev/Dockerfile", "03-clojure-dev/info.edn", "03-clojure-dev/Dockerfile"] {
+            let read = |bench: &Bench| fs::read(bench.path("contexts").join(file)).unwrap();
+            assert_eq!(read(&bench), read(&other), "{file}");
+        }
+    }
+}
+
+#[test]
+fn cip_12_other_versions_are_refused() {
+    let bench = project();
+    fs::write(bench.path("contexts/00-debian-slim/info.edn"), "{:version \"1.3\"}\n").unwrap();
+    let outcome = bench.ocikit(&["project", "cascade"]);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (2, ""), "{outcome}");
+    let place = "contexts/00-debian-slim/info.edn:1:11: the version `1.3` of `debian-slim` is not of the form x.y.z";
+    assert!(outcome.stderr.contains(place), "{outcome}");
+}
+
+/// Writes a project of a chain of images whose first has a new version.
+fn chain(bench: &Bench, length: usize) {
+    for image in 0..length {
+        let path = bench.path("contexts").join(format!("{image}-image{image}"));
+        fs::create_dir_all(&path).unwrap();
+        let from = match image {
+            0 => "FROM scratch\n".to_owned(),
+            image => format!("ARG REGISTRY\nFROM ${{REGISTRY}}/image{}:1.0.0\n", image - 1),
+        };
+        fs::write(path.join("Dockerfile"), from).unwrap();
+        fs::write(path.join("info.edn"), if image == 0 { "{:version \"1.1.0\"}\n" } else { "{:version \"1.0.0\"}\n" })
+            .unwrap();
+    }
+}
+
+fn contents(bench: &Bench, length: usize) -> Vec<Vec<u8>> {
+    let files = (0..length)
+        .flat_map(|image| ["Dockerfile", "info.edn"].map(|name| format!("contexts/{image}-image{image}/{name}")));
+    files.map(|file| fs::read(bench.path(&file)).unwrap()).collect()
+}
+
+#[cfg(unix)]
+#[test]
+fn cip_11_a_killed_cascade_leaves_no_half_state() {
+    const LENGTH: usize = 40;
+    let reference = bench();
+    chain(&reference, LENGTH);
+    let before = contents(&reference, LENGTH);
+    reference.ok(&["project", "cascade"]);
+    let after = contents(&reference, LENGTH);
+    let mut interrupted = 0;
+    for round in 0..30 {
+        let bench = bench();
+        chain(&bench, LENGTH);
+        let mut child =
+            bench.command(&["project", "cascade"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_micros(pseudo_random(round, 60_000)));
+        let _ = child.kill();
+        child.wait().unwrap();
+        let journal = bench.path(".ocikit-cascade.json");
+        if journal.exists() {
+            interrupted += 1;
+            let outcome = bench.ocikit(&["project", "graph"]);
+            assert_eq!(outcome.code, 1, "{outcome}");
+            assert!(outcome.stderr.contains("ocikit project cascade"), "{outcome}");
+        } else {
+            let now = contents(&bench, LENGTH);
+            assert!(now == before || now == after, "without a journal, no file or every file has changed");
+        }
+        bench.ok(&["project", "cascade"]);
+        assert!(contents(&bench, LENGTH) == after, "a rerun finishes");
+        assert_eq!(fs::read_dir(bench.path("contexts/1-image1")).unwrap().count(), 2, "no temporary file is left");
+        assert!(!journal.exists());
+    }
+    eprintln!("{interrupted} of 30 runs were killed between the decision and the end");
+}
+
+#[test]
+fn since_selects_what_a_change_touches() {
+    let bench = project();
+    let git = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("git");
+        command.args(["-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]);
+        command.args(arguments).current_dir(bench.path(".")).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    if !git(&["init"]) {
+        eprintln!("skipped: git is missing");
+        return;
+    }
+    assert!(git(&["add", "."]) && git(&["commit", "-m", "one"]));
+    let plan = |bench: &Bench| json(bench, &["project", "plan", "--since", "HEAD", "--json"]);
+    assert_eq!(builds(&plan(&bench)), [""; 0]);
+    fs::write(bench.path("contexts/02-java/new file"), "").unwrap();
+    fs::write(bench.path("README.md"), "").unwrap();
+    assert_eq!(builds(&plan(&bench)), ["java", "clojure-dev"]);
+    let outcome = bench.ocikit(&["project", "plan", "--since", "--output=x"]);
+    assert_eq!(outcome.code, 2, "{outcome}");
+    let outcome = bench.ocikit(&["project", "plan", "--since=--output=x"]);
+    assert_ne!(outcome.code, 0, "{outcome}");
+    assert!(!bench.path("x").exists());
+}
+
+#[test]
+fn shards_and_matrices_cover_every_image_once() {
+    let bench = project();
+    let mut names = Vec::new();
+    for shard in ["1/3", "2/3", "3/3"] {
+        let plan = json(&bench, &["project", "plan", "--shard", shard, "--json"]);
+        names.extend(builds(&plan).into_iter().map(str::to_owned));
+    }
+    names.sort();
+    assert_eq!(names, ["clojure-dev", "debian-slim", "dev", "java"]);
+    let matrix = json(&bench, &["project", "plan", "--shards", "3", "--matrix", "github"]);
+    assert_eq!(matrix["stages"].as_array().unwrap().len(), 3);
+    let pipeline = bench.ok(&["project", "plan", "--shards", "3", "--matrix", "gitlab"]);
+    assert!(pipeline.starts_with("stages: [stage-0, stage-1, stage-2]\n"), "{pipeline}");
+}
+
+#[test]
+fn cip_4_a_private_authority_and_paths_work() {
+    let (bench, registry) = (project(), Registry::start());
+    let authority = CertificateAuthority::new();
+    let proxy = TlsProxy::start(registry.address(), &authority, false);
+    let place = format!("{}/deep/path/below", proxy.name());
+    fs::write(bench.path("ca.pem"), authority.pem()).unwrap();
+    let outcome = bench.ocikit(&["project", "plan", "--registry", &place]);
+    assert_eq!(outcome.code, 6, "{outcome}");
+    let plan = json(&bench, &["project", "plan", "--registry", &place, "--ca-file", "ca.pem", "--json"]);
+    assert_eq!(builds(&plan).len(), 4);
+}
+
+/// Writes a project like a real one: few bases, many images on them, some of them deep.
+fn generated(bench: &Bench, count: usize) {
+    for image in 0..count {
+        let path = bench.path("contexts").join(format!("{image}-image{image}"));
+        fs::create_dir_all(&path).unwrap();
+        let mut dockerfile = "ARG REGISTRY\nFROM scratch\n".to_owned();
+        let parents = match image {
+            0..4 => vec![],
+            4..40 => vec![image % 4],
+            _ => vec![4 + image * 7919 % (image - 4).min(400), image % 4],
+        };
+        for parent in parents {
+            dockerfile.push_str(&format!("COPY --from=$REGISTRY/image{parent}:1.0.0 / /{parent}\n"));
+        }
+        fs::write(path.join("Dockerfile"), dockerfile).unwrap();
+        fs::write(path.join("info.edn"), "{:version \"1.0.0\"}\n").unwrap();
+    }
+}
+
+#[test]
+fn large_projects_are_planned_and_shared_evenly() {
+    for count in [300, 10_000] {
+        let bench = bench();
+        generated(&bench, count);
+        let started = std::time::Instant::now();
+        let matrix = json(&bench, &["project", "plan", "--shards", "64", "--matrix", "github"]);
+        let elapsed = started.elapsed();
+        let mut work = std::collections::BTreeMap::new();
+        for job in matrix["stages"].as_array().unwrap().iter().flat_map(|stage| stage["include"].as_array().unwrap()) {
+            let images = job["images"].as_str().unwrap().split(' ').count();
+            *work.entry(job["shard"].as_str().unwrap().to_owned()).or_insert(0) += images;
+        }
+        assert_eq!(work.values().sum::<usize>(), count);
+        let (least, most) = (work.values().min().unwrap(), work.values().max().unwrap());
+        assert!(count < 640 || most * 10 <= least * 11, "{least} to {most}");
+        eprintln!("{count} images: planned in {elapsed:?}, {least} to {most} images on each of 64 machines");
+    }
+}
