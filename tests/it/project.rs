@@ -217,10 +217,19 @@ fn cip_11_a_killed_cascade_leaves_no_half_state() {
         chain(&bench, LENGTH);
         let mut child =
             bench.command(&["project", "cascade"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(std::time::Duration::from_micros(pseudo_random(round, 60_000)));
+        let journal = bench.path(".ocikit-cascade.json");
+        match round % 2 {
+            0 => std::thread::sleep(std::time::Duration::from_micros(pseudo_random(round, 60_000))),
+            // At some moment after the decision.
+            _ => {
+                while !journal.exists() && child.try_wait().unwrap().is_none() {
+                    std::hint::spin_loop();
+                }
+                std::thread::sleep(std::time::Duration::from_micros(pseudo_random(round, 3_000)));
+            }
+        }
         let _ = child.kill();
         child.wait().unwrap();
-        let journal = bench.path(".ocikit-cascade.json");
         if journal.exists() {
             interrupted += 1;
             let outcome = bench.ocikit(&["project", "graph"]);

@@ -1,5 +1,7 @@
 //! Expands variables as `shell.Lex` of BuildKit does.
 
+use std::rc::Rc;
+
 use super::error::DockerfileProblem as Problem;
 use super::pattern::{Pattern, longest_prefix, longest_suffix, replace};
 use super::traced::{Traced, letter};
@@ -8,15 +10,22 @@ use crate::project::limits::{MAX_EXPANDED_BYTES, MAX_SUBSTITUTION_DEPTH};
 /// Values of variables.
 pub(super) trait Variables {
     /// Returns the value of a variable.
-    fn get(&self, name: &str) -> Option<Traced>;
+    fn get(&self, name: &str) -> Option<Rc<Traced>>;
+
+    /// Counts bytes that an expansion produces, also those that it drops again, such as the word of `${UNSET:+word}`.
+    fn charge(&self, bytes: usize) -> Result<(), Problem>;
 }
 
 /// No variable has a value.
 pub(super) struct NoVariables;
 
 impl Variables for NoVariables {
-    fn get(&self, _: &str) -> Option<Traced> {
+    fn get(&self, _: &str) -> Option<Rc<Traced>> {
         None
+    }
+
+    fn charge(&self, _: usize) -> Result<(), Problem> {
+        Ok(())
     }
 }
 
@@ -250,8 +259,9 @@ impl<'a> Lexer<'a> {
                 return Ok(self.text.slice(start..self.at));
             }
             let value = self.variables.get(&name);
+            self.variables.charge(value.as_ref().map_or(0, |value| value.len()))?;
             return Ok(match value {
-                Some(value) => value,
+                Some(value) => value.as_ref().clone(),
                 None if self.options.skip_unset => self.text.slice(start..self.at),
                 None => Traced::default(),
             });
@@ -282,7 +292,7 @@ impl<'a> Lexer<'a> {
         self.at += 1;
         let value = self.variables.get(name);
         match modifier {
-            b'}' => Ok(value.unwrap_or_default()),
+            b'}' => self.copied(value),
             b':' => {
                 let modifier = self.peek().ok_or(Problem::Substitution("`}` is missing"))?;
                 self.at += 1;
@@ -298,7 +308,7 @@ impl<'a> Lexer<'a> {
                     self.at += 1;
                 }
                 let pattern = self.raw_until(b'}')?;
-                let value = value.unwrap_or_default();
+                let value = self.copied(value)?;
                 let pattern = Pattern::of(pattern.bytes(), value.len())?;
                 Ok(match modifier {
                     b'#' => value.slice(longest_prefix(&pattern, value.bytes(), is_longest)..value.len()),
@@ -312,7 +322,7 @@ impl<'a> Lexer<'a> {
                 }
                 let pattern = self.raw_until(b'/')?;
                 let replacement = self.raw_until(b'}')?;
-                let value = value.unwrap_or_default();
+                let value = self.copied(value)?;
                 let pattern = Pattern::of(pattern.bytes(), value.len())?;
                 replace(&pattern, &value, &replacement, is_each)
             }
@@ -320,13 +330,20 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn with_default(&mut self, name: &str, value: Option<Traced>, modifier: u8) -> Result<Traced, Problem> {
+    /// Returns a copy of a value; empty without one.
+    fn copied(&self, value: Option<Rc<Traced>>) -> Result<Traced, Problem> {
+        let Some(value) = value else { return Ok(Traced::default()) };
+        self.variables.charge(value.len())?;
+        Ok(value.as_ref().clone())
+    }
+
+    fn with_default(&mut self, name: &str, value: Option<Rc<Traced>>, modifier: u8) -> Result<Traced, Problem> {
         let (word, _) = self.until(Some(b'}'))?;
         match (modifier, value) {
-            (b'-', value) => Ok(value.unwrap_or(word)),
+            (b'-', None) => Ok(word),
             (b'+', Some(_)) => Ok(word),
             (b'+', None) => Ok(Traced::default()),
-            (_, Some(value)) => Ok(value),
+            (_, Some(value)) => self.copied(Some(value)),
             (_, None) if self.options.skip_unset => Ok(word),
             (_, None) => {
                 let message = if word.is_empty() { "it has no value".to_owned() } else { word.text().into_owned() };

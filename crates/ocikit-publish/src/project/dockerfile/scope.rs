@@ -1,5 +1,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use ocikit::Platform;
 
@@ -55,9 +56,9 @@ pub(super) struct Scope<'a> {
     arguments: &'a Arguments,
     escape: u8,
     /// The arguments before the first `FROM`.
-    global: BTreeMap<String, Traced>,
+    global: BTreeMap<String, Rc<Traced>>,
     /// The arguments and environment of the current stage.
-    stage: BTreeMap<String, Traced>,
+    stage: BTreeMap<String, Rc<Traced>>,
     in_stage: bool,
     /// The variables of the current expansion that have no value.
     unset: RefCell<BTreeSet<String>>,
@@ -87,11 +88,11 @@ impl<'a> Scope<'a> {
 
     /// Reads `ARG NAME` or `ARG NAME=VALUE`.
     pub(super) fn argument(&mut self, name: &str, default: Option<&Traced>) -> Result<(), Problem> {
-        let given = self.arguments.build.get(name).map(|value| Traced::untraced(value));
+        let given = self.arguments.build.get(name).map(|value| Rc::new(Traced::untraced(value)));
         let inherited = || self.global.get(name).cloned().filter(|_| self.in_stage);
         let value = match (given, default) {
             (Some(given), _) => Some(given),
-            (None, Some(default)) => Some(self.expand(default)?),
+            (None, Some(default)) => Some(Rc::new(self.expand(default)?)),
             (None, None) => inherited(),
         };
         let Some(value) = value else { return Ok(()) };
@@ -109,7 +110,7 @@ impl<'a> Scope<'a> {
 
     /// Sets a variable to a value that is expanded already.
     pub(super) fn set_environment(&mut self, name: String, value: Traced) {
-        self.stage.insert(name, value);
+        self.stage.insert(name, Rc::new(value));
     }
 
     /// Expands text within the current stage.
@@ -126,12 +127,7 @@ impl<'a> Scope<'a> {
     }
 
     fn run(&self, text: &Traced, in_stage: bool) -> Result<Traced, Problem> {
-        let value = expand(text, self.escape, &View { scope: self, in_stage })?;
-        self.produced.set(self.produced.get().saturating_add(value.len()));
-        match self.produced.get() > MAX_EXPANSION_BYTES {
-            true => Err(Problem::TooMuchExpansion),
-            false => Ok(value),
-        }
+        expand(text, self.escape, &View { scope: self, in_stage })
     }
 
     /// Returns the variables without a value since the last call.
@@ -166,18 +162,27 @@ struct View<'a, 'b> {
 }
 
 impl Variables for View<'_, '_> {
-    fn get(&self, name: &str) -> Option<Traced> {
+    fn get(&self, name: &str) -> Option<Rc<Traced>> {
         let scope = self.scope;
         let stage = self.in_stage.then(|| scope.stage.get(name)).flatten();
         let found = stage.or_else(|| scope.global.get(name)).cloned();
         let found = found.or_else(|| {
             let is_of_platform = PLATFORM_VARIABLES.contains(&name);
             scope.uses_platform.set(scope.uses_platform.get() || is_of_platform);
-            is_of_platform.then(|| scope.of_platform(name)).flatten()
+            is_of_platform.then(|| scope.of_platform(name).map(Rc::new)).flatten()
         });
         if found.is_none() {
             scope.unset.borrow_mut().insert(name.to_owned());
         }
         found
+    }
+
+    fn charge(&self, bytes: usize) -> Result<(), Problem> {
+        let produced = &self.scope.produced;
+        produced.set(produced.get().saturating_add(bytes));
+        match produced.get() > MAX_EXPANSION_BYTES {
+            true => Err(Problem::TooMuchExpansion),
+            false => Ok(()),
+        }
     }
 }

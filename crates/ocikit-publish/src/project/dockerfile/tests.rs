@@ -219,6 +219,9 @@ fn hostile_files_stay_within_the_limits() {
     let mut many = format!("ARG A={}\n", "a".repeat(60_000));
     many.push_str(&"FROM $A\n".repeat(1000));
     assert_eq!(problem(&many).0, P::TooMuchExpansion);
+    // Also values that are dropped again count.
+    let dropped = format!("ARG A={}\nFROM {}\n", "a".repeat(60_000), "${X:+$A}".repeat(5_000));
+    assert_eq!(problem(&dropped).0, P::TooMuchExpansion);
     assert_eq!(problem(&format!("FROM {}\n", "a".repeat(70_000))).0, P::LongLine);
     assert_eq!(Dockerfile::parse(&vec![b'\n'; (1 << 20) + 1]).unwrap_err().problem, P::TooLarge);
     let pattern = format!("ARG A={}\nFROM ${{A#{}}}\n", "a".repeat(2000), "*".repeat(2000));
