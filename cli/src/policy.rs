@@ -174,15 +174,11 @@ fn signer(directory: &Path, files: &SignerFiles) -> Result<PolicySigner> {
                     sigstore::own_root(&directory.join(certificates), timestamps.as_deref())?
                 }
             };
-            Ok(PolicySigner::Certificate(Box::new(CertificateTrust {
-                name: identity.to_string(),
-                identity: identity.clone(),
-                issuer: issuer.clone(),
-                root,
-                log: *log,
-                certificate_log: *certificate_log,
-                now: Timestamp::now(),
-            })))
+            let trust = CertificateTrust::new(identity.clone(), root, Timestamp::now())
+                .issuer(issuer.clone())
+                .log(*log)
+                .certificate_log(*certificate_log);
+            Ok(PolicySigner::Certificate(Box::new(trust)))
         }
         _ => Err(Failure::usage("cannot read the policy: it has a signer of an unknown type")),
     }

@@ -106,13 +106,13 @@ impl VerificationMaterialArguments {
             let http = Http::new(&context.http_options()?)?;
             return Ok((
                 signer,
-                Some(VerificationMaterial {
-                    certificates,
-                    logs,
-                    timestamps,
-                    root,
-                    ..VerificationMaterial::new(http, now)
-                }),
+                Some(
+                    VerificationMaterial::new(http, now)
+                        .certificates(certificates)
+                        .logs(logs)
+                        .timestamps(timestamps)
+                        .root(root),
+                ),
             ));
         }
         let authority = authority.ok_or_else(|| {
@@ -126,7 +126,13 @@ impl VerificationMaterialArguments {
         let certificates = certify(&http, &authority, &token, &key).await?;
         Ok((
             Arc::new(key),
-            Some(VerificationMaterial { certificates, logs, timestamps, root, ..VerificationMaterial::new(http, now) }),
+            Some(
+                VerificationMaterial::new(http, now)
+                    .certificates(certificates)
+                    .logs(logs)
+                    .timestamps(timestamps)
+                    .root(root),
+            ),
         ))
     }
 
@@ -230,16 +236,12 @@ impl CertificateArguments {
             }
         };
         let check = |skips: bool| if skips { LogCheck::Skipped } else { LogCheck::Required };
-        Ok(Some(CertificateTrust {
-            name: identity.to_string(),
-            identity,
-            issuer,
-            root,
-            log: check(is_own || self.insecure_ignore_tlog),
-            certificate_log: check(is_own || self.insecure_ignore_sct),
-            // Certificates have to be valid now, so SOURCE_DATE_EPOCH does not apply.
-            now: Timestamp::now(),
-        }))
+        // Certificates have to be valid now, so SOURCE_DATE_EPOCH does not apply.
+        let trust = CertificateTrust::new(identity, root, Timestamp::now())
+            .issuer(issuer)
+            .log(check(is_own || self.insecure_ignore_tlog))
+            .certificate_log(check(is_own || self.insecure_ignore_sct));
+        Ok(Some(trust))
     }
 }
 

@@ -279,7 +279,7 @@ pub fn signatures(bytes: &[u8]) {
 
     use ocikit_image::{Memory, Name, Naming, Root, Sink};
     use ocikit_sign::{
-        Certificate, CertificateTrust, Chain, LogCheck, NotationTrust, Pattern, PrivateKey, PublicKey, RevocationList,
+        Certificate, CertificateTrust, Chain, NotationTrust, Pattern, PrivateKey, PublicKey, RevocationList,
         SigningConfig, Trust, TrustPolicy, TrustStore, TrustedRoot, VerifyOptions,
     };
     use ocikit_spec::Descriptor;
@@ -310,15 +310,11 @@ pub fn signatures(bytes: &[u8]) {
     let _ = SigningConfig::parse(bytes).and_then(|config| config.services(now));
     // With any identity, a valid bundle for another image fails only at the comparison of the subject.
     let any_identity = |root: &str| {
-        Trust::Certificate(Box::new(CertificateTrust {
-            name: "any".to_owned(),
-            identity: Pattern::Any,
-            issuer: None,
-            root: TrustedRoot::parse(root.as_bytes()).unwrap(),
-            log: LogCheck::Required,
-            certificate_log: LogCheck::Required,
+        Trust::Certificate(Box::new(CertificateTrust::new(
+            Pattern::Any,
+            TrustedRoot::parse(root.as_bytes()).unwrap(),
             now,
-        }))
+        )))
     };
     let trusted = vec![
         any_identity(include_str!("../../testdata/sigstore/rekor1-root.json")),

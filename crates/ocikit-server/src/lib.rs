@@ -27,18 +27,13 @@
 //! # async fn serve() -> ocikit_server::Result<()> {
 //! use ocikit_server::{Authentication, Grant, Server, Storage, User};
 //!
-//! let running = Server {
-//!     address: ([0, 0, 0, 0], 5000).into(),
-//!     storage: Storage::directory("/srv/registry"),
-//!     authentication: Authentication {
-//!         anonymous: vec![Grant::pull("**")],
-//!         ..Authentication::basic([User::new("alice", "secret")])
-//!     },
-//!     remember: 0,
-//!     ..Server::default()
-//! }
-//! .start()
-//! .await?;
+//! let users = Authentication::basic([User::new("alice", "secret")]).anonymous(vec![Grant::pull("**")]);
+//! let server = Server::default()
+//!     .address(([0, 0, 0, 0], 5000).into())
+//!     .storage(Storage::directory("/srv/registry"))
+//!     .authentication(users)
+//!     .remember(0);
+//! let running = server.start().await?;
 //! # Ok(())
 //! # }
 //! ```

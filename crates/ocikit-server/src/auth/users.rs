@@ -13,10 +13,7 @@ use crate::rules::Switch;
 /// ```
 /// use ocikit_server::{Authentication, Grant, User};
 ///
-/// let anyone_reads = Authentication {
-///     anonymous: vec![Grant::pull("**")],
-///     ..Authentication::basic([User::new("alice", "secret")])
-/// };
+/// let anyone_reads = Authentication::basic([User::new("alice", "secret")]).anonymous(vec![Grant::pull("**")]);
 /// assert!(!format!("{anyone_reads:?}").contains("secret"));
 /// ```
 #[derive(Debug, Clone, Default)]

@@ -24,6 +24,7 @@ use crate::timestamp;
 /// The verification material to add to signatures, and the services that provide it. It lets others verify a
 /// signature without the key, or after its certificate has expired.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct VerificationMaterial {
     /// The HTTP client for the services.
     pub http: Http,
@@ -37,6 +38,17 @@ pub struct VerificationMaterial {
     pub root: Option<TrustedRoot>,
     /// The time at which certificates must be valid if no log or timestamp proves one.
     pub now: Timestamp,
+}
+
+ocikit_spec::setters! {
+    VerificationMaterial {
+        http: Http,
+        certificates: Vec<Certificate>,
+        logs: Vec<LogUrl>,
+        timestamps: Vec<String>,
+        root: Option<TrustedRoot>,
+        now: Timestamp,
+    }
 }
 
 impl fmt::Debug for VerificationMaterial {

@@ -13,6 +13,7 @@ use crate::sigstore::sct;
 /// Trust in signatures by an identity in a certificate, verified with trusted certificate authorities, logs and
 /// timestamp authorities. No network is used.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct CertificateTrust {
     /// The name of the signer in reports.
     pub name: String,
@@ -30,6 +31,34 @@ pub struct CertificateTrust {
     /// The time at which certificates must be valid if no timestamp proves one. It is used only if no log entry is
     /// required.
     pub now: Timestamp,
+}
+
+ocikit_spec::setters! {
+    CertificateTrust {
+        name: String,
+        identity: Pattern,
+        issuer: Option<Pattern>,
+        root: TrustedRoot,
+        log: LogCheck,
+        certificate_log: LogCheck,
+        now: Timestamp,
+    }
+}
+
+impl CertificateTrust {
+    /// Returns the trust in an identity with any issuer, which is also its name in reports. A transparency log entry and an SCT
+    /// are required.
+    pub fn new(identity: Pattern, root: TrustedRoot, now: Timestamp) -> CertificateTrust {
+        CertificateTrust {
+            name: identity.to_string(),
+            identity,
+            issuer: None,
+            root,
+            log: LogCheck::Required,
+            certificate_log: LogCheck::Required,
+            now,
+        }
+    }
 }
 
 /// Whether a log is checked.

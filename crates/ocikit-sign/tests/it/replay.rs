@@ -95,23 +95,17 @@ async fn certificate_signature_is_valid_for_one_image_and_time() {
     let http = Http::new(&HttpOptions::default().tls(tls)).unwrap();
     let certificates = certified(&key, 2026, 2027);
     let trust = |identity: &str, issuers: &[Certificate], now: Timestamp| {
-        let trust = CertificateTrust {
-            name: identity.to_owned(),
-            identity: Pattern::Exact(identity.to_owned()),
-            issuer: None,
-            root: TrustedRoot::of_authorities(vec![issuers.to_vec()], Vec::new()).unwrap(),
-            log: LogCheck::Skipped,
-            certificate_log: LogCheck::Skipped,
-            now,
-        };
+        let root = TrustedRoot::of_authorities(vec![issuers.to_vec()], Vec::new()).unwrap();
+        let trust = CertificateTrust::new(Pattern::Exact(identity.to_owned()), root, now)
+            .log(LogCheck::Skipped)
+            .certificate_log(LogCheck::Skipped);
         VerifyOptions::new(vec![Trust::Certificate(Box::new(trust))])
     };
     let (job, issuers) = ("https://example.com/job", &certificates[1..]);
     for format in FORMATS {
         let memory = Arc::new(Memory::new());
         let (signed, unsigned) = (image(&memory, 1).await, image(&memory, 2).await);
-        let material =
-            VerificationMaterial { certificates: certificates.clone(), ..VerificationMaterial::new(http.clone(), now) };
+        let material = VerificationMaterial::new(http.clone(), now).certificates(certificates.clone());
         let options = SignOptions::new(vec![format], Timestamp::UNIX_EPOCH).material(Some(material));
         replay(&signed, &unsigned, &memory, &key, &options).await;
         let refused = |outcome: Outcome| match outcome {
@@ -141,7 +135,7 @@ async fn certificate_signature_is_valid_for_one_image_and_time() {
     // A certificate for another key is refused before anything is signed.
     let other = PrivateKey::generate(KeyKind::P256).unwrap();
     let memory = Arc::new(Memory::new());
-    let material = VerificationMaterial { certificates, ..VerificationMaterial::new(http, now) };
+    let material = VerificationMaterial::new(http, now).certificates(certificates);
     let options = SignOptions::new(FORMATS.to_vec(), Timestamp::UNIX_EPOCH).material(Some(material));
     let refused = sign(&image(&memory, 1).await, &other, &options).await;
     assert!(matches!(refused, Err(Error::Certificates(_))));
