@@ -27,7 +27,7 @@ fn missing_file() {
     insta::assert_snapshot!(told(&bench(), "", &["inspect", "oci:gone"]), @"
     exit 3
     --- stderr
-    error: cannot open gone: No such file or directory (os error 2)
+    error: cannot open oci:gone: No such file or directory (os error 2)
     ");
 }
 
