@@ -1,12 +1,11 @@
 //! gzip in blocks that are compressed in parallel, as `pigz` does it.
 
-use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex};
 
 use flate2::{Compress, Crc, FlushCompress, Status};
+
+use crate::ordered::Ordered;
 
 /// The size of a block in bytes. The bytes of every layer depend on it. See `docs/decisions/layers.md`.
 const BLOCK_BYTES: usize = 512 << 10;
@@ -21,12 +20,9 @@ const BLOCKS_PER_THREAD: usize = 2;
 /// refers only to the window before it, so that blocks are compressed independently and joined.
 pub(crate) struct BlockGzip<W> {
     writer: W,
-    level: u32,
     /// The block that is filled, after the window before it.
     block: Block,
-    workers: Workers,
-    /// The results of blocks in progress, in the order of the blocks.
-    pending: VecDeque<Receiver<io::Result<Compressed>>>,
+    blocks: Ordered<Block, io::Result<Compressed>>,
     /// Buffers for further blocks.
     spare: Vec<Vec<u8>>,
     crc: Crc,
@@ -61,10 +57,8 @@ impl<W: Write> BlockGzip<W> {
         writer.write_all(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, extra, UNKNOWN_SYSTEM])?;
         Ok(BlockGzip {
             writer,
-            level,
             block: Block { bytes: Vec::new(), window: 0, is_last: false },
-            workers: Workers { threads: threads.get(), started: 0, jobs: None },
-            pending: VecDeque::new(),
+            blocks: Ordered::new("gzip", threads, move || Box::new(move |block| compress(block, level))),
             spare: Vec::new(),
             crc: Crc::new(),
         })
@@ -98,20 +92,19 @@ impl<W: Write> BlockGzip<W> {
 
     fn submit(&mut self, block: Block) -> io::Result<()> {
         // A layer of one block needs no thread.
-        if self.workers.threads == 1 || (block.is_last && self.workers.started == 0) {
-            return self.write_block(compress(block, self.level)?);
+        if self.blocks.threads() == 1 || (block.is_last && !self.blocks.has_started()) {
+            self.blocks.run(block);
+            return self.write_pending(0);
         }
-        self.write_pending((self.workers.threads * BLOCKS_PER_THREAD).saturating_sub(1))?;
-        self.pending.push_back(self.workers.submit(block, self.level)?);
-        Ok(())
+        self.write_pending((self.blocks.threads() * BLOCKS_PER_THREAD).saturating_sub(1))?;
+        self.blocks.submit(block)
     }
 
     /// Writes compressed blocks in order until at most this many are in progress.
     fn write_pending(&mut self, most: usize) -> io::Result<()> {
-        while self.pending.len() > most {
-            let Some(next) = self.pending.pop_front() else { break };
-            let compressed = next.recv().map_err(|_| io::Error::other("a thread that compresses ended early"))??;
-            self.write_block(compressed)?;
+        while self.blocks.pending() > most {
+            let Some(next) = self.blocks.take() else { break };
+            self.write_block(next??)?;
         }
         Ok(())
     }
@@ -138,44 +131,6 @@ impl<W: Write> Write for BlockGzip<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.write_pending(0)?;
         self.writer.flush()
-    }
-}
-
-/// The threads, which end when they are dropped. They start with the blocks, so that a small layer needs few.
-struct Workers {
-    threads: usize,
-    started: usize,
-    jobs: Option<(Sender<Job>, Queue)>,
-}
-
-/// The blocks that wait for a thread.
-type Queue = Arc<Mutex<Receiver<Job>>>;
-
-type Job = (Block, SyncSender<io::Result<Compressed>>);
-
-impl Workers {
-    fn submit(&mut self, block: Block, level: u32) -> io::Result<Receiver<io::Result<Compressed>>> {
-        let (jobs, queue) = self.jobs.get_or_insert_with(|| {
-            let (jobs, queue) = channel();
-            (jobs, Arc::new(Mutex::new(queue)))
-        });
-        if self.started < self.threads {
-            let queue = queue.clone();
-            std::thread::Builder::new().name("gzip".to_owned()).spawn(move || work(&queue, level))?;
-            self.started += 1;
-        }
-        let (result, receiver) = sync_channel(1);
-        jobs.send((block, result)).map_err(|_| io::Error::other("the threads that compress ended early"))?;
-        Ok(receiver)
-    }
-}
-
-fn work(queue: &Mutex<Receiver<Job>>, level: u32) {
-    loop {
-        let Ok(job) = queue.lock().map(|queue| queue.recv()) else { return };
-        let Ok((block, result)) = job else { return };
-        // Sending fails if the encoder was dropped, and then the queue ends.
-        let _ = result.send(compress(block, level));
     }
 }
 

@@ -83,8 +83,8 @@ impl EncoderOptions {
         }
     }
 
-    #[cfg(any(feature = "gzip", feature = "zstd"))]
-    fn thread_count(&self) -> NonZeroUsize {
+    /// Returns the number of threads that are used: at most 16.
+    pub fn thread_count(&self) -> NonZeroUsize {
         let threads = self.threads.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
         threads.min(NonZeroUsize::new(MAX_THREADS).unwrap_or(NonZeroUsize::MIN))
     }

@@ -43,6 +43,11 @@ impl<R: Read> TarStream<R> {
         Ok(self.next_with(Numbers::Strict, |_| Ok(()))?.map(|(entry, ())| entry))
     }
 
+    /// Returns the reader below, and the number of header bytes that were read from it and not consumed yet.
+    pub(crate) fn reader_mut(&mut self) -> (&mut R, usize) {
+        (&mut self.window.reader, self.window.buffer.len())
+    }
+
     /// Returns the next entry, with the result of a function for its header.
     pub(crate) fn next_with<T>(
         &mut self,

@@ -89,13 +89,13 @@ fn kind_of(found: &Found<'_>, sparse: Option<&Sparse>) -> Result<Kind> {
 
 /// The fields of an extended header that the parser does not handle.
 #[derive(Default)]
-struct Extended {
-    modified: Option<Time>,
+pub(crate) struct Extended {
+    pub(crate) modified: Option<Time>,
 }
 
 /// Parses the numbers of an extended header again: the parser ignores invalid ones, which is acceptable only for times
 /// that are out of its range.
-fn extended(found: &Found<'_>) -> Result<Extended> {
+pub(crate) fn extended(found: &Found<'_>) -> Result<Extended> {
     let refuse = |problem: &dyn fmt::Display| invalid(found.start, problem);
     let mut extended = Extended::default();
     let mut sized = false;
@@ -134,7 +134,7 @@ fn extended(found: &Found<'_>) -> Result<Extended> {
 }
 
 /// Parses a decimal number of seconds, by POSIX.
-fn time(text: &str) -> Option<Time> {
+pub(crate) fn time(text: &str) -> Option<Time> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
