@@ -46,7 +46,6 @@ const DEFAULT_GZIP_LEVEL: u32 = 6;
 const DEFAULT_ZSTD_LEVEL: u32 = zstd::DEFAULT_COMPRESSION_LEVEL.unsigned_abs();
 
 /// The maximum number of threads of an encoder: memory grows with it, and the writer cannot feed more.
-#[cfg(any(feature = "gzip", feature = "zstd"))]
 const MAX_THREADS: usize = 16;
 
 impl From<Compression> for EncoderOptions {

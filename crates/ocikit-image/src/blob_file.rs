@@ -110,9 +110,9 @@ impl BlobFile {
         .await
     }
 
-    /// Returns a file whose digest was computed while it was written.
-    pub(crate) fn known(name: String, file: File, descriptor: Descriptor) -> BlobFile {
-        BlobFile { name, file: Arc::new(file), descriptor }
+    /// Returns a file whose digest was computed while it was written. It is checked when the file is read.
+    pub fn known(name: impl Into<String>, file: File, descriptor: Descriptor) -> BlobFile {
+        BlobFile { name: name.into(), file: Arc::new(file), descriptor }
     }
 
     /// Returns the file with a media type; that of a new one is `application/octet-stream`.

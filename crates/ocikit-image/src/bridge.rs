@@ -199,14 +199,15 @@ impl Drop for Chunk {
 
 /// A reader of chunks. The error of a chunk is stored, because the IO error of a reader cannot carry it.
 #[derive(Debug)]
-pub(crate) struct ChunkReader<'a> {
+pub struct ChunkReader<'a> {
     chunks: &'a mut Chunks,
     chunk: Bytes,
     failed: &'a mut Option<Error>,
 }
 
 impl<'a> ChunkReader<'a> {
-    pub(crate) fn new(chunks: &'a mut Chunks, failed: &'a mut Option<Error>) -> ChunkReader<'a> {
+    /// Creates a reader, which puts the error of a chunk into `failed`.
+    pub fn new(chunks: &'a mut Chunks, failed: &'a mut Option<Error>) -> ChunkReader<'a> {
         ChunkReader { chunks, chunk: Bytes::new(), failed }
     }
 }

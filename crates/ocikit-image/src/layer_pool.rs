@@ -11,19 +11,25 @@ use crate::new_layer::NewLayer;
 /// zstd on eight of them.
 const MAX_PARALLEL_LAYERS: usize = 2;
 
-/// The changed layers of one operation: a layer that several images have is changed once.
-pub(crate) struct LayerPool<K> {
-    known: Mutex<HashMap<K, Arc<OnceCell<NewLayer>>>>,
+/// The changed layers of one operation: a layer that several images have is changed once, and two are changed in parallel.
+#[derive(Debug)]
+pub struct LayerPool<K, V = NewLayer> {
+    known: Mutex<HashMap<K, Arc<OnceCell<V>>>>,
     slots: Semaphore,
 }
 
-impl<K: Eq + Hash> LayerPool<K> {
-    pub(crate) fn new() -> LayerPool<K> {
+impl<K: Eq + Hash, V: Clone> LayerPool<K, V> {
+    /// Creates an empty pool.
+    pub fn new() -> LayerPool<K, V> {
         LayerPool { known: Mutex::default(), slots: Semaphore::new(MAX_PARALLEL_LAYERS) }
     }
 
     /// Returns the layer for a key; the work makes it, unless another image has it already.
-    pub(crate) async fn once(&self, key: K, work: impl Future<Output = Result<NewLayer>> + Send) -> Result<NewLayer> {
+    ///
+    /// # Errors
+    ///
+    /// Those of the work.
+    pub async fn once(&self, key: K, work: impl Future<Output = Result<V>> + Send) -> Result<V> {
         let cell = self.known.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone();
         let made = cell.get_or_try_init(|| async {
             let slot = self.slots.acquire().await;
@@ -31,5 +37,11 @@ impl<K: Eq + Hash> LayerPool<K> {
             work.await
         });
         made.await.cloned()
+    }
+}
+
+impl<K: Eq + Hash, V: Clone> Default for LayerPool<K, V> {
+    fn default() -> LayerPool<K, V> {
+        LayerPool::new()
     }
 }

@@ -103,6 +103,7 @@ pub use event::{Event, Observer};
 pub use flatten::{FlattenOptions, flatten};
 pub use kind::ArtifactKind;
 pub use layer::{DiffId, LayerTar};
+pub use layer_pool::LayerPool;
 pub use map_images::{Mapped, Selection, map_images};
 pub use memory::Memory;
 pub use merge::KeptTag;

@@ -1,6 +1,7 @@
 //! Test support: generated images, and the conformance suite that every place has to pass.
 
 mod conformance;
+mod hard;
 mod tar;
 
 use std::io::{self, Write};
@@ -12,6 +13,7 @@ use ocikit_spec::{Descriptor, Digest, Index, MediaType, Platform};
 use crate::memory::Memory;
 
 pub use conformance::{Place, conformance};
+pub use hard::hard_layer;
 pub use ocikit_archive::Compression;
 pub use tar::Tar;
 

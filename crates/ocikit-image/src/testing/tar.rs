@@ -58,14 +58,43 @@ impl Tar {
         self.entry(b'1', name, target, b"")
     }
 
+    /// Adds an extended header for the following entry.
+    #[must_use]
+    pub fn records(self, records: &[(&str, &[u8])]) -> Tar {
+        let mut data = Vec::new();
+        for (key, value) in records {
+            // A space, an equals sign and a newline; and the digits of the length, which count too.
+            let rest = key.len() + value.len() + 3;
+            let length = (1..8).map(|digits| rest + digits).find(|length| length.to_string().len() + rest == *length);
+            data.extend_from_slice(format!("{} {key}=", length.unwrap_or_default()).as_bytes());
+            data.extend_from_slice(value);
+            data.push(b'\n');
+        }
+        self.entry(b'x', "PaxHeaders/entry", "", &data)
+    }
+
+    /// Adds a device: of type `3` for characters, `4` for blocks.
+    #[must_use]
+    pub fn device(self, kind: u8, name: &str, major: u32, minor: u32) -> Tar {
+        self.entry_with(kind, name, "", b"", |header| {
+            header[329..337].copy_from_slice(format!("{major:07o}\0").as_bytes());
+            header[337..345].copy_from_slice(format!("{minor:07o}\0").as_bytes());
+        })
+    }
+
     /// Adds an entry of any type; name and target must fit into the header.
     #[must_use]
-    pub fn entry(mut self, kind: u8, name: &str, target: &str, bytes: &[u8]) -> Tar {
+    pub fn entry(self, kind: u8, name: &str, target: &str, bytes: &[u8]) -> Tar {
+        self.entry_with(kind, name, target, bytes, |_| ())
+    }
+
+    fn entry_with(mut self, kind: u8, name: &str, target: &str, bytes: &[u8], change: impl Fn(&mut [u8])) -> Tar {
         let size = bytes.len() as u64;
         let mode = self.mode.unwrap_or(if kind == b'5' { 0o755 } else { 0o644 });
         let mut header = Header { name, size, mode, modified: self.modified }.to_bytes();
         header[156] = kind;
         header[157..157 + target.len()].copy_from_slice(target.as_bytes());
+        change(&mut header);
         header[148..156].fill(b' ');
         let sum: u32 = header[..512].iter().map(|byte| u32::from(*byte)).sum();
         header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
