@@ -1,5 +1,34 @@
 //! Layer formats whose files can be read before the whole layer has arrived: eStargz, zstd:chunked, SOCI and Nydus RAFS.
+//!
+//! [`convert`] changes the layers of images. The result is a root over a [`Memory`](ocikit_image::Memory) of new documents
+//! and temporary files, which is copied like any other.
+//!
+//! # Guarantees
+//!
+//! * The same layer gives the same bytes, for any number of threads.
+//! * The memory does not depend on the size of layers or files; it grows with the number of files, and for SOCI with the
+//!   number of checkpoints.
+//! * A layer that a format cannot express is left as it is, with a [`Warning`].
+//! * No other program is started.
 
+mod check;
+pub mod chunked;
+mod convert;
+mod counted;
 mod error;
+pub mod estargz;
+mod form;
+mod output;
+mod pieces;
+mod plain;
+mod reason;
+pub mod soci;
+mod table;
 
+pub use check::{TableProblem, check_layer};
+pub use convert::{
+    Converted, EstargzOptions, Format, LazyOptions, PlainOptions, SociOptions, SociVersion, ZstdChunkedOptions, convert,
+};
 pub use error::{Error, Result};
+pub use reason::{Reason, Warning};
+pub use table::{MAX_TABLE_BYTES, Position, Table, TableEntry};

@@ -1,0 +1,288 @@
+//! Comparing the table of contents of a layer with its tar.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ocikit_archive::Decoder;
+use ocikit_archive::layer::{Budget, RawEntry, RawReader, Time};
+use ocikit_image::{Error as ImageError, Layer, Result as ImageResult, bridge};
+use ocikit_spec::{Algorithm, Annotations, Digest, Hasher};
+
+use crate::counted::Counted;
+use crate::error::{Error, Result};
+use crate::form::{Form, form};
+use crate::output::Output;
+use crate::reason::type_name;
+use crate::table::{Position, Table, TableEntry};
+use crate::{chunked, estargz};
+
+/// The maximum number of problems that are listed.
+const MAX_PROBLEMS: usize = 20;
+
+/// A difference between the table of contents of a layer and its tar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TableProblem {
+    /// The name of the entry; empty for the table itself.
+    pub entry: String,
+    /// The difference.
+    pub what: String,
+}
+
+/// Compares the table of contents of a layer with its tar, and the digest of each chunk with the bytes at its offset.
+/// Returns the first 20 differences; none for a layer of another format. The layer is copied to a temporary file.
+///
+/// # Errors
+///
+/// Those of reading the layer and of the temporary file.
+pub async fn check_layer(layer: &Layer, budget: &Budget, directory: &Path) -> ImageResult<Vec<TableProblem>> {
+    let descriptor = layer.descriptor().clone();
+    let form = form(&descriptor);
+    if form == Form::Plain {
+        return Ok(Vec::new());
+    }
+    let (directory, budget) = (directory.to_owned(), budget.clone());
+    let place = format!("layer {} in {}", descriptor.digest, layer.source());
+    budget.layer(descriptor.size);
+    let work = move |chunks: &mut bridge::Chunks| {
+        let failed = |error| ImageError::failed("write a layer to a temporary file in", directory.display(), error);
+        let mut output = Output::create(&directory).map_err(failed)?;
+        for chunk in chunks {
+            io::Write::write_all(&mut output, &chunk?).map_err(failed)?;
+        }
+        let stored = output.finish().map_err(failed)?;
+        let blob = Blob { file: &stored.file, size: stored.size };
+        let checked = blob.check(form, &descriptor.annotations, &budget);
+        Ok(checked
+            .unwrap_or_else(|error| vec![TableProblem { entry: String::new(), what: format!("{place}: {error}") }]))
+    };
+    bridge::consume(layer.open().await?, work).await
+}
+
+/// The compressed bytes of a layer.
+struct Blob<'a> {
+    file: &'a File,
+    size: u64,
+}
+
+impl Blob<'_> {
+    fn check(&self, form: Form, annotations: &Annotations, budget: &Budget) -> Result<Vec<TableProblem>> {
+        let table = match form {
+            Form::Plain => return Ok(Vec::new()),
+            Form::Estargz => self.estargz(annotations)?,
+            Form::ZstdChunked => self.zstd_chunked(annotations)?,
+        };
+        let mut comparison = Comparison { blob: self, form, problems: Vec::new() };
+        comparison.run(&table, budget)?;
+        Ok(comparison.problems)
+    }
+
+    fn estargz(&self, annotations: &Annotations) -> Result<Table> {
+        let length = (estargz::FOOTER_BYTES as u64).min(self.size);
+        let footer = self.read(self.size - length, length)?;
+        let position = Position::of_estargz(&footer, self.size)?;
+        let (table, digest) = Table::of_estargz(&self.read(position.offset, position.length)?)?;
+        compare_digest(annotations, estargz::TOC_DIGEST, &digest)?;
+        Ok(table)
+    }
+
+    fn zstd_chunked(&self, annotations: &Annotations) -> Result<Table> {
+        let annotation = |key| annotations.get(key).unwrap_or_default();
+        let position = Position::of_zstd_chunked(annotation(chunked::MANIFEST_POSITION), self.size)?;
+        let tar_split = Position::of_zstd_chunked(annotation(chunked::TAR_SPLIT_POSITION), self.size)?;
+        let length = (chunked::FOOTER_BYTES as u64).min(self.size);
+        if Position::of_zstd_chunked_footer(&self.read(self.size - length, length)?, self.size)?
+            != (position, tar_split)
+        {
+            return Err(Error::invalid("footer", "it differs from the annotations"));
+        }
+        let bytes = self.read(position.offset, position.length)?;
+        compare_digest(annotations, chunked::MANIFEST_CHECKSUM, &Digest::sha256_of(&bytes))?;
+        let table = Table::of_zstd_chunked(&bytes, &position)?;
+        let found = Digest::sha256_of(&self.read(tar_split.offset, tar_split.length)?);
+        match table.tar_split_digest == Some(found) {
+            true => Ok(table),
+            false => Err(Error::invalid("tar-split", "its digest is not that in the table of contents")),
+        }
+    }
+
+    fn read(&self, offset: u64, length: u64) -> Result<Vec<u8>> {
+        if length > crate::table::MAX_TABLE_BYTES {
+            let (part, limit) = ("table of contents", crate::table::MAX_TABLE_BYTES);
+            return Err(Error::TooLarge { part, size: length, limit });
+        }
+        let mut bytes = Vec::new();
+        From { file: self.file, offset }.take(length).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+fn compare_digest(annotations: &Annotations, key: &str, found: &Digest) -> Result<()> {
+    match annotations.get(key) {
+        Some(listed) if listed == found.to_string() => Ok(()),
+        listed => {
+            let listed = listed.unwrap_or("nothing").escape_debug();
+            Err(Error::invalid("table of contents", format_args!("its digest is {found}, and `{key}` is {listed}")))
+        }
+    }
+}
+
+/// A file from an offset to its end.
+struct From<'a> {
+    file: &'a File,
+    offset: u64,
+}
+
+impl Read for From<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = bridge::read_some(self.file, buffer, self.offset)?;
+        self.offset += read as u64;
+        Ok(read)
+    }
+}
+
+struct Comparison<'a> {
+    blob: &'a Blob<'a>,
+    form: Form,
+    problems: Vec<TableProblem>,
+}
+
+impl Comparison<'_> {
+    fn run(&mut self, table: &Table, budget: &Budget) -> Result<()> {
+        let tar = Decoder::new(io::BufReader::new(From { file: self.blob.file, offset: 0 }))?;
+        let mut reader = RawReader::within(budget, Counted { reader: tar, budget });
+        let (mut between, mut listed) = (Vec::new(), table.entries.iter().peekable());
+        while let Some(entry) = reader.next_entry(&mut between)? {
+            between.clear();
+            let name = String::from_utf8_lossy(&entry.name).into_owned();
+            if self.form == Form::Estargz && name == estargz::TOC_NAME {
+                continue;
+            }
+            let Some(first) = listed.next() else {
+                self.note(&name, "is not in the table of contents");
+                continue;
+            };
+            let mut chunks = vec![first];
+            while let Some(chunk) = listed.next_if(|next| next.kind == "chunk") {
+                chunks.push(chunk);
+            }
+            let mut hasher = Hasher::new(Algorithm::Sha256);
+            copy(&mut reader, |bytes| hasher.update(bytes))?;
+            self.entry(&name, &entry, first);
+            if entry.data.size > 0 {
+                self.contents(&name, &entry, &chunks, &hasher.finish(), budget)?;
+            }
+            if self.problems.len() >= MAX_PROBLEMS {
+                return Ok(());
+            }
+        }
+        if let Some(left) = listed.next() {
+            self.note(&left.name, "is not in the tar");
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, entry: &str, what: impl ToString) {
+        self.problems.push(TableProblem { entry: entry.to_owned(), what: what.to_string() });
+    }
+
+    /// Compares the metadata.
+    fn entry(&mut self, name: &str, entry: &RawEntry, listed: &TableEntry) {
+        let is_rounded = self.form == Form::Estargz;
+        let half = i64::from(is_rounded && entry.modified.nanoseconds >= 500_000_000);
+        let nanoseconds = if is_rounded { 0 } else { entry.modified.nanoseconds };
+        let modified = Time { seconds: entry.modified.seconds + half, nanoseconds };
+        let found = match listed.modtime.as_str() {
+            "" => Some(Time::default()),
+            text => Time::parse(text),
+        };
+        let xattrs: Vec<_> = entry.xattrs().into_iter().map(|(key, value)| (key, STANDARD.encode(value))).collect();
+        let same_xattrs = xattrs.len() == listed.xattrs.len()
+            && xattrs
+                .iter()
+                .zip(&listed.xattrs)
+                .all(|((key, value), found)| *key == found.0.as_bytes() && value == found.1);
+        let checks = [
+            ("name", listed.name == name),
+            ("type", listed.kind == type_name(entry.kind)),
+            ("target", listed.link_name.as_bytes() == &*entry.link),
+            ("size", listed.size == if is_rounded { entry.data.size } else { entry.size }),
+            ("mode", listed.mode & 0o7777 == u64::from(entry.mode & 0o7777)),
+            ("owner", (listed.uid, listed.gid) == (entry.uid, entry.gid)),
+            ("device", (listed.dev_major, listed.dev_minor) == (entry.major.into(), entry.minor.into())),
+            ("modification time", found == Some(modified)),
+            ("extended attributes", same_xattrs),
+        ];
+        for (what, is_same) in checks {
+            if !is_same {
+                self.note(name, format_args!("has another {what} in the table of contents"));
+            }
+        }
+    }
+
+    /// Compares the digests with the bytes at the offsets.
+    fn contents(
+        &mut self,
+        name: &str,
+        entry: &RawEntry,
+        chunks: &[&TableEntry],
+        digest: &Digest,
+        budget: &Budget,
+    ) -> Result<()> {
+        if chunks.first().is_none_or(|first| first.digest != digest.to_string()) {
+            self.note(name, "has another digest in the table of contents");
+        }
+        let mut position = 0;
+        for chunk in chunks {
+            let rest = entry.data.size - position;
+            let size = if chunk.chunk_size > 0 { chunk.chunk_size } else { rest };
+            if chunk.chunk_offset != position || size > rest || chunk.name.as_bytes() != &*entry.name {
+                self.note(name, "has chunks that do not follow each other");
+                return Ok(());
+            }
+            position += size;
+            let wanted = if chunk.chunk_digest.is_empty() { &chunk.digest } else { &chunk.chunk_digest };
+            if self.chunk(chunk.offset, size, budget)?.as_ref() != Some(wanted) {
+                self.note(name, format_args!("has a chunk at {} with another digest", chunk.chunk_offset));
+            }
+        }
+        if position != entry.data.size {
+            self.note(name, "has chunks for a part of its contents only");
+        }
+        Ok(())
+    }
+
+    /// Returns the digest of a chunk; `None` if it cannot be decompressed.
+    fn chunk(&self, offset: u64, size: u64, budget: &Budget) -> Result<Option<String>> {
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        let mut length = 0;
+        let read = Decoder::new(From { file: self.blob.file, offset }).and_then(|decoder| {
+            copy(&mut Counted { reader: decoder, budget }.take(size), |bytes| {
+                hasher.update(bytes);
+                length += bytes.len() as u64;
+            })
+        });
+        match read {
+            Ok(()) => Ok((length == size).then(|| hasher.finish().to_string())),
+            Err(error) => match ocikit_archive::Error::from(error) {
+                error if error.limit().is_some() => Err(error.into()),
+                _ => Ok(None),
+            },
+        }
+    }
+}
+
+fn copy(reader: &mut impl Read, mut pass: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut buffer = [0; 32 << 10];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(read) => pass(&buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

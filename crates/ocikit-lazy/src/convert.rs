@@ -1,0 +1,533 @@
+//! The conversion of images.
+
+use std::io::Read;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use ocikit_archive::layer::Budget;
+use ocikit_archive::{Compression, EncoderOptions};
+use ocikit_image::{
+    BlobFile, ComposeOptions, ConvertOptions, DiffId, Error, Image, Layer, LayerPool, LayerTar, Mapped, Member,
+    Mismatch, NewLayer, Result, Root, Selection, bridge, create_index, map_images,
+};
+use ocikit_spec::{Descriptor, Digest, MediaType};
+
+use crate::error::Stopped;
+use crate::form::{Form, form};
+use crate::output::{Output, Stored};
+use crate::reason::{Reason, Warning};
+use crate::soci::{LayerCompression, LayerIndex};
+use crate::{chunked, estargz, plain, soci};
+
+/// The number of layers of an image that are prepared in parallel. [`LayerPool`] limits those that are converted.
+const MAX_WAITING_LAYERS: usize = 8;
+
+/// The default distance of checkpoints of SOCI in uncompressed bytes, as that of the reference.
+const DEFAULT_SPAN_SIZE: u64 = 4 << 20;
+
+/// The default size in bytes from which layers get a ztoc, as that of the reference.
+const DEFAULT_MIN_LAYER_SIZE: u64 = 10 << 20;
+
+/// The level of zstd that the usual tools have as their default.
+const DEFAULT_ZSTD_LEVEL: u32 = 3;
+
+/// The level of gzip that the usual tools have as their default.
+const DEFAULT_GZIP_LEVEL: u32 = 6;
+
+/// A format of layers to convert to.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Format {
+    /// Layers that readers download as a whole.
+    Plain(PlainOptions),
+    /// SOCI: layers stay as they are, and get an index.
+    Soci(SociOptions),
+    /// zstd:chunked: the same tars, compressed in chunks.
+    ZstdChunked(ZstdChunkedOptions),
+    /// eStargz: gzip-compressed in chunks, with a table of contents as a further file.
+    Estargz(EstargzOptions),
+}
+
+/// How plain layers are compressed.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct PlainOptions {
+    /// Compression and level; gzip by default.
+    pub encoder: EncoderOptions,
+}
+
+impl Default for PlainOptions {
+    fn default() -> PlainOptions {
+        PlainOptions { encoder: Compression::Gzip.into() }
+    }
+}
+
+/// The layers that SOCI indexes, and how.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SociOptions {
+    /// The distance of checkpoints in uncompressed bytes; 4 MiB by default.
+    pub span_size: u64,
+    /// The size in bytes from which layers are indexed; 10 MiB by default.
+    pub min_layer_size: u64,
+    /// Where the index is found.
+    pub version: SociVersion,
+}
+
+/// The version of a SOCI index.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SociVersion {
+    /// A referrer of the image, whose digest stays.
+    V1,
+    /// An entry beside the image in an image index; an annotation of the image names it.
+    #[default]
+    V2,
+}
+
+impl Default for SociOptions {
+    fn default() -> SociOptions {
+        SociOptions {
+            span_size: DEFAULT_SPAN_SIZE,
+            min_layer_size: DEFAULT_MIN_LAYER_SIZE,
+            version: SociVersion::default(),
+        }
+    }
+}
+
+/// How zstd:chunked layers are written.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct ZstdChunkedOptions {
+    /// The level of zstd, 1 to 19; 3 if `None`.
+    pub level: Option<u32>,
+}
+
+/// How eStargz layers are written.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct EstargzOptions {
+    /// The level of gzip, 1 to 9; 6 if `None`.
+    pub level: Option<u32>,
+}
+
+/// The images to convert, and the resources for it.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct LazyOptions {
+    /// The images.
+    pub selection: Selection,
+    /// The maximum number of threads that compress a layer; the number of processors if `None`. The result does not
+    /// depend on it.
+    pub threads: Option<NonZeroUsize>,
+    /// The directory of temporary files; the current one if `None`.
+    pub directory: Option<PathBuf>,
+}
+
+/// The result of [`convert`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Converted {
+    /// The converted root.
+    pub mapped: Mapped,
+    /// SOCI indexes of version 1, whose subjects are the images.
+    pub referrers: Vec<Root>,
+    /// What was left as it is.
+    pub warnings: Vec<Warning>,
+}
+
+impl From<Converted> for Mapped {
+    fn from(converted: Converted) -> Mapped {
+        converted.mapped
+    }
+}
+
+impl LazyOptions {
+    fn directory(&self) -> PathBuf {
+        self.directory.clone().filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| ".".into())
+    }
+
+    fn threads(&self) -> NonZeroUsize {
+        let mut options = EncoderOptions::default();
+        options.threads = self.threads;
+        options.thread_count()
+    }
+}
+
+/// Converts the layers of the selected images. Images of Docker's format become OCI images, because these formats need
+/// annotations. A layer that has the format is kept; an image whose layers all have it is the same image.
+///
+/// A layer that the format cannot express, or that its readers could not open, is kept with a [`Warning`].
+///
+/// ```
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// # use std::sync::Arc;
+/// # use ocikit_image::{Memory, Root, testing};
+/// # let memory = Arc::new(Memory::new());
+/// # let tar = testing::Tar::new().file("etc/motd", b"hello").finish();
+/// # let descriptor = testing::image_of(&memory, &"linux/amd64".parse()?, testing::Compression::Gzip, &[tar]);
+/// # let root = Root::at(memory, descriptor).await?;
+/// use ocikit_lazy::{EstargzOptions, Format, LazyOptions, convert};
+///
+/// let converted = convert(&root, &Format::Estargz(EstargzOptions::default()), &LazyOptions::default()).await?;
+/// assert_eq!(converted.mapped.replaced.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+///
+/// # Errors
+///
+/// As [`map_images`] and [`Layer::decode_within`]; [`Error::Mismatch`] if a layer is not the one that the config lists;
+/// [`Error::Failed`] if a temporary file cannot be written; [`Error::Unsupported`] for a level that does not exist.
+pub async fn convert(root: &Root, format: &Format, options: &LazyOptions) -> Result<Converted> {
+    let job = Job { format, options, budget: Budget::new(), pool: LayerPool::new(), warnings: Mutex::default() };
+    job.check()?;
+    let oci = ocikit_image::convert(root, &ConvertOptions::default()).await?.mapped;
+    let (mapped, referrers) = match format {
+        Format::Soci(soci) => job.soci(&oci.root, soci).await?,
+        Format::Plain(_) | Format::ZstdChunked(_) | Format::Estargz(_) => {
+            let mut mapped = map_images(&oci.root, &options.selection, |image| job.image(image)).await?;
+            if let (Format::Plain(_), Root::Index(index)) = (format, &mapped.root) {
+                let detached = Root::Index(soci::detach(index)?);
+                mapped = replaced_root(mapped, &oci.root, detached);
+            }
+            (mapped, Vec::new())
+        }
+    };
+    let mut warnings = job.warnings.into_inner().unwrap_or_else(PoisonError::into_inner);
+    warnings.sort_by_key(|warning| (warning.digest(), warning.to_string()));
+    warnings.dedup();
+    Ok(Converted { mapped: joined(oci, mapped), referrers, warnings })
+}
+
+/// Returns a result with another root.
+fn replaced_root(mut mapped: Mapped, before: &Root, root: Root) -> Mapped {
+    mapped.replaced.remove(&before.digest());
+    if root.digest() != before.digest() {
+        mapped.replaced.insert(before.digest(), root.digest());
+    }
+    mapped.root = root;
+    mapped
+}
+
+/// Returns the result of two changes, one after the other.
+fn joined(first: Mapped, mut second: Mapped) -> Mapped {
+    for (before, between) in first.replaced {
+        let after = second.replaced.remove(&between).unwrap_or(between);
+        second.replaced.insert(before, after);
+    }
+    second
+}
+
+/// The conversion of one root.
+struct Job<'a> {
+    format: &'a Format,
+    options: &'a LazyOptions,
+    budget: Budget,
+    pool: LayerPool<Digest, Option<NewLayer>>,
+    warnings: Mutex<Vec<Warning>>,
+}
+
+impl Job<'_> {
+    fn check(&self) -> Result<()> {
+        let (compression, level) = match self.format {
+            Format::Plain(_) => return Ok(()),
+            Format::Soci(options) => {
+                let is_valid = (1..=1 << 30).contains(&options.span_size);
+                let what = || format!("spans of {} bytes; use 1 to {}", options.span_size, 1 << 30);
+                return if is_valid { Ok(()) } else { Err(unsupported(what())) };
+            }
+            Format::ZstdChunked(options) => (Compression::Zstd, options.level),
+            Format::Estargz(options) => (Compression::Gzip, options.level),
+        };
+        match (EncoderOptions::levels(compression), level) {
+            (Some(levels), Some(level)) if !levels.contains(&level) => {
+                Err(unsupported(format!("level {level} does not exist; use {} to {}", levels.start(), levels.end())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn warn(&self, layer: Digest, reason: Reason) {
+        self.note(Warning::Layer { layer, reason });
+    }
+
+    fn note(&self, warning: Warning) {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(warning);
+    }
+
+    async fn image(&self, image: Image) -> Result<Image> {
+        let config = image.config().await?;
+        let diff_ids = &config.rootfs().diff_ids;
+        let layers: Vec<_> = image.layers().enumerate().collect();
+        let converted = stream::iter(layers).map(|(position, layer)| {
+            let listed = diff_ids.get(position).copied();
+            async move { self.layer(layer, listed).await }
+        });
+        let converted: Vec<_> = converted.buffered(MAX_WAITING_LAYERS).boxed().try_collect().await?;
+        let mut edit = image.edit();
+        for (position, new) in converted.into_iter().enumerate() {
+            if let Some(new) = new {
+                edit.replace_layer(position, new);
+            }
+        }
+        if let Format::Plain(_) = self.format {
+            edit.remove_annotation(soci::INDEX_DIGEST);
+        }
+        edit.finish().await
+    }
+
+    /// Returns the converted layer; `None` if it is kept.
+    async fn layer(&self, layer: Layer, listed: Option<Digest>) -> Result<Option<NewLayer>> {
+        let descriptor = layer.descriptor().clone();
+        if descriptor.media_type.is_foreign_layer() {
+            self.warn(descriptor.digest, Reason::Foreign);
+            return Ok(None);
+        }
+        let form = form(&descriptor);
+        let is_done = match self.format {
+            Format::Plain(_) => form == Form::Plain,
+            Format::ZstdChunked(_) => form == Form::ZstdChunked,
+            Format::Estargz(_) => form == Form::Estargz,
+            Format::Soci(_) => true,
+        };
+        if is_done {
+            return Ok(None);
+        }
+        let made = self.pool.once(descriptor.digest, self.write(&layer, form, listed)).await?;
+        // The same layer can be listed with other annotations.
+        Ok(made.map(|new| with_annotations_of(new, &descriptor)))
+    }
+
+    async fn write(&self, layer: &Layer, form: Form, listed: Option<Digest>) -> Result<Option<NewLayer>> {
+        let (directory, threads, budget) = (self.options.directory(), self.options.threads(), self.budget.clone());
+        let format = self.format.clone();
+        let write = move |tar: &mut LayerTar<'_>| write_layer(tar, &format, form, &budget, threads, &directory);
+        let work = move |tar: &mut LayerTar<'_>| match write(tar) {
+            Err(Stopped::Reading(error)) => Err(error),
+            written => Ok(written),
+        };
+        let (written, diff_id) = layer.decode_within(&self.budget, DiffId::Compute, work).await?;
+        if let (Some(listed), Some(found)) = (listed, diff_id)
+            && listed != found
+        {
+            let place = format!("layer {} of {}", layer.digest(), layer.source());
+            return Err(Error::mismatch(&listed, place, Mismatch::Digest(found)));
+        }
+        match written {
+            Ok(written) => Ok(Some(written.into_layer(diff_id)?)),
+            Err(Stopped::Plain(reason)) => {
+                self.warn(layer.digest(), reason);
+                Ok(None)
+            }
+            Err(Stopped::Writing(error)) => Err(self.failed(error)),
+            Err(Stopped::Reading(error)) => Err(Error::broken(format!("layer {}", layer.digest()), error)),
+        }
+    }
+
+    fn failed(&self, error: std::io::Error) -> Error {
+        Error::failed("write a layer to a temporary file in", self.options.directory().display(), error)
+    }
+
+    async fn soci(&self, root: &Root, options: &SociOptions) -> Result<(Mapped, Vec<Root>)> {
+        let attached = Mutex::new(Vec::new());
+        let ztocs = LayerPool::new();
+        let change = async |image: Image| {
+            if options.version == SociVersion::V2 && soci::is_attached(root, &image) {
+                return Ok(image);
+            }
+            let layers = self.ztocs(&image, options, &ztocs).await?;
+            if layers.is_empty() {
+                self.note(Warning::NoLayers { image: image.digest(), min_layer_size: options.min_layer_size });
+                return Ok(image);
+            }
+            let subject = (options.version == SociVersion::V1).then(|| image.descriptor());
+            let index = soci::manifest(&layers, options.span_size, subject).await?;
+            let digest = index.digest().to_string();
+            let changed = match options.version {
+                SociVersion::V1 => image.clone(),
+                SociVersion::V2 => image.edit().annotate(soci::INDEX_DIGEST, &digest).finish().await?,
+            };
+            let mut attached = attached.lock().unwrap_or_else(PoisonError::into_inner);
+            attached.push((image.digest(), changed.descriptor().clone(), index));
+            Ok(changed)
+        };
+        let mapped = map_images(root, &self.options.selection, change).await?;
+        let mut attached = attached.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // Images are changed in parallel; the entries follow the order of their images.
+        let order = |digest: &Digest| match &mapped.root {
+            Root::Index(index) => index.manifests().iter().position(|entry| entry.digest == *digest),
+            Root::Image(_) | Root::Other(_) => None,
+        };
+        attached.sort_by_key(|(before, image, _)| (order(&image.digest), *before));
+        if options.version == SociVersion::V1 {
+            return Ok((mapped, attached.into_iter().map(|(_, _, index)| index).collect()));
+        }
+        if attached.is_empty() {
+            return Ok((mapped, Vec::new()));
+        }
+        let mut index = match mapped.root.clone() {
+            Root::Index(index) => index,
+            image => create_index(&[Member::new(image)], &ComposeOptions::default()).await?.index,
+        };
+        for (before, image, soci) in &attached {
+            index = soci::attach(&index, image, before, soci).await?;
+        }
+        Ok((replaced_root(mapped, root, Root::Index(index)), Vec::new()))
+    }
+
+    async fn ztocs(
+        &self,
+        image: &Image,
+        options: &SociOptions,
+        pool: &LayerPool<Digest, Option<BlobFile>>,
+    ) -> Result<Vec<LayerIndex>> {
+        let layers: Vec<_> = image.layers().collect();
+        let found = stream::iter(layers).map(|layer| async move {
+            let descriptor = layer.descriptor().clone();
+            if descriptor.size < options.min_layer_size {
+                return Ok(None);
+            }
+            if descriptor.media_type.is_foreign_layer() {
+                self.warn(descriptor.digest, Reason::Foreign);
+                return Ok(None);
+            }
+            let ztoc = pool.once(descriptor.digest, self.ztoc(&layer, options)).await?;
+            Ok::<_, Error>(ztoc.map(|ztoc| LayerIndex { ztoc, layer: descriptor }))
+        });
+        let found: Vec<_> = found.buffered(MAX_WAITING_LAYERS).boxed().try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    async fn ztoc(&self, layer: &Layer, options: &SociOptions) -> Result<Option<BlobFile>> {
+        let (digest, size) = (layer.digest(), layer.descriptor().size);
+        let compression = match layer.compression().await? {
+            Compression::Gzip => LayerCompression::Gzip,
+            Compression::None => LayerCompression::Uncompressed,
+            Compression::Zstd | Compression::Xz | Compression::Bzip2 => {
+                self.warn(digest, Reason::Compression);
+                return Ok(None);
+            }
+        };
+        let (budget, directory, span_size) = (self.budget.clone(), self.options.directory(), options.span_size);
+        budget.layer(size);
+        let place = format!("layer {digest} in {}", layer.source());
+        let work = move |chunks: &mut bridge::Chunks| {
+            let mut failed = None;
+            let reader = bridge::ChunkReader::new(chunks, &mut failed);
+            let built = soci::build(reader, compression, size, span_size, &budget);
+            match failed {
+                Some(error) => return Err(error),
+                None => chunks.try_for_each(|chunk| chunk.map(drop))?,
+            }
+            let built = built.and_then(|ztoc| {
+                let mut output = Output::create(&directory)?;
+                std::io::Write::write_all(&mut output, &ztoc)?;
+                Ok(output.finish()?)
+            });
+            match built {
+                Err(Stopped::Reading(error)) => Err(match error.limit() {
+                    Some(limit) => Error::Unsupported { place, what: limit.to_string() },
+                    None => Error::broken(place, error),
+                }),
+                built => Ok(built),
+            }
+        };
+        match bridge::consume(layer.open().await?, work).await? {
+            Ok(stored) => Ok(Some(blob("ztoc", stored, MediaType::OCTET_STREAM))),
+            Err(Stopped::Plain(reason)) => {
+                self.warn(digest, reason);
+                Ok(None)
+            }
+            Err(Stopped::Writing(error)) => Err(self.failed(error)),
+            Err(Stopped::Reading(error)) => Err(Error::broken(format!("layer {digest}"), error)),
+        }
+    }
+}
+
+fn unsupported(what: String) -> Error {
+    Error::Unsupported { place: "a new layer".to_owned(), what }
+}
+
+/// A layer in a temporary file.
+struct Written {
+    stored: Stored,
+    media_type: MediaType,
+    annotations: Vec<(&'static str, String)>,
+    /// `None` if it is that of the source.
+    diff_id: Option<Digest>,
+}
+
+fn write_layer(
+    tar: &mut impl Read,
+    format: &Format,
+    form: Form,
+    budget: &Budget,
+    threads: NonZeroUsize,
+    directory: &std::path::Path,
+) -> Result<Written, Stopped> {
+    match format {
+        Format::ZstdChunked(options) => {
+            let level = options.level.unwrap_or(DEFAULT_ZSTD_LEVEL).cast_signed();
+            let chunked::Written { stored, annotations } = chunked::write(tar, budget, level, threads, directory)?;
+            Ok(Written { stored, media_type: MediaType::OCI_LAYER_ZSTD, annotations, diff_id: None })
+        }
+        Format::Estargz(options) => {
+            let level = options.level.unwrap_or(DEFAULT_GZIP_LEVEL);
+            let estargz::Written { stored, annotations, diff_id } =
+                estargz::write(tar, budget, level, threads, directory)?;
+            Ok(Written { stored, media_type: MediaType::OCI_LAYER_GZIP, annotations, diff_id: Some(diff_id) })
+        }
+        Format::Plain(PlainOptions { encoder }) => {
+            let mut encoder = *encoder;
+            encoder.threads = Some(threads);
+            let plain::Written { stored, compression, diff_id } =
+                plain::write(tar, budget, &encoder, form == Form::Estargz, directory)?;
+            let media_type = match compression {
+                Compression::Zstd => MediaType::OCI_LAYER_ZSTD,
+                Compression::None => MediaType::OCI_LAYER,
+                Compression::Gzip | Compression::Xz | Compression::Bzip2 => MediaType::OCI_LAYER_GZIP,
+            };
+            Ok(Written { stored, media_type, annotations: Vec::new(), diff_id: Some(diff_id) })
+        }
+        // Layers stay as they are.
+        Format::Soci(_) => Err(Reason::Compression.into()),
+    }
+}
+
+impl Written {
+    fn into_layer(self, source: Option<Digest>) -> Result<NewLayer> {
+        let Written { stored, media_type, annotations, diff_id } = self;
+        let Some(diff_id) = diff_id.or(source) else {
+            return Err(unsupported("the digest of the tar is unknown".to_owned()));
+        };
+        let file = blob("layer", stored, media_type);
+        let mut descriptor = file.descriptor().clone();
+        for (key, value) in annotations {
+            descriptor.annotations.insert(key, value);
+        }
+        Ok(NewLayer::new(Layer::at(Arc::new(file), descriptor), diff_id))
+    }
+}
+
+fn blob(what: &str, stored: Stored, media_type: MediaType) -> BlobFile {
+    let descriptor = Descriptor::new(media_type, stored.digest, stored.size);
+    BlobFile::known(format!("{what} {}", stored.digest), stored.file, descriptor)
+}
+
+/// Returns a layer with the annotations of the one that it replaces, except those of a format.
+fn with_annotations_of(new: NewLayer, old: &Descriptor) -> NewLayer {
+    let mut descriptor = new.descriptor().clone();
+    for (key, value) in old.annotations.iter() {
+        let is_of_format = key.starts_with("io.github.containers.zstd-chunked.")
+            || key.starts_with("io.containers.zstd-chunked.")
+            || [estargz::TOC_DIGEST, estargz::UNCOMPRESSED_SIZE, "containerd.io/uncompressed"].contains(&key);
+        if !is_of_format {
+            descriptor.annotations.insert(key, value);
+        }
+    }
+    let diff_id = new.diff_id();
+    NewLayer::new(Layer::at(new.layer().source().clone(), descriptor), diff_id)
+}
