@@ -71,6 +71,11 @@ fn is_zero(count: &usize) -> bool {
 }
 
 impl ChangeArguments {
+    /// Returns the arguments with another output.
+    pub(crate) fn with_output(&self, output: Location) -> ChangeArguments {
+        ChangeArguments { output: Some(output), ..self.clone() }
+    }
+
     /// Prepares a change of the image at a location, which may need other places too.
     pub(crate) fn prepare<'a>(
         &'a self,
@@ -91,6 +96,12 @@ impl ChangeArguments {
 }
 
 impl Change<'_> {
+    /// Returns where the result is written; `None` for a dry run and for standard output.
+    pub(crate) fn target(&self) -> Option<&Location> {
+        let target = self.output.as_ref().unwrap_or(&self.location);
+        (!self.arguments.dry_run && *target != Location::Stdio).then_some(target)
+    }
+
     /// Makes the change where the arguments say so, and reports the result.
     ///
     /// An image that an index lists and the place does not hold is left out of an output, unless `is_partial` says that

@@ -22,7 +22,7 @@ pub(crate) struct CompressionArguments {
     level: Option<u32>,
     /// Threads of each compression; default: one per processor
     #[arg(long, value_name = "NUMBER")]
-    threads: Option<NonZeroUsize>,
+    pub(crate) threads: Option<NonZeroUsize>,
     /// Directory of temporary files; default: that of the system
     #[arg(long, value_name = "DIRECTORY")]
     temporary_directory: Option<PathBuf>,

@@ -23,6 +23,7 @@ mod inspect;
 mod keyless;
 mod layers;
 mod layouts;
+mod lazy;
 mod locations;
 mod modules;
 mod peers;

@@ -48,6 +48,7 @@ checked! {
     "ocikit-image" {
         stage_to_each = image::stage_to_each(&any(), &any::<[image::Target; 1]>(), &any());
         publish = any::<image::Staged>().publish();
+        once = any::<image::LayerPool<u8, u8>>().once(any(), any::<Ready<ocikit::Result<u8>>>());
         bytes = any::<image::Body>().bytes();
         save = any::<image::Body>().save(any::<PathBuf>());
         open = image::BlobFile::open(any::<PathBuf>());
@@ -120,6 +121,10 @@ checked! {
             image::copy_all_to_each(&any::<[(Root, Vec<Naming>); 1]>(), &any::<[Arc<dyn Sink>; 1]>(), &any());
         plan = image::plan(&any(), &any(), &any());
         plan_to_each = image::plan_to_each(&any(), &any::<[Arc<dyn Sink>; 1]>(), &any());
+    }
+    "ocikit-lazy" {
+        check_layer = ocikit_lazy::check_layer(&any(), &any(), &any::<PathBuf>());
+        convert = ocikit_lazy::convert(&any(), &any(), &any());
     }
     "ocikit-layout" {
         open = layout::open(any::<PathBuf>(), &any());
@@ -238,6 +243,7 @@ checked! {
     }
     "ocikit" {
         attach = any::<ocikit::Session>().attach(&any(), any(), &any());
+        store_referrers = any::<ocikit::Session>().store_referrers(&any(), &any::<[ocikit::Root; 1]>());
         pull_files = any::<ocikit::Session>().pull_files(&any(), any(), any::<PathBuf>().as_path(), &any());
         compose_index = any::<ocikit::Session>().compose_index(&any::<[ocikit::IndexSource; 1]>(), &any());
         extend_index = any::<ocikit::Session>().extend_index(&any(), &any::<[ocikit::IndexSource; 1]>(), &any());

@@ -1,22 +1,29 @@
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use clap::{Args, ValueEnum};
-use ocikit::Location;
-use ocikit::image::{ConvertOptions, Dropped, Format, UnsupportedParts, convert};
+use ocikit::image::{ConvertOptions, Dropped, Format, Name, Selection, UnsupportedParts, convert};
+use ocikit::{Location, Tag};
+use ocikit_lazy::{EstargzOptions, LazyOptions, PlainOptions, SociOptions, SociVersion, ZstdChunkedOptions};
 
-use crate::change::ChangeArguments;
+use crate::change::{ChangeArguments, PlatformArguments};
 use crate::context::Context;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
+use crate::layers::{CompressionArguments, CompressionName};
 
 const EXAMPLES: &str = "\
 Examples:
   ocikit convert --to oci registry.example.com/app:1
   ocikit convert --to docker -o docker.tar app.tar
-  ocikit convert --to docker --drop-unsupported ghcr.io/acme/app:1";
+  ocikit convert --to docker --drop-unsupported ghcr.io/acme/app:1
+  ocikit convert --to estargz --suffix ghcr.io/acme/app:1
+  ocikit convert --to zstd-chunked -o ghcr.io/acme/app:zstd app.tar
+  ocikit convert --to soci --platform linux/amd64 ghcr.io/acme/app:1";
 
-/// Convert an image between the formats of OCI and Docker
+/// Convert an image to another format of documents or layers
 ///
-/// Applies to an index and all of its images. Configs and layers are the same blobs. Docker's format has no annotations: a warning lists those that are left out.
+/// `oci` and `docker` apply to an index and all of its images; configs and layers are the same blobs. Docker's format has no annotations: a warning lists those that are left out.
+///
+/// `estargz`, `zstd-chunked` and `soci` make images that start before all of their files have arrived. Ordinary programs read them too. `plain` is the way back. A layer that the format cannot express is kept, with a warning. An image that has the format already stays the same.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Convert {
@@ -28,34 +35,96 @@ pub(crate) struct Convert {
     /// Leave out attestations and subjects, which Docker's format lacks
     #[arg(long)]
     drop_unsupported: bool,
+    /// Write the result to the tag of the image with this suffix
+    #[arg(long, value_name = "SUFFIX", num_args = 0..=1, default_missing_value = "-fastpull", require_equals = true)]
+    #[arg(conflicts_with_all = ["output", "drop_referrers"])]
+    suffix: Option<String>,
+    #[command(flatten)]
+    soci: SociArguments,
+    #[command(flatten)]
+    compression: CompressionArguments,
+    #[command(flatten)]
+    platforms: PlatformArguments,
     #[command(flatten)]
     change: ChangeArguments,
+}
+
+/// The options of SOCI.
+#[derive(Debug, Args)]
+struct SociArguments {
+    /// Where the SOCI index is: beside the image, or as a referrer (v1)
+    #[arg(long, value_enum, value_name = "VERSION", default_value = "v2")]
+    soci_version: SociVersionName,
+    /// Smallest layer with a SOCI index, in bytes; default: 10 MiB
+    #[arg(long, value_name = "BYTES")]
+    min_layer_size: Option<u64>,
+    /// Distance of checkpoints of SOCI, in bytes; default: 4 MiB
+    #[arg(long, value_name = "BYTES")]
+    span_size: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum FormatName {
     Oci,
     Docker,
+    Plain,
+    Estargz,
+    ZstdChunked,
+    Soci,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum SociVersionName {
+    V1,
+    V2,
 }
 
 impl Convert {
     pub(crate) async fn run(&self, context: &Context) -> Result {
-        let mut options = ConvertOptions::default();
-        options.to = match self.to {
-            FormatName::Oci => Format::Oci,
-            FormatName::Docker => Format::Docker,
+        if self.compression.compression.is_some() && !matches!(self.to, FormatName::Plain) {
+            return Err(Failure::usage("cannot use --compression: only `--to plain` has a choice"));
+        }
+        let level = |name| self.compression.encoder(name).map(|encoder| encoder.level);
+        let lazy = match self.to {
+            FormatName::Oci => return self.documents(context, Format::Oci).await,
+            FormatName::Docker => return self.documents(context, Format::Docker).await,
+            FormatName::Plain => {
+                let mut options = PlainOptions::default();
+                options.encoder = self.compression.encoder(CompressionName::Gzip)?;
+                ocikit_lazy::Format::Plain(options)
+            }
+            FormatName::Estargz => {
+                let mut options = EstargzOptions::default();
+                options.level = level(CompressionName::Gzip)?;
+                ocikit_lazy::Format::Estargz(options)
+            }
+            FormatName::ZstdChunked => {
+                let mut options = ZstdChunkedOptions::default();
+                options.level = level(CompressionName::Zstd)?;
+                ocikit_lazy::Format::ZstdChunked(options)
+            }
+            FormatName::Soci => ocikit_lazy::Format::Soci(self.soci.options()),
         };
+        self.layers(context, &lazy).await
+    }
+
+    /// Changes the media types of the documents.
+    async fn documents(&self, context: &Context, to: Format) -> Result {
+        if !self.platforms.platform.is_empty() {
+            return Err(Failure::usage("cannot convert some platforms only: all images of an index have one format"));
+        }
+        let mut options = ConvertOptions::default();
+        options.to = to;
         if self.drop_unsupported {
             options.unsupported = UnsupportedParts::Drop;
         }
         let dropped = Mutex::new(Vec::new());
-        let change = self.change.prepare(context, &self.location, &[])?;
+        let arguments = self.arguments(context)?;
+        let change = arguments.prepare(context, &self.location, &[])?;
         let changed = change
             .make(false, async |root| {
                 let converted = convert(&root, &options).await?;
-                if let Ok(mut dropped) = dropped.lock() {
-                    dropped.clone_from(&converted.dropped);
-                }
+                dropped.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&converted.dropped);
                 Ok(converted)
             })
             .await?;
@@ -63,6 +132,59 @@ impl Convert {
             context.output.say(format!("warning: {}", text(&part)));
         }
         change.report(&changed).await
+    }
+
+    /// Changes the layers.
+    async fn layers(&self, context: &Context, format: &ocikit_lazy::Format) -> Result {
+        let mut options = LazyOptions::default();
+        options.selection = Selection::of(self.platforms.platform.clone());
+        options.threads = self.compression.threads;
+        options.directory = Some(self.compression.directory());
+        let found = Mutex::new((Vec::new(), Vec::new()));
+        let arguments = self.arguments(context)?;
+        let change = arguments.prepare(context, &self.location, &[])?;
+        let is_partial = !self.platforms.platform.is_empty();
+        let changed = change
+            .make(is_partial, async |root| {
+                let converted = ocikit_lazy::convert(&root, format, &options).await?;
+                let parts = (converted.warnings.clone(), converted.referrers.clone());
+                *found.lock().unwrap_or_else(PoisonError::into_inner) = parts;
+                Ok(converted)
+            })
+            .await?;
+        let (warnings, referrers) = found.into_inner().unwrap_or_default();
+        for warning in warnings {
+            context.output.say(format!("warning: {warning}"));
+        }
+        if let (Some(target), false) = (change.target(), referrers.is_empty()) {
+            change.session.store_referrers(target, &referrers).await?;
+        }
+        change.report(&changed).await
+    }
+
+    /// Returns the arguments of the change, with the suffixed tag as the output.
+    fn arguments(&self, context: &Context) -> Result<ChangeArguments> {
+        let Some(suffix) = &self.suffix else { return Ok(self.change.clone()) };
+        let location = context.expand(&self.location);
+        let Name::Tag(tag) = location.name() else {
+            return Err(Failure::usage(format!("cannot add a suffix: {location} names no tag"))
+                .hint("add a tag to the location, or give the target with -o"));
+        };
+        let tag: Tag = format!("{tag}{suffix}").parse().map_err(|error| Failure::usage(format!("{error}")))?;
+        Ok(self.change.with_output(location.with_name(Name::Tag(tag))))
+    }
+}
+
+impl SociArguments {
+    fn options(&self) -> SociOptions {
+        let mut options = SociOptions::default();
+        options.version = match self.soci_version {
+            SociVersionName::V1 => SociVersion::V1,
+            SociVersionName::V2 => SociVersion::V2,
+        };
+        options.min_layer_size = self.min_layer_size.unwrap_or(options.min_layer_size);
+        options.span_size = self.span_size.unwrap_or(options.span_size);
+        options
     }
 }
 

@@ -48,6 +48,21 @@ impl Session {
         Ok((root, subject))
     }
 
+    /// Stores roots as referrers in the place of an image: manifests with a subject that the place has.
+    ///
+    /// # Errors
+    ///
+    /// Those of the place and of the sources.
+    pub async fn store_referrers(&self, location: &Location, referrers: &[Root]) -> Result<()> {
+        let place = self.edit(location).await?;
+        let options = self.copy_options(vec![Naming::default()]);
+        let options = CopyOptions { referrers: Referrers::None, only: Vec::new(), ..options };
+        for root in referrers {
+            ocikit_image::copy(root, &place, &options).await?;
+        }
+        Ok(())
+    }
+
     /// Writes the files of an artifact to a directory; see [`pull_files`]. Of an index, the entry for the platform is
     /// used.
     ///
