@@ -20,6 +20,8 @@ go_peers=(crane registry regctl oras umoci buildkit olareg)
 signing_peers=(cosign notation fulcio rekor timestamp)
 # Programs here, with crates that the workspace does not have.
 rust_peers=(sigstore-rs)
+# Readers of lazily pulled formats. storage alone builds as long as most of the others together.
+lazy_peers=(estargz storage soci)
 # Docker's engine of today, next to Debian's of 2023: only testdata/regenerate.sh wants both.
 fixture_peers=(moby)
 # command=package
@@ -36,8 +38,8 @@ fail() { printf 'install.sh: %s\n' "$*" >&2; exit 1; }
 
 usage() {
   sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
-  printf '\ngroups: default (go and debian), go, debian, signing, fixtures, all\nnames: %s\n' \
-    "${go_peers[*]} ${signing_peers[*]} ${rust_peers[*]} ${fixture_peers[*]} ${debian_peers[*]%%=*}"
+  printf '\ngroups: default (go and debian), go, debian, signing, lazy, fixtures, all\nnames: %s\n' \
+    "${go_peers[*]} ${signing_peers[*]} ${lazy_peers[*]} ${rust_peers[*]} ${fixture_peers[*]} ${debian_peers[*]%%=*}"
 }
 
 # --- what was asked for ---------------------------------------------------------------------------
@@ -52,10 +54,11 @@ want() {
     debian) debian_wanted+=("${debian_peers[@]}"); return ;;
     signing) go_wanted+=("${signing_peers[@]}"); rust_wanted+=("${rust_peers[@]}"); return ;;
     fixtures) go_wanted+=("${fixture_peers[@]}"); return ;;
-    all) want default; want signing; want fixtures; return ;;
+    lazy) go_wanted+=("${lazy_peers[@]}"); return ;;
+    all) want default; want signing; want lazy; want fixtures; return ;;
     buildctl | buildkitd) go_wanted+=(buildkit); return ;;
   esac
-  for peer in "${go_peers[@]}" "${signing_peers[@]}" "${fixture_peers[@]}"; do
+  for peer in "${go_peers[@]}" "${signing_peers[@]}" "${lazy_peers[@]}" "${fixture_peers[@]}"; do
     if [[ $peer == "$1" ]]; then go_wanted+=("$peer"); return; fi
   done
   for peer in "${rust_peers[@]}"; do
@@ -80,9 +83,14 @@ program_of() {
 }
 
 # The version in go.mod is the one that was built, go.sum pins it; some of these programs cannot tell their own.
+# A program of this repository has the version of what it is made of, the first requirement.
 version_of() {
   local tool
   tool=$(tools_of "$1" | head -n 1)
+  if [[ $tool == ocikit.test/* ]]; then
+    awk '$1 ~ /\./ && $2 ~ /^v[0-9]/ { print $2; exit }' "$here/$1/go.mod"
+    return
+  fi
   awk -v tool="$tool" '
     { sub(/^require /, "") }
     $2 ~ /^v[0-9]/ && index(tool "/", $1 "/") == 1 && length($1) > best { best = length($1); version = $2 }
@@ -97,7 +105,23 @@ linker_flags_of() {
   esac
 }
 
-stamp_of() { { cat "$here/$1/go.mod" "$here/$1/go.sum"; echo "${go_flags[*]} $(linker_flags_of "$1")"; } | sha256sum | cut -d ' ' -f 1; }
+# The build tags of containers/storage leave out drivers that need C libraries.
+tags_of() {
+  case $1 in
+    storage) echo containers_image_openpgp,exclude_graphdriver_btrfs,exclude_graphdriver_devicemapper ;;
+  esac
+}
+
+# soci decompresses with zlib itself.
+cgo_of() { [[ $1 == soci ]] && echo 1 || echo 0; }
+
+stamp_of() {
+  {
+    cat "$here/$1/go.mod" "$here/$1/go.sum"
+    find "$here/$1" -name '*.go' -print0 | LC_ALL=C sort -z | xargs -0 -r cat
+    echo "${go_flags[*]} $(linker_flags_of "$1")"
+  } | sha256sum | cut -d ' ' -f 1
+}
 
 is_built() {
   local tool
@@ -117,7 +141,7 @@ build() {
     name=$(program_of "$tool")
     printf 'building %s %s\n' "$name" "$(version_of "$1")" >&2
     # By rename, so that nobody ever starts half a program, and a running one can be replaced.
-    (cd "$here/$1" && CGO_ENABLED=0 GOFLAGS='' GOWORK=off go build "${go_flags[@]}" \
+    (cd "$here/$1" && CGO_ENABLED=$(cgo_of "$1") GOFLAGS='' GOWORK=off go build "${go_flags[@]}" -tags "$(tags_of "$1")" \
       -ldflags "$(linker_flags_of "$1")" -o "$bin/.$name.new" "$tool") || return 1
     mv "$bin/.$name.new" "$bin/$name"
   done < <(tools_of "$1")

@@ -21,6 +21,8 @@ mod inputs;
 mod keyless;
 mod layers;
 mod layouts;
+#[cfg(unix)]
+mod lazy;
 mod notation;
 mod old_log;
 mod pages;

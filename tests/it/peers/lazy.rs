@@ -1,0 +1,264 @@
+//! Lazily pulled layers, read by the programs that they are for. The expected files are always those of the source tar.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use ocikit_archive::layer::{Budget, RawEntry, RawKind, RawReader};
+use ocikit_archive::{Compression, Decoder};
+use ocikit_image::testing::{Tar, hard_layer};
+use ocikit_spec::Digest;
+use ocikit_tests::{Bench, Peers, write_image};
+use serde_json::Value;
+
+use super::unpack::tree;
+use crate::bench;
+
+const ESTARGZ_DIGEST: &str = "containerd.io/snapshot/stargz/toc.digest";
+
+/// Writes a layout with the hard layer and a small one above it.
+fn layout(bench: &Bench, compression: Compression) -> String {
+    let upper = Tar::new().modified(5).directory("etc").file("etc/motd", b"hello").file("bin/.wh.sh", b"").finish();
+    write_image(&bench.path("layout"), compression, &[hard_layer(), upper]);
+    format!("oci:{}:1", bench.path("layout").display())
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+/// Returns the layers of an image in a layout: descriptor and file.
+fn layers(bench: &Bench, layout: &str) -> Vec<(Value, PathBuf)> {
+    let manifest = json(&bench.ok(&["manifest", "get", layout]));
+    let directory = layout.strip_prefix("oci:").unwrap().rsplit_once(':').unwrap().0.to_owned();
+    let file = |layer: &Value| {
+        let digest: Digest = layer["digest"].as_str().unwrap().parse().unwrap();
+        Path::new(&directory).join(digest.blob_path())
+    };
+    manifest["layers"].as_array().unwrap().iter().map(|layer| (layer.clone(), file(layer))).collect()
+}
+
+fn kind(entry: &RawEntry) -> &'static str {
+    match entry.kind {
+        RawKind::Regular => "reg",
+        RawKind::HardLink => "hardlink",
+        RawKind::Symlink => "symlink",
+        RawKind::CharacterDevice => "char",
+        RawKind::BlockDevice => "block",
+        RawKind::Directory => "dir",
+        RawKind::Fifo => "fifo",
+        RawKind::Sparse | RawKind::Other(_) => "other",
+    }
+}
+
+/// Returns a line for each path of a tar, as `estargz-verify` shows it. A hard link is a further path of its target.
+fn listed(tar: &[u8]) -> BTreeMap<String, String> {
+    let mut reader = RawReader::within(&Budget::new(), tar);
+    let mut found: BTreeMap<String, String> = BTreeMap::new();
+    while let Some(entry) = reader.next_entry(&mut Vec::new()).unwrap() {
+        let mut contents = Vec::new();
+        reader.read_to_end(&mut contents).unwrap();
+        let path = entry.path.to_string();
+        if entry.kind == RawKind::HardLink {
+            let target = ocikit_archive::layer::Path::confined(&entry.link).to_string();
+            let same = found[&target].clone();
+            found.insert(path, same);
+            continue;
+        }
+        let modified = entry.modified.seconds + i64::from(entry.modified.nanoseconds >= 500_000_000);
+        let sum = if entry.kind == RawKind::Regular { Digest::sha256_of(&contents).hex() } else { String::new() };
+        let xattrs: BTreeMap<_, _> =
+            entry.xattrs().into_iter().map(|(key, value)| (text(key), value.to_vec())).collect();
+        let size = if entry.kind == RawKind::Regular { entry.size } else { 0 };
+        let line = format!(
+            "{} {:o} {}:{} {size} {} {modified} {}:{} {xattrs:?} {sum}",
+            kind(&entry),
+            entry.mode,
+            entry.uid,
+            entry.gid,
+            text(&entry.link),
+            entry.major,
+            entry.minor,
+        );
+        found.insert(path, line);
+    }
+    found
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Returns what `estargz-verify` found, without the directories that no entry describes and the landmark.
+fn verified(output: &str, expected: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let line = |found: Value| {
+        let number = |key: &str| found[key].as_i64().unwrap();
+        let word = |key: &str| found[key].as_str().unwrap().to_owned();
+        let xattrs: BTreeMap<String, Vec<u8>> = match found["xattrs"].as_object() {
+            Some(object) => object.iter().map(|(key, value)| (key.clone(), base64(value.as_str().unwrap()))).collect(),
+            None => BTreeMap::new(),
+        };
+        let line = format!(
+            "{} {:o} {}:{} {} {} {} {}:{} {xattrs:?} {}",
+            word("type"),
+            number("mode"),
+            number("uid"),
+            number("gid"),
+            number("size"),
+            word("link"),
+            number("mtime"),
+            number("major"),
+            number("minor"),
+            word("sha256")
+        );
+        (word("path"), line)
+    };
+    let found = output.lines().map(|found| line(json(found)));
+    let is_implied = |path: &str| !expected.contains_key(path);
+    found.filter(|(path, line)| !(is_implied(path) && line.starts_with("dir "))).collect()
+}
+
+fn base64(text: &str) -> Vec<u8> {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.decode(text).unwrap()
+}
+
+#[test]
+fn estargz_layers_are_verified_by_the_library_of_the_snapshotter() {
+    let Some(peers) = Peers::find(&["estargz-verify"]) else { return };
+    let bench = bench();
+    for compression in [Compression::Gzip, Compression::Zstd] {
+        let from = layout(&bench, compression);
+        let to = format!("oci:{}:1", bench.path(&format!("estargz-{compression:?}")).display());
+        bench.ok(&["convert", "--to", "estargz", &from, "-o", &to]);
+        for ((_, source), (layer, blob)) in layers(&bench, &from).iter().zip(layers(&bench, &to)) {
+            let mut tar = Vec::new();
+            Decoder::new(&fs::read(source).unwrap()[..]).unwrap().read_to_end(&mut tar).unwrap();
+            let digest = layer["annotations"][ESTARGZ_DIGEST].as_str().unwrap();
+            let output = peers.ok(&format!("estargz-verify {} {digest}", blob.display()));
+            let expected = listed(&tar);
+            let mut found = verified(&output, &expected);
+            assert!(found.remove(".no.prefetch.landmark").is_some());
+            assert_eq!(found, expected);
+        }
+    }
+}
+
+#[test]
+fn a_damaged_estargz_layer_is_found_by_the_library_of_the_snapshotter() {
+    let Some(peers) = Peers::find(&["estargz-verify"]) else { return };
+    let bench = bench();
+    let from = layout(&bench, Compression::Gzip);
+    let to = format!("oci:{}:1", bench.path("estargz").display());
+    bench.ok(&["convert", "--to", "estargz", &from, "-o", &to]);
+    let (layer, blob) = layers(&bench, &to).remove(0);
+    let digest = layer["annotations"][ESTARGZ_DIGEST].as_str().unwrap();
+    let mut bytes = fs::read(&blob).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    fs::write(bench.path("damaged"), bytes).unwrap();
+    assert_ne!(peers.run(&format!("estargz-verify {} {digest}", bench.path("damaged").display())).code, 0);
+}
+
+/// The manifests of the SOCI indexes in the image index of a layout, in order.
+fn soci_indexes(directory: &Path) -> Vec<Value> {
+    let read = |digest: &str| json(&fs::read_to_string(blob_of(directory, digest)).unwrap());
+    let layout = json(&fs::read_to_string(directory.join("index.json")).unwrap());
+    let root = read(layout["manifests"][0]["digest"].as_str().unwrap());
+    let entries = root["manifests"].as_array().unwrap();
+    let soci = entries.iter().filter(|entry| entry["artifactType"] == "application/vnd.amazon.soci.index.v2+json");
+    soci.map(|entry| read(entry["digest"].as_str().unwrap())).collect()
+}
+
+fn blob_of(directory: &Path, digest: &str) -> PathBuf {
+    directory.join(digest.parse::<Digest>().unwrap().blob_path())
+}
+
+#[test]
+fn ztocs_and_soci_indexes_are_those_of_the_reference() {
+    let Some(peers) = Peers::find(&["soci"]) else { return };
+    let bench = bench();
+    // The reference leaves out layers below 10 MiB.
+    let noise = ocikit_image::testing::random(9, 14 << 20);
+    let text: Vec<u8> =
+        (0_u64..900_000).flat_map(|number| format!("{} line\n", number * number % 977).into_bytes()).collect();
+    let large = Tar::new().modified(7).file("noise", &noise).directory("d").file("d/text", &text).finish();
+    for compression in [Compression::Gzip, Compression::None] {
+        let (source, theirs, ours) = ("source", "theirs", "ours");
+        for name in [source, theirs, ours] {
+            let _ = fs::remove_dir_all(bench.path(name));
+        }
+        write_image(&bench.path(source), compression, &[large.clone(), hard_layer()]);
+        let [from, to] = [source, theirs].map(|name| bench.path(name).display().to_string());
+        peers.ok(&format!("soci convert --standalone --platform linux/amd64 --format oci-dir {from} {to}"));
+        let ours = bench.path(ours);
+        bench.ok(&["convert", "--to", "soci", &format!("oci:{from}:1"), "-o", &format!("oci:{}:1", ours.display())]);
+        let (theirs, mine) = (soci_indexes(&bench.path(theirs)), soci_indexes(&ours));
+        assert_eq!(mine.len(), 1);
+        assert_eq!(mine, theirs, "{compression:?}");
+        assert!(mine[0]["layers"].as_array().unwrap().len() == 2);
+    }
+}
+
+#[test]
+fn zstd_chunked_layers_are_pulled_in_parts_by_containers_storage() {
+    let Some(peers) = Peers::find(&["storage-pull"]) else { return };
+    let bench = bench();
+    let registry = ocikit_tests::Registry::start();
+    let from = layout(&bench, Compression::Gzip);
+    let to = format!("{}/app:1", registry.name());
+    bench.ok(&["convert", "--to", "zstd-chunked", &from, "-o", &to]);
+    let store = bench.path("store");
+    let output = peers.ok(&format!("storage-pull {to} {}", store.display()));
+    let pulled: Vec<Value> = output.lines().map(json).collect();
+    assert_eq!(pulled.len(), 2, "{output}");
+    // Without a digest the layer was pulled as a whole: it is a fallback.
+    assert!(pulled.iter().all(|layer| !layer["tocDigest"].as_str().unwrap().is_empty()), "{output}");
+    let lower = pulled.iter().find(|layer| layer["parent"] == "").unwrap();
+    let mut found = tree(Path::new(lower["path"].as_str().unwrap()));
+    // The reader leaves out devices and pipes, and shows whiteouts in the form of overlay.
+    let plain = bench.path("plain");
+    fs::create_dir(&plain).unwrap();
+    let tar = bench.path("layer.tar");
+    fs::write(&tar, hard_layer()).unwrap();
+    let tar = tar.display();
+    peers.ok(&format!("tar -C {} --numeric-owner --same-owner -xpf {tar}", plain.display()));
+    let mut expected = tree(&plain);
+    for left_out in ["null", "disk", "fifo", "bin/.wh.gone", "var/.wh..wh..opq", "bin/gone", ""] {
+        found.remove(left_out);
+        expected.remove(left_out);
+    }
+    // A whiteout touches the time of its directory.
+    for touched in ["bin", "var", "missing", "missing/parents", "many"] {
+        found.remove(touched);
+        expected.remove(touched);
+    }
+    let long = |name: &String| !name.starts_with("dddd");
+    found.retain(|name, _| long(name) || !name.ends_with('d'));
+    expected.retain(|name, _| long(name) || !name.ends_with('d'));
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn ordinary_programs_read_lazy_images() {
+    let Some(peers) = Peers::find(&["umoci", "skopeo"]) else { return };
+    let bench = bench();
+    let from = layout(&bench, Compression::Gzip);
+    peers.ok(&format!("umoci unpack --image {} {}", &from[4..], bench.path("plain").display()));
+    let expected = tree(&bench.path("plain").join("rootfs"));
+    for format in ["estargz", "zstd-chunked"] {
+        let to = format!("oci:{}:1", bench.path(format).display());
+        bench.ok(&["convert", "--to", format, &from, "-o", &to]);
+        let unpacked = bench.path(&format!("unpacked-{format}"));
+        peers.ok(&format!("umoci unpack --image {} {}", &to[4..], unpacked.display()));
+        let mut found = tree(&unpacked.join("rootfs"));
+        if format == "estargz" {
+            for own in ["stargz.index.json", ".no.prefetch.landmark"] {
+                assert!(found.remove(own).is_some(), "{own}");
+            }
+        }
+        assert_eq!(found, expected, "{format}");
+        peers.ok(&format!("skopeo copy {to} oci-archive:{}", bench.path(&format!("{format}.tar")).display()));
+    }
+}
