@@ -371,3 +371,58 @@ MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEbK22sOfhhpAsOFPSJjZ3wtn0mjlJ\n\
 ";
 const POLICY: &str = r#"{"version":"1.0","trustPolicies":[{"name":"all","registryScopes":["*"],
     "signatureVerification":{"level":"audit"},"trustStores":["ca:none"],"trustedIdentities":["*"]}]}"#;
+
+/// Tables of contents, footers and ztocs are refused or parsed. A tar that was converted agrees with its table of contents.
+pub fn tables(bytes: &[u8]) {
+    use ocikit_lazy::{Position, Table, soci::Ztoc};
+
+    if let Ok(ztoc) = Ztoc::parse(bytes) {
+        assert!(ztoc.files.len() <= bytes.len() && ztoc.checkpoints.len() <= bytes.len());
+    }
+    let _ = Table::parse(bytes);
+    let _ = Table::of_estargz(bytes);
+    let size = bytes.len() as u64;
+    let tail = |length: usize| &bytes[bytes.len().saturating_sub(length)..];
+    for position in [
+        Position::of_estargz(tail(51), size).ok(),
+        Position::of_zstd_chunked(&String::from_utf8_lossy(bytes), size).ok(),
+        Position::of_zstd_chunked_footer(tail(64), size).ok().map(|(toc, _)| toc),
+    ] {
+        let Some(position) = position else { continue };
+        let part = &bytes[position.offset as usize..(position.offset + position.length) as usize];
+        let _ = Table::of_zstd_chunked(part, &position);
+        let _ = Table::of_estargz(part);
+    }
+    conversions(bytes);
+}
+
+fn conversions(tar: &[u8]) {
+    use ocikit_image::testing::{Compression, image_of};
+    use ocikit_image::{Memory, Root, files::Budget};
+    use ocikit_lazy::{EstargzOptions, Format, LazyOptions, SociOptions, ZstdChunkedOptions, check_layer, convert};
+
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut options = LazyOptions::default();
+    options.threads = std::num::NonZeroUsize::new(1);
+    options.directory = Some(std::env::temp_dir());
+    let mut soci = SociOptions::default();
+    (soci.min_layer_size, soci.span_size) = (0, 1000);
+    let formats = [
+        Format::ZstdChunked(ZstdChunkedOptions::default()),
+        Format::Estargz(EstargzOptions::default()),
+        Format::Soci(soci),
+    ];
+    runtime.block_on(async {
+        let memory = std::sync::Arc::new(Memory::new());
+        let platform = "linux/amd64".parse().unwrap();
+        let image = image_of(&memory, &platform, Compression::Gzip, &[tar.to_vec()]);
+        let root = Root::at(memory, image).await.unwrap();
+        for format in formats {
+            let Ok(converted) = convert(&root, &format, &options).await else { continue };
+            for layer in converted.mapped.root.layers() {
+                let problems = check_layer(&layer, &Budget::new(), &std::env::temp_dir()).await.unwrap();
+                assert!(problems.is_empty(), "{problems:?}");
+            }
+        }
+    });
+}

@@ -21,6 +21,7 @@ fn fuzz_corpus_passes_every_target() {
         ("signatures", targets::signatures),
         ("policies", targets::policies),
         ("dockerfile", targets::dockerfile),
+        ("tables", targets::tables),
     ];
     for (name, target) in targets {
         let found = fs::read_dir(corpus.join(name)).unwrap();
