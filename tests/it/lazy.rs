@@ -1,7 +1,5 @@
 //! `convert` to lazily pulled formats, with an in-process registry.
 
-use std::fs;
-
 use ocikit_archive::Compression;
 use ocikit_image::testing::{Tar, hard_layer, random};
 use ocikit_tests::{Registry, write_image};
@@ -63,8 +61,8 @@ fn fp_02_a_suffix_needs_a_tag() {
     let digest = bench.ok(&["digest", "oci:app:1"]);
     for location in ["oci:app".to_owned(), format!("oci:app@{}", digest.trim())] {
         let outcome = bench.ocikit(&["convert", "--to", "estargz", "--suffix", &location]);
-        assert_eq!(outcome.code, 2, "{outcome:?}");
-        assert!(outcome.stderr.contains("names no tag"), "{outcome:?}");
+        assert_eq!(outcome.code, 2, "{outcome}");
+        assert!(outcome.stderr.contains("names no tag"), "{outcome}");
     }
 }
 
@@ -73,11 +71,8 @@ fn fp_02_a_suffix_needs_a_tag() {
 fn fp_07_platforms_are_selected() {
     let bench = bench();
     image(&bench);
-    for platform in ["linux/arm64", "linux/amd64"] {
-        let name = platform.replace('/', "-");
-        bench.ok(&["edit", "oci:app:1", "--set-platform", platform, "-o", &format!("oci:{name}:1")]);
-    }
-    bench.ok(&["index", "create", "oci:both:1", "oci:linux-arm64:1", "oci:linux-amd64:1"]);
+    bench.ok(&["edit", "--architecture", "arm64", "oci:app:1", "-o", "oci:linux-arm64:1"]);
+    bench.ok(&["index", "create", "oci:both:1", "oci:linux-arm64:1", "oci:app:1"]);
     bench.ok(&["convert", "--to", "zstd-chunked", "--platform", "linux/arm64", "oci:both:1", "-o", "oci:one:1"]);
     bench.ok(&["convert", "--to", "zstd-chunked", "oci:both:1", "-o", "oci:all:1"]);
     let is_chunked = |location: &str, platform: &str| {
@@ -100,7 +95,6 @@ fn fp_08_a_failed_conversion_leaves_no_tag() {
         assert_ne!(bench.ocikit(&["convert", "--to", format, "--suffix", &source]).code, 0);
         assert_ne!(bench.ocikit(&["digest", &format!("{source}-fastpull")]).code, 0);
     }
-    assert!(!fs::read_dir(bench.path(".")).unwrap().any(|entry| entry.unwrap().file_name() == "fastpull"));
 }
 
 /// FP-12: a SOCI index is pushed and can be found: beside the image, or as a referrer.
@@ -135,7 +129,7 @@ fn a_layer_that_stays_plain_is_named() {
     let outcome = bench.ocikit(&["convert", "--to", "estargz", "oci:app:1", "-o", "oci:lazy:1"]);
     assert_eq!(outcome.code, 0);
     let wanted = "was not converted: `copy` is a hard link to `file`, which is not before it in the layer";
-    assert!(outcome.stderr.contains(wanted), "{outcome:?}");
+    assert!(outcome.stderr.contains(wanted), "{outcome}");
 }
 
 #[test]

@@ -36,6 +36,10 @@ fn needs_lookup(entry: &Descriptor) -> bool {
 }
 
 async fn of_entry(source: &dyn Source, entry: &Descriptor) -> Result<Option<Platform>> {
+    // A SOCI index has the platform of the image that it stands beside, and is none.
+    if entry.artifact_type.is_some() {
+        return Ok(None);
+    }
     if !needs_lookup(entry) {
         return Ok(entry.platform.clone().filter(|found| !found.is_unknown() && !entry.is_attestation()));
     }

@@ -56,7 +56,7 @@ impl Session {
     pub async fn store_referrers(&self, location: &Location, referrers: &[Root]) -> Result<()> {
         let place = self.edit(location).await?;
         let options = self.copy_options(vec![Naming::default()]);
-        let options = CopyOptions { referrers: Referrers::None, only: Vec::new(), ..options };
+        let options = options.referrers(Referrers::None).only(Vec::new());
         for root in referrers {
             ocikit_image::copy(root, &place, &options).await?;
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use ocikit_archive::layer::{Budget, RawEntry, RawKind, RawReader};
@@ -176,7 +177,16 @@ fn blob_of(directory: &Path, digest: &str) -> PathBuf {
 }
 
 #[test]
-fn ztocs_and_soci_indexes_are_those_of_the_reference() {
+fn ztocs_of_gzip_layers_are_those_of_the_reference() {
+    compare_with_soci(Compression::Gzip);
+}
+
+#[test]
+fn ztocs_of_uncompressed_layers_are_those_of_the_reference() {
+    compare_with_soci(Compression::None);
+}
+
+fn compare_with_soci(compression: Compression) {
     let Some(peers) = Peers::find(&["soci"]) else { return };
     let bench = bench();
     // The reference leaves out layers below 10 MiB.
@@ -184,21 +194,25 @@ fn ztocs_and_soci_indexes_are_those_of_the_reference() {
     let text: Vec<u8> =
         (0_u64..900_000).flat_map(|number| format!("{} line\n", number * number % 977).into_bytes()).collect();
     let large = Tar::new().modified(7).file("noise", &noise).directory("d").file("d/text", &text).finish();
-    for compression in [Compression::Gzip, Compression::None] {
-        let (source, theirs, ours) = ("source", "theirs", "ours");
-        for name in [source, theirs, ours] {
-            let _ = fs::remove_dir_all(bench.path(name));
-        }
-        write_image(&bench.path(source), compression, &[large.clone(), hard_layer()]);
-        let [from, to] = [source, theirs].map(|name| bench.path(name).display().to_string());
-        peers.ok(&format!("soci convert --standalone --platform linux/amd64 --format oci-dir {from} {to}"));
-        let ours = bench.path(ours);
-        bench.ok(&["convert", "--to", "soci", &format!("oci:{from}:1"), "-o", &format!("oci:{}:1", ours.display())]);
-        let (theirs, mine) = (soci_indexes(&bench.path(theirs)), soci_indexes(&ours));
-        assert_eq!(mine.len(), 1);
-        assert_eq!(mine, theirs, "{compression:?}");
-        assert!(mine[0]["layers"].as_array().unwrap().len() == 2);
-    }
+    write_image(&bench.path("source"), compression, &[large, hard_layer()]);
+    let [from, to] = ["source", "theirs"].map(|name| bench.path(name).display().to_string());
+    peers.ok(&format!("soci convert --standalone --platform linux/amd64 --format oci-dir {from} {to}"));
+    bench.ok(&["convert", "--to", "soci", &format!("oci:{from}:1"), "-o", "oci:ours:1"]);
+    let [theirs, ours] = ["theirs", "ours"].map(|name| soci_indexes(&bench.path(name)));
+    assert_eq!(ours.len(), 1);
+    assert_eq!(ours, theirs);
+    assert_eq!(ours[0]["layers"].as_array().unwrap().len(), 2);
+}
+
+/// Returns a tree without the times of directories: those without an entry have the time of unpacking.
+fn without_directory_times(tree: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let cut = |(name, line): (String, String)| {
+        let mode: u64 = line[1..].split(',').next().unwrap().parse().unwrap();
+        let is_directory = mode & 0o170_000 == 0o040_000;
+        let line = if is_directory { line.split(']').next().unwrap().to_owned() } else { line };
+        (name, line)
+    };
+    tree.into_iter().map(cut).collect()
 }
 
 #[test]
@@ -207,6 +221,10 @@ fn zstd_chunked_layers_are_pulled_in_parts_by_containers_storage() {
     let bench = bench();
     let registry = ocikit_tests::Registry::start();
     let from = layout(&bench, Compression::Gzip);
+    if fs::metadata(bench.path("layout")).unwrap().uid() != 0 {
+        eprintln!("skipped: containers/storage needs root");
+        return;
+    }
     let to = format!("{}/app:1", registry.name());
     bench.ok(&["convert", "--to", "zstd-chunked", &from, "-o", &to]);
     let store = bench.path("store");
@@ -216,27 +234,20 @@ fn zstd_chunked_layers_are_pulled_in_parts_by_containers_storage() {
     // Without a digest the layer was pulled as a whole: it is a fallback.
     assert!(pulled.iter().all(|layer| !layer["tocDigest"].as_str().unwrap().is_empty()), "{output}");
     let lower = pulled.iter().find(|layer| layer["parent"] == "").unwrap();
-    let mut found = tree(Path::new(lower["path"].as_str().unwrap()));
-    // The reader leaves out devices and pipes, and shows whiteouts in the form of overlay.
+    let mut found = without_directory_times(tree(Path::new(lower["path"].as_str().unwrap())));
     let plain = bench.path("plain");
     fs::create_dir(&plain).unwrap();
     let tar = bench.path("layer.tar");
     fs::write(&tar, hard_layer()).unwrap();
-    let tar = tar.display();
-    peers.ok(&format!("tar -C {} --numeric-owner --same-owner -xpf {tar}", plain.display()));
-    let mut expected = tree(&plain);
-    for left_out in ["null", "disk", "fifo", "bin/.wh.gone", "var/.wh..wh..opq", "bin/gone", ""] {
+    // The reader leaves out devices and pipes, and shows whiteouts in the form of overlay.
+    let left_out = ["null", "disk", "fifo", "bin/.wh.gone", "var/.wh..wh..opq"];
+    let excluded: String = left_out.iter().map(|name| format!("--exclude={name} ")).collect();
+    peers.ok(&format!("tar -C {} --numeric-owner --same-owner {excluded} -xpf {}", plain.display(), tar.display()));
+    let mut expected = without_directory_times(tree(&plain));
+    for left_out in ["bin/gone", ""] {
         found.remove(left_out);
         expected.remove(left_out);
     }
-    // A whiteout touches the time of its directory.
-    for touched in ["bin", "var", "missing", "missing/parents", "many"] {
-        found.remove(touched);
-        expected.remove(touched);
-    }
-    let long = |name: &String| !name.starts_with("dddd");
-    found.retain(|name, _| long(name) || !name.ends_with('d'));
-    expected.retain(|name, _| long(name) || !name.ends_with('d'));
     assert_eq!(found, expected);
 }
 
@@ -246,13 +257,13 @@ fn ordinary_programs_read_lazy_images() {
     let bench = bench();
     let from = layout(&bench, Compression::Gzip);
     peers.ok(&format!("umoci unpack --image {} {}", &from[4..], bench.path("plain").display()));
-    let expected = tree(&bench.path("plain").join("rootfs"));
+    let expected = without_directory_times(tree(&bench.path("plain").join("rootfs")));
     for format in ["estargz", "zstd-chunked"] {
         let to = format!("oci:{}:1", bench.path(format).display());
         bench.ok(&["convert", "--to", format, &from, "-o", &to]);
         let unpacked = bench.path(&format!("unpacked-{format}"));
         peers.ok(&format!("umoci unpack --image {} {}", &to[4..], unpacked.display()));
-        let mut found = tree(&unpacked.join("rootfs"));
+        let mut found = without_directory_times(tree(&unpacked.join("rootfs")));
         if format == "estargz" {
             for own in ["stargz.index.json", ".no.prefetch.landmark"] {
                 assert!(found.remove(own).is_some(), "{own}");

@@ -7,10 +7,12 @@ use ocikit_archive::layer::{Budget, RawEntry, RawReader};
 use ocikit_spec::{Algorithm, Digest, Hasher};
 
 use crate::chunked::crc64::Crc64;
+use crate::chunked::format::{
+    FOOTER_BYTES, MAGIC, MANIFEST_CHECKSUM, MANIFEST_POSITION, SKIPPABLE_MAGIC, TAR_SPLIT_POSITION,
+};
 use crate::chunked::split::Splitter;
 use crate::chunked::tar_split::TarSplit;
 use crate::chunked::toc::{Chunk, Toc};
-use crate::chunked::{FOOTER_BYTES, MAGIC, MANIFEST_CHECKSUM, MANIFEST_POSITION, SKIPPABLE_MAGIC, TAR_SPLIT_POSITION};
 use crate::error::Stopped;
 use crate::output::{Output, Stored};
 use crate::pieces::{Codec, Pieces};

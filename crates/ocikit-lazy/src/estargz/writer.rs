@@ -8,8 +8,10 @@ use ocikit_archive::{Compression, END, Encoder, EncoderOptions, Header, padding}
 use ocikit_spec::{Algorithm, Digest, Hasher};
 
 use crate::error::Stopped;
+use crate::estargz::format::{
+    LANDMARK, NO_PREFETCH_LANDMARK, TOC_DIGEST, TOC_NAME, UNCOMPRESSED_SIZE, footer, is_own_file,
+};
 use crate::estargz::toc::{CHUNK_BYTES, Chunk, Toc};
-use crate::estargz::{LANDMARK, NO_PREFETCH_LANDMARK, TOC_DIGEST, TOC_NAME, UNCOMPRESSED_SIZE, footer, is_own_file};
 use crate::output::{Output, Stored};
 use crate::pieces::{Codec, Pieces};
 use crate::reason::{Paths, Reason};

@@ -6,7 +6,7 @@ use ocikit_image::{BlobFile, Image, Index, Memory, Result, Root};
 use ocikit_spec::{Descriptor, Digest, MediaType};
 use serde_json::json;
 
-use crate::soci::{
+use crate::soci::format::{
     BUILD_TOOL, BUILD_TOOL_NAME, IMAGE_MANIFEST_DIGEST, INDEX_DIGEST, INDEX_V1, INDEX_V2, LAYER_DIGEST,
     LAYER_MEDIA_TYPE, SPAN_SIZE,
 };

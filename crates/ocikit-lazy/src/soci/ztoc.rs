@@ -12,8 +12,8 @@ use ocikit_spec::{Algorithm, Digest, Hasher};
 use crate::counted::Counted;
 use crate::error::Stopped;
 use crate::reason::{Reason, type_name};
-use crate::soci::BUILD_TOOL_NAME;
 use crate::soci::checkpoints::{Indexer, Spans};
+use crate::soci::format::BUILD_TOOL_NAME;
 
 /// The version of the format.
 const VERSION: &str = "0.9";
