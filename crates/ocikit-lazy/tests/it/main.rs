@@ -14,7 +14,7 @@ use ocikit_lazy::{
     Converted, EstargzOptions, Format, LazyOptions, PlainOptions, Reason, SociOptions, SociVersion, Warning,
     ZstdChunkedOptions, check_layer, convert, soci,
 };
-use ocikit_spec::{Digest, MediaType};
+use ocikit_spec::{Descriptor, Digest, MediaType};
 
 async fn root_of(compression: Compression, tars: &[Vec<u8>]) -> Root {
     let memory = Arc::new(Memory::new());
@@ -289,4 +289,28 @@ async fn a_damaged_chunk_is_found() {
         let problems = check_layer(&damaged, &Budget::new(), &std::env::temp_dir()).await.unwrap();
         assert!(!problems.is_empty(), "{format:?}");
     }
+}
+
+/// The SOCI index that `soci convert --standalone --min-layer-size 0` of soci-snapshotter 0.16.1 wrote for this layer, which
+/// Python's tarfile and gzip wrote. `tests/it/peers/lazy.rs` compares larger ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_soci_index_is_that_of_the_reference() {
+    const DIGEST: &str = "sha256:0abdf03221ee26d97b6031b8e9832f443638f390d2534e283b6e4dfcf4a341df";
+    let config = br#"{"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": ["sha256:04c32724b2e515616d5f21a4b189a12e69cc2272d3a550e925d3ee10f098fd9c"]}, "config": {}}"#;
+    let layer = include_bytes!("soci-layer.tar.gz");
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": MediaType::OCI_MANIFEST,
+        "config": Descriptor::of(MediaType::OCI_CONFIG, config),
+        "layers": [Descriptor::of(MediaType::OCI_LAYER_GZIP, layer)],
+    });
+    let manifest = manifest.to_string();
+    let descriptor = Descriptor::of(MediaType::OCI_MANIFEST, manifest.as_bytes());
+    let memory = Memory::new().with_bytes(&config[..]).with_bytes(&layer[..]).with_bytes(manifest);
+    let root = Root::at(Arc::new(memory), descriptor).await.unwrap();
+    let mut soci = SociOptions::default();
+    soci.min_layer_size = 0;
+    let done = converted(&root, &Format::Soci(soci)).await;
+    let Root::Index(index) = &done.mapped.root else { panic!("not an index") };
+    assert_eq!(index.manifests()[1].digest.to_string(), DIGEST);
 }
