@@ -4,7 +4,7 @@
 //! The layer holds a directory of this machine: `/usr` by default, `OCIKIT_BENCH_TREE` otherwise; `OCIKIT_BENCH_SMOKE` takes a
 //! small one. The other programs are those of `tests/peers/install.sh lazy`. Levels are equal: 6 for gzip, 3 for zstd.
 
-#![allow(clippy::expect_used, reason = "this is a bench")]
+#![allow(clippy::expect_used, clippy::print_stdout, reason = "this is a bench")]
 
 use std::fs;
 use std::path::Path;

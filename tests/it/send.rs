@@ -243,7 +243,7 @@ checked! {
     }
     "ocikit" {
         attach = any::<ocikit::Session>().attach(&any(), any(), &any());
-        store_referrers = any::<ocikit::Session>().store_referrers(&any(), &any::<[ocikit::Root; 1]>());
+        store_referrers = any::<ocikit::Session>().store_referrers(&any(), &any::<[Root; 1]>());
         pull_files = any::<ocikit::Session>().pull_files(&any(), any(), any::<PathBuf>().as_path(), &any());
         compose_index = any::<ocikit::Session>().compose_index(&any::<[ocikit::IndexSource; 1]>(), &any());
         extend_index = any::<ocikit::Session>().extend_index(&any(), &any::<[ocikit::IndexSource; 1]>(), &any());

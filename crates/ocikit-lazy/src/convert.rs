@@ -9,10 +9,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_archive::layer::Budget;
 use ocikit_archive::{Compression, EncoderOptions};
 use ocikit_image::{
-    BlobFile, ComposeOptions, ConvertOptions, DiffId, Error, Image, Layer, LayerPool, LayerTar, Mapped, Member,
+    BlobFile, ComposeOptions, ConvertOptions, DiffId, Error, Image, Layer, LayerPool, LayerTar, Mapped, Member, Memory,
     Mismatch, NewLayer, Result, Root, Selection, bridge, create_index, map_images,
 };
-use ocikit_spec::{Descriptor, Digest, MediaType};
+use ocikit_spec::{Descriptor, Digest, Document, MediaType};
 
 use crate::error::Stopped;
 use crate::form::{Form, form};
@@ -375,7 +375,14 @@ impl Job<'_> {
         for (before, image, soci) in &attached {
             index = soci::attach(&index, image, before, soci).await?;
         }
-        Ok((replaced_root(mapped, root, Root::Index(index)), Vec::new()))
+        // The index knows the places of its images only; a registry would take ztocs for blobs that it has.
+        let parts = attached.iter().flat_map(|(_, _, soci)| {
+            let children: Vec<_> = soci.document().iter().flat_map(digests).collect();
+            children.into_iter().chain([soci.digest()]).map(|digest| (digest, soci.source().clone()))
+        });
+        let memory = Memory::over(index.source().clone()).with_parts(parts.collect::<Vec<_>>());
+        let new = Root::at(Arc::new(memory), index.descriptor().clone()).await?;
+        Ok((replaced_root(mapped, root, new), Vec::new()))
     }
 
     async fn ztocs(
@@ -445,6 +452,11 @@ impl Job<'_> {
             Err(Stopped::Reading(error)) => Err(Error::broken(format!("layer {digest}"), error)),
         }
     }
+}
+
+/// Returns the digests of config and layers.
+fn digests(document: &Document) -> Vec<Digest> {
+    document.children().map(|child| child.digest).collect()
 }
 
 fn unsupported(what: String) -> Error {

@@ -205,8 +205,10 @@ mod tests {
 
     use super::*;
 
+    type Place = (u64, u64, Option<Digest>);
+
     /// Returns the blob of some pieces and their places.
-    fn blob(codec: Codec, threads: usize, pieces: &[Vec<u8>]) -> (Vec<u8>, Vec<(u64, u64, Option<Digest>)>) {
+    fn blob(codec: Codec, threads: usize, pieces: &[Vec<u8>]) -> (Vec<u8>, Vec<Place>) {
         let output = Output::create(&std::env::temp_dir()).unwrap();
         let mut packing = Pieces::new(codec, NonZeroUsize::new(threads).unwrap(), output);
         let mut placed = Vec::new();

@@ -233,7 +233,7 @@ impl<R: Read> PlainSpans<R> {
         }
         let mut builder = FlatBufferBuilder::new();
         let start = builder.start_table();
-        builder.push_slot(slot(0), 1_i32, 0);
+        builder.push_slot(slot(0), 2_i32, 0);
         builder.push_slot(slot(1), self.span_size.cast_signed(), 0);
         builder.push_slot(slot(2), self.size.cast_signed(), 0);
         let root = builder.end_table(start);
