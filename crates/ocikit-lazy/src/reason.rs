@@ -51,6 +51,11 @@ pub enum Reason {
         /// The path.
         path: Path,
     },
+    /// An entry without an entry for its directory before it. zstd:chunked only.
+    MissingParent {
+        /// The path.
+        path: Path,
+    },
     /// A name, a target or the name of an extended attribute that is not UTF-8, which JSON needs.
     NotUtf8 {
         /// The path of the entry.
@@ -104,6 +109,7 @@ impl fmt::Display for Reason {
                 write!(f, "`{path}` is a hard link to `{target}`, which is not before it in the layer")
             }
             Reason::DuplicatePath { path } => write!(f, "`{path}` is in it twice"),
+            Reason::MissingParent { path } => write!(f, "the directory of `{path}` has no entry before it"),
             Reason::NotUtf8 { path } => write!(f, "`{path}` has a name, link or attribute that is not UTF-8"),
             Reason::Sparse { path } => write!(f, "`{path}` is a sparse file"),
             Reason::UnknownType { path, entry_type } => {
@@ -123,11 +129,20 @@ impl fmt::Display for Reason {
 /// The first and the last second that RFC 3339 can express.
 const SECONDS: std::ops::RangeInclusive<i64> = -62_167_219_200..=253_402_300_799;
 
-/// The paths of a layer, as hashes: 20 to 40 bytes each. The value tells whether a hard link may name it.
+/// The paths of a layer, as hashes: 20 to 40 bytes each.
 #[derive(Default)]
-pub(crate) struct Paths(HashMap<[u8; 16], bool>);
+pub(crate) struct Paths {
+    /// The value tells whether it is a directory, which no hard link may name.
+    known: HashMap<[u8; 16], bool>,
+    needs_parents: bool,
+}
 
 impl Paths {
+    /// Refuses entries without an entry for their directory: containers/storage gives such a directory mode 0000.
+    pub(crate) fn with_parents() -> Paths {
+        Paths { needs_parents: true, ..Paths::default() }
+    }
+
     /// Adds an entry of a layer, unless a table of contents cannot express it.
     pub(crate) fn add(&mut self, entry: &RawEntry) -> Result<(), Reason> {
         let path = || entry.path.clone();
@@ -136,7 +151,7 @@ impl Paths {
             RawKind::Other(entry_type) => return Err(Reason::UnknownType { path: path(), entry_type }),
             RawKind::HardLink => {
                 let target = Path::confined(&entry.link);
-                if self.0.get(&key(&target)) != Some(&true) {
+                if self.known.get(&key(&target)) != Some(&false) {
                     return Err(Reason::HardLink { path: path(), target: target.to_string() });
                 }
             }
@@ -157,7 +172,12 @@ impl Paths {
         if times.iter().flatten().any(is_out) {
             return Err(Reason::Time { path: path() });
         }
-        match self.0.insert(key(&entry.path), entry.kind != RawKind::Directory) {
+        if let Some(parent) = entry.path.parent().filter(|parent| self.needs_parents && !parent.is_root())
+            && self.known.get(&key(&parent)) != Some(&true)
+        {
+            return Err(Reason::MissingParent { path: path() });
+        }
+        match self.known.insert(key(&entry.path), entry.kind == RawKind::Directory) {
             None => Ok(()),
             Some(_) => Err(Reason::DuplicatePath { path: path() }),
         }

@@ -20,7 +20,13 @@ const ESTARGZ_DIGEST: &str = "containerd.io/snapshot/stargz/toc.digest";
 
 /// Writes a layout with the hard layer and a small one above it.
 fn layout(bench: &Bench, compression: Compression) -> String {
-    let upper = Tar::new().modified(5).directory("etc").file("etc/motd", b"hello").file("bin/.wh.sh", b"").finish();
+    let upper = Tar::new()
+        .modified(5)
+        .directory("etc")
+        .file("etc/motd", b"hello")
+        .directory("bin")
+        .file("bin/.wh.sh", b"")
+        .finish();
     write_image(&bench.path("layout"), compression, &[hard_layer(), upper]);
     format!("oci:{}:1", bench.path("layout").display())
 }

@@ -1,12 +1,13 @@
 use crate::testing::{Tar, random};
 
 /// Returns the tar of a layer with everything that readers of layers tend to get wrong: links, devices, set-user-ID,
-/// extended attributes with any bytes, long and UTF-8 names, missing parents, times before 1970 and with nanoseconds, large
+/// extended attributes with any bytes, long and UTF-8 names, times before 1970 and with nanoseconds, large
 /// owners, files of critical sizes, runs of zeros, and whiteouts.
 pub fn hard_layer() -> Vec<u8> {
     let megabyte = 1 << 20;
     let long = "n".repeat(255);
-    let path = format!("{}/{long}", "d".repeat(180));
+    let directory = format!("{}/", "d".repeat(180));
+    let path = format!("{directory}{long}");
     let zeros_between = [&random(3, 70_000)[..], &vec![0; 3 << 20], b"end"].concat();
     let tar = Tar::new()
         .modified(1_700_000_000)
@@ -23,7 +24,9 @@ pub fn hard_layer() -> Vec<u8> {
         .mode(0o644)
         .symlink("bin/sh", "su")
         .symlink("dangling", "/no/where")
-        .file("missing/parents/file", b"x")
+        .directory("deep")
+        .directory("deep/er")
+        .file("deep/er/file", b"x")
         .file("empty", b"")
         .file("one", b"1")
         .file("block", &random(2, 4096))
@@ -36,8 +39,12 @@ pub fn hard_layer() -> Vec<u8> {
         .device(b'3', "null", 1, 3)
         .device(b'4', "disk", 300, 70_000)
         .entry(b'6', "fifo", "", b"")
+        .records(&[("path", directory.as_bytes())])
+        .directory("short")
         .records(&[("path", path.as_bytes())])
         .file("short", b"long name")
+        .records(&[("path", "d\u{e4}\u{4e16}/".as_bytes())])
+        .directory("short")
         .records(&[("path", "d\u{e4}\u{4e16}/\u{1f980}".as_bytes())])
         .file("short", b"UTF-8")
         .records(&[("uid", b"70000"), ("gid", b"100000"), ("uname", b"somebody"), ("gname", b"some group")])
@@ -57,6 +64,7 @@ pub fn hard_layer() -> Vec<u8> {
         .file("half", b"h")
         .records(&[("mtime", b"-5")])
         .file("before", b"b");
-    let tar = tar.modified(0).file("epoch", b"e").file("bin/.wh.gone", b"").file("var/.wh..wh..opq", b"");
+    let tar =
+        tar.modified(0).file("epoch", b"e").file("bin/.wh.gone", b"").file("var/.wh..wh..opq", b"").directory("many");
     (0..300).fold(tar, |tar, number| tar.file(&format!("many/{number:03}"), format!("{number}\n").as_bytes())).finish()
 }

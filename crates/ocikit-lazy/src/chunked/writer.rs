@@ -66,7 +66,7 @@ pub(crate) fn write(
         waiting: VecDeque::new(),
         buffer: vec![0; BUFFER_BYTES],
     };
-    let (mut reader, mut paths) = (RawReader::within(budget, tar), Paths::default());
+    let (mut reader, mut paths) = (RawReader::within(budget, tar), Paths::with_parents());
     // The bytes since the last contents; those of the last entry start at `mark`, which is `position` in the tar.
     let (mut between, mut mark, mut position) = (Vec::new(), 0, 0);
     while let Some(entry) = reader.next_entry(&mut between)? {

@@ -74,7 +74,9 @@ fn small_soci() -> Format {
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_of_contents_agree_with_the_tar() {
     for compression in [Compression::Gzip, Compression::Zstd, Compression::None] {
-        let root = root_of(compression, &[hard_layer(), Tar::new().file("etc/motd", b"hello").finish()]).await;
+        let root =
+            root_of(compression, &[hard_layer(), Tar::new().directory("etc").file("etc/motd", b"hello").finish()])
+                .await;
         for format in formats() {
             let done = converted(&root, &format).await;
             assert_eq!(done.warnings, []);
@@ -89,7 +91,7 @@ async fn tables_of_contents_agree_with_the_tar() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn zstd_chunked_keeps_tars_and_config() {
-    let tars = [hard_layer(), Tar::new().file("etc/motd", b"hello").finish()];
+    let tars = [hard_layer(), Tar::new().directory("etc").file("etc/motd", b"hello").finish()];
     let root = root_of(Compression::Gzip, &tars).await;
     let done = converted(&root, &formats()[0]).await;
     for (layer, tar_before) in done.mapped.root.layers().zip(&tars) {
@@ -181,6 +183,24 @@ async fn what_a_table_cannot_express_stays_plain() {
         assert!(matches!(&reasons[4], Reason::Time { .. }), "{reasons:?}");
         assert_eq!(reasons[5], Reason::GlobalHeader);
     }
+}
+
+/// containers/storage gives a directory without an entry mode 0000, also if a lower layer has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn zstd_chunked_needs_entries_of_directories() {
+    let root = root_of(Compression::Gzip, &[Tar::new().file("etc/motd", b"hello").finish()]).await;
+    let [chunked, estargz] = formats();
+    let done = converted(&root, &chunked).await;
+    assert_eq!(done.mapped.root.digest(), root.digest());
+    assert!(
+        matches!(&done.warnings[..], [Warning::Layer { reason: Reason::MissingParent { .. }, .. }]),
+        "{:?}",
+        done.warnings
+    );
+    let done = converted(&root, &estargz).await;
+    assert_eq!(done.warnings, []);
+    let layer = done.mapped.root.layers().next().unwrap();
+    assert_eq!(check_layer(&layer, &Budget::new(), &std::env::temp_dir()).await.unwrap(), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
