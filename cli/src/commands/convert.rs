@@ -59,7 +59,7 @@ struct SociArguments {
     #[arg(long, value_name = "BYTES")]
     min_layer_size: Option<u64>,
     /// Distance of checkpoints of SOCI, in bytes; default: 4 MiB
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
     span_size: Option<u64>,
 }
 
