@@ -1,13 +1,16 @@
 //! What the commands that change an image share: in place, to another location, or as a dry run.
 
+use std::sync::Arc;
+
 use clap::Args;
-use ocikit::image::Mapped;
+use ocikit::image::{Mapped, Orphan};
 use ocikit::layout::{DockerList, TarOptions};
-use ocikit::{Changed, Digest, Location, Platform, Root, Session, SessionOptions};
+use ocikit::{Changed, Digest, Error, Location, Platform, Root, Session, SessionOptions};
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
+use crate::output::counted;
 
 /// Where a changed image is written.
 #[derive(Debug, Clone, Args)]
@@ -36,11 +39,11 @@ pub(crate) struct PlatformArguments {
 
 /// A change of one image, with the places opened that it needs.
 pub(crate) struct Change<'a> {
-    context: &'a Context,
+    pub(crate) context: &'a Context,
     arguments: &'a ChangeArguments,
     /// The session of the change.
     pub(crate) session: Session,
-    location: Location,
+    pub(crate) location: Location,
     output: Option<Location>,
 }
 
@@ -83,11 +86,22 @@ impl ChangeArguments {
         location: &Location,
         others: &[&Location],
     ) -> Result<Change<'a>> {
+        self.prepare_with(context, location, others, SessionOptions::default())
+    }
+
+    /// As [`ChangeArguments::prepare`], with options of the session.
+    pub(crate) fn prepare_with<'a>(
+        &'a self,
+        context: &'a Context,
+        location: &Location,
+        others: &[&Location],
+        options: SessionOptions,
+    ) -> Result<Change<'a>> {
         let location = context.expand(location);
         let output = self.output.as_ref().map(|output| context.expand_output(output));
         let docker = if self.no_docker { DockerList::None } else { DockerList::default() };
         let archive = TarOptions::default().docker(docker);
-        let options = SessionOptions::default().archive(archive);
+        let options = options.archive(archive);
         let locations: Vec<_> =
             [&location, output.as_ref().unwrap_or(&location)].into_iter().chain(others.iter().copied()).collect();
         let session = context.session_with(&locations, options)?;
@@ -123,23 +137,75 @@ impl Change<'_> {
         New: Future<Output = ocikit::Result<C>> + Send,
         C: Into<Mapped>,
     {
-        let Change { session, location, output, arguments, context } = self;
-        if !arguments.dry_run && output.is_none() {
+        let Change { context, session, location, .. } = self;
+        if self.is_in_place().await? {
             return Ok(session.change(location, change).await?);
         }
-        let root = match output.is_some() && !is_partial {
-            true => {
-                let (root, present) = session.open_present(location).await?;
-                crate::transfer::say_present(context, location, present.as_ref());
-                root
-            }
-            false => session.open(location).await?,
-        };
+        // A dry run reports what a change in place would do.
+        let is_partial = is_partial || self.output.is_none();
+        let root = crate::pipe::open_image(context, session, location, is_partial).await?;
         let mapped: Mapped = change(root.clone()).await?.into();
-        if let Some(output) = output.as_ref().filter(|_| !arguments.dry_run) {
+        if let Some(output) = self.writes_to() {
             crate::transfer::copy_out(session, &mapped.root, location, output).await?;
         }
         Ok(Changed::planned(&root, mapped).await?)
+    }
+
+    /// Returns whether the image is changed in its place.
+    ///
+    /// # Errors
+    ///
+    /// If it comes through a pipe.
+    pub(crate) async fn is_in_place(&self) -> Result<bool> {
+        let is_in_place = self.output.is_none() && !self.arguments.dry_run;
+        if is_in_place && crate::pipe::is_pipe(&self.location).await? {
+            let message = format_args!("cannot change {}: an archive from a pipe has no place", self.location);
+            return Err(Failure::usage(message).hint("add `--output LOCATION`"));
+        }
+        Ok(is_in_place)
+    }
+
+    /// Returns the location that the result is written to; `None` in place and for a dry run.
+    pub(crate) fn writes_to(&self) -> Option<&Location> {
+        self.output.as_ref().filter(|_| !self.arguments.dry_run)
+    }
+
+    /// Returns the location of the result, for messages.
+    pub(crate) fn target(&self) -> &Location {
+        self.output.as_ref().unwrap_or(&self.location)
+    }
+
+    /// Removes the referrers that a change left without their subject, if the arguments say so, and says how many are left.
+    /// Returns the number of removed ones.
+    pub(crate) async fn handle_orphans(
+        &self,
+        orphans: &[Orphan],
+        unknown: Option<&Arc<Error>>,
+        updated: usize,
+    ) -> Result<usize> {
+        let Change { context, session, location, arguments, .. } = self;
+        match unknown {
+            Some(error) if arguments.drop_referrers => return Err(Error::again(error).into()),
+            Some(error) => {
+                let why = ocikit::spec::with_causes(&**error);
+                context.output.say(format!("warning: the image was changed; its old referrers are not known: {why}"));
+            }
+            None => {}
+        }
+        let dropped = match arguments.drop_referrers && !arguments.dry_run {
+            true => session.drop_referrers(location, orphans).await?,
+            false => 0,
+        };
+        let left = orphans.len().saturating_sub(dropped.max(updated));
+        if left > 0 {
+            let verb = if left == 1 { "does" } else { "do" };
+            let what = counted(left, "signature or other referrer", "signatures or other referrers");
+            context.output.say(format!("warning: {what} {verb} not apply to the new digest"));
+            if self.output.is_none() && !arguments.drop_referrers {
+                context.output.say("hint: sign the new digest; add --drop-referrers to remove the old referrers");
+            }
+        }
+        Ok(dropped)
     }
 
     /// Prints the new digest, and says what does not apply to it.
@@ -149,44 +215,45 @@ impl Change<'_> {
 
     /// As [`Change::report`], and first points referrers to the new digest if they are not signatures.
     pub(crate) async fn report_with(&self, changed: &Changed, update_referrers: bool) -> Result {
-        let Change { session, location, output, arguments, context } = self;
-        let orphans = &changed.orphans;
+        let Change { session, location, arguments, context, .. } = self;
+        if let Some(error) = changed.orphans_unknown.as_ref().filter(|_| update_referrers) {
+            return Err(Error::again(error).into());
+        }
         let updated = match update_referrers && !arguments.dry_run {
             true => session.update_referrers(location, changed).await?,
             false => Vec::new(),
         };
-        let dropped = match arguments.drop_referrers && !arguments.dry_run {
-            true => session.drop_referrers(location, orphans).await?,
-            false => 0,
-        };
         if !updated.is_empty() {
-            context.output.say(format!("pointed {} referrers to the new digest", updated.len()));
+            let what = counted(updated.len(), "referrer", "referrers");
+            context.output.say(format!("pointed {what} to the new digest"));
         }
-        if !changed.attestations.is_empty() {
-            let count = changed.attestations.len();
-            let what =
-                "attestation manifests describe the image before the change: their statements name the old digest";
-            context.output.say(format!("warning: {count} {what}"));
+        match changed.attestations.len() {
+            0 => {}
+            1 => context.output.say(
+                "warning: 1 attestation manifest describes the image before the change: its statements name the old digest",
+            ),
+            count => context.output.say(format!(
+                "warning: {count} attestation manifests describe the image before the change: their statements name the old digest"
+            )),
         }
-        let left = orphans.len().saturating_sub(dropped.max(updated.len()));
-        if left > 0 {
-            let what = "signatures or other referrers do not apply to the new digest";
-            context.output.say(format!("warning: {left} {what}"));
-            if output.is_none() && !arguments.drop_referrers {
-                context.output.say("hint: sign the new digest; add --drop-referrers to remove the old referrers");
-            }
+        if !changed.docker_annotations.is_empty() {
+            let what = counted(changed.docker_annotations.len(), "document", "documents");
+            context.output.say(format!(
+                "warning: docker ignores the annotations of {what} in its own format; `ocikit convert --to oci` changes the format"
+            ));
         }
-        if output.as_ref().is_some_and(crate::file::writes_to_stdout) {
+        let dropped = self.handle_orphans(&changed.orphans, changed.orphans_unknown.as_ref(), updated.len()).await?;
+        if self.output.as_ref().is_some_and(crate::file::writes_to_stdout) {
             return Ok(());
         }
         let digest = changed.after.digest();
         let result = ChangeOutput {
-            location: output.as_ref().unwrap_or(location).to_string(),
+            location: self.target().to_string(),
             before: changed.before,
             digest,
             changed: digest != changed.before,
             outdated_attestations: changed.attestations.clone(),
-            orphaned_referrers: orphans.len(),
+            orphaned_referrers: changed.orphans.len(),
             dropped_referrers: dropped,
             updated_referrers: updated.iter().map(|referrer| referrer.digest).collect(),
         };

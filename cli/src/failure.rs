@@ -160,7 +160,7 @@ fn code_of(error: &Error) -> Code {
             Code::Missing
         }
         Error::Ambiguous { .. } | Error::Pipe { .. } | Error::Proxy { .. } => Code::Usage,
-        Error::Mismatch { .. } | Error::OtherDigest { .. } => Code::Unverified,
+        Error::Mismatch { .. } | Error::OtherDigest { .. } | Error::Conflict { .. } => Code::Unverified,
         Error::Denied { .. } | Error::Blocked { .. } => Code::Denied,
         Error::Unreachable { .. } => Code::Unreachable,
         Error::Referrers { source, .. } => code_of(source),
@@ -218,7 +218,11 @@ fn hint(error: &Error) -> Option<String> {
         Error::Unsupported { what, .. } if what.ends_with("and no other time was given") => {
             "give --time, or set SOURCE_DATE_EPOCH".to_owned()
         }
+        Error::Unsupported { what, .. } if what.starts_with("cannot map ") => {
+            "add a range to `--uid-map` or `--gid-map`, or leave both out".to_owned()
+        }
         Error::Pipe { .. } => "save it to a file first, and name the file".to_owned(),
+        Error::Conflict { .. } => "run the command again; it then starts from what the tag leads to now".to_owned(),
         Error::Exists { .. } => {
             "leave out --no-clobber to add signatures and attestations to the tag; delete the tag first to replace an SBOM"
                 .to_owned()

@@ -30,11 +30,16 @@ fn choice(text: &str) -> Result<LayerChoice, String> {
     text.parse().map(LayerChoice::Digest).map_err(|_| "expected the number or the digest of a layer".to_owned())
 }
 
+/// Opens the image of a location for a platform. The location may be a pipe.
+pub(crate) async fn image_at(context: &Context, location: &Location, platform: Option<&Platform>) -> Result<Image> {
+    let session = context.session(&[location])?;
+    image(crate::pipe::open_image(context, &session, location, true).await?, platform).await
+}
+
 impl ImageSelection {
     /// Opens the image.
     pub(crate) async fn image(&self, context: &Context, location: &Location) -> Result<Image> {
-        let root = context.session(&[location])?.open(location).await?;
-        image(root, self.platform.as_ref()).await
+        image_at(context, location, self.platform.as_ref()).await
     }
 
     /// Returns the chosen layer and its number, or `None` without `--layer`.

@@ -26,6 +26,7 @@ mod keys;
 mod layers;
 mod notation;
 mod output;
+mod pipe;
 mod policy;
 mod probe_result;
 mod program;

@@ -59,6 +59,11 @@ impl Output {
     }
 }
 
+/// Returns a number with the word for one or several things.
+pub(crate) fn counted(count: usize, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
+}
+
 /// Lines of human-readable text. Every line is escaped, including line breaks, so an added line stays one line.
 #[derive(Debug, Default)]
 pub(crate) struct Lines(String);

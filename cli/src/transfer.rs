@@ -1,8 +1,6 @@
 //! Arguments and functions that the commands for copying share.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,13 +10,14 @@ use futures::{StreamExt, TryStreamExt, stream};
 use ocikit::image::{ReferrerTag, copy_all, tagged_referrers};
 use ocikit::layout::{OutputFile, TarWriter};
 use ocikit::{
-    Copied, Digest, Error, Location, MediaType, Name, Naming, Platform, Present, Reference, Referrers, Repository,
-    Root, Session, SessionOptions, Sink, SourceExt, Tag,
+    Copied, Digest, Location, MediaType, Name, Naming, Platform, Reference, Referrers, Repository, Root, Session,
+    SessionOptions, Sink, SourceExt, Tag,
 };
 
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
 use crate::file::writes_to_stdout;
+use crate::pipe;
 use crate::policy::{Gate, GateArguments};
 use crate::report::{TargetOutput, partial, report, say};
 
@@ -98,12 +97,7 @@ impl TransferArguments {
         source: &Location,
         gate: Option<&Gate>,
     ) -> Result<(Root, Referrers)> {
-        let (root, present) = match (pipe(source).await?, self.platform.is_empty()) {
-            (Some(pipe), _) => session.open_pipe(source, pipe).await?,
-            (None, true) => session.open_present(source).await?,
-            (None, false) => (session.open(source).await?, None),
-        };
-        say_present(context, source, present.as_ref());
+        let root = pipe::open_image(context, session, source, !self.platform.is_empty()).await?;
         let wanted = session.options().referrers.clone();
         let Some(gate) = gate else { return Ok((root, wanted)) };
         gate.check(source, &root).await?;
@@ -163,14 +157,6 @@ fn is_stream(target: &Location) -> bool {
     target.path().is_some_and(OutputFile::is_stream)
 }
 
-/// Reports which platforms are copied of an index that lists more than its archive holds.
-pub(crate) fn say_present(context: &Context, source: &Location, present: Option<&Present>) {
-    let Some(Present { listed, platforms, .. }) = present else { return };
-    let names: Vec<_> = platforms.iter().map(ToString::to_string).collect();
-    let names = names.join(", ");
-    context.output.say(format!("{source} lists {listed} manifests but does not hold all of them; copying {names}"));
-}
-
 /// Reports which platform of an index is copied to a docker archive, which holds one only.
 async fn say_fit(context: &Context, session: &Session, root: &Root, targets: &[Location]) {
     for target in targets.iter().filter(|target| target.is_docker_archive()) {
@@ -197,11 +183,11 @@ pub(crate) async fn copy_to_all(
     // An image with a name is looked up in the whole archive.
     if source.name() == Name::Only
         && !source.is_docker_archive()
-        && let Some(pipe) = pipe(source).await?
+        && let Some(pipe) = pipe::reader(source).await?
     {
         transfer.check_pipe()?;
         let (copied, present) = session.receive_present_to_each(pipe, targets).await?;
-        say_present(context, source, present.as_ref());
+        pipe::say_present(context, source, present.as_ref());
         let results =
             targets.iter().zip(copied).map(|(target, copied)| Ok(TargetOutput::of(target, &copied?))).collect();
         return report_all(context, targets, results, transfer);
@@ -212,27 +198,6 @@ pub(crate) async fn copy_to_all(
     say_fit(context, session, &root, targets).await;
     let results = copy_together(session, &root, source, targets, transfer).await;
     report_all(context, targets, results, transfer)
-}
-
-/// Opens a source that can be read only once: standard input, or a pipe, socket or device such as that of `<(command)`.
-/// Returns `None` for any other source.
-async fn pipe(source: &Location) -> Result<Option<Box<dyn Read + Send>>> {
-    let path = match source {
-        Location::Stdio => return Ok(Some(Box::new(std::io::stdin()))),
-        Location::Path { path, .. } | Location::Archive { path, .. } | Location::DockerArchive { path, .. } => {
-            path.clone()
-        }
-        Location::Layout { .. } | Location::Registry(_) => return Ok(None),
-    };
-    Ok(ocikit::image::bridge::blocking(move || {
-        // A missing file is reported when the source is opened.
-        if std::fs::metadata(&path).map_or(true, |found| found.is_file() || found.is_dir()) {
-            return Ok(None);
-        }
-        let file = File::open(&path).map_err(|error| Error::failed("open", path.display(), error))?;
-        Ok(Some(Box::new(file) as Box<dyn Read + Send>))
-    })
-    .await?)
 }
 
 /// Copies an image to targets, or with `--dry-run` plans the copy. The source is read once for all of them; standard

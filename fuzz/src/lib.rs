@@ -211,6 +211,79 @@ pub fn layers(bytes: &[u8]) {
     }
 }
 
+/// Unpacking layers writes nothing outside of the directory, and either fails or writes the files of the merged tree. The input is
+/// a layer, and three bytes of it make an entry of generated layers; if the first is divisible by eight, they start a new layer.
+#[cfg(unix)]
+pub fn unpack(bytes: &[u8]) {
+    use ocikit_archive::layer::{FileKind, FileTree, Reader, Tree};
+    use ocikit_archive::unpack::{Owners, UnpackOptions};
+    use ocikit_image::testing::Tar;
+
+    let mut tars = vec![Tar::new()];
+    for instruction in bytes.chunks_exact(3).take(64) {
+        let (name, target) = (NAMES[instruction[1] as usize % 16], NAMES[instruction[2] as usize % 16]);
+        // A target outside, by an absolute path or by one that leaves the root.
+        let target = [target, "/outside", "../outside", "../../outside"][instruction[2] as usize / 64];
+        let tar = tars.pop().unwrap();
+        match instruction[0] % 8 {
+            0 => tars.extend([tar, Tar::new()]),
+            1 | 2 => tars.push(tar.file(name, target.as_bytes())),
+            3 => tars.push(tar.directory(name)),
+            4 => tars.push(tar.symlink(name, target)),
+            5 | 6 => tars.push(tar.link(name, target)),
+            _ => tars.push(tar.entry(b"346"[instruction[2] as usize % 3], name, "", b"")),
+        }
+    }
+    let options = UnpackOptions::default().owners(Owners::Rootless);
+    unpack_into_place(&[bytes.to_vec()], options.clone());
+    let layers: Vec<_> = tars.into_iter().map(Tar::finish).collect();
+    let Some((place, target)) = unpack_into_place(&layers, options) else { return };
+    let mut files = FileTree::new();
+    for layer in &layers {
+        files.apply(&Tree::read(&mut Reader::new(&layer[..])).unwrap()).unwrap();
+    }
+    for (path, located) in files.iter() {
+        let found = std::fs::symlink_metadata(target.join(path.to_string().trim_start_matches('/'))).unwrap();
+        match &located.file.kind {
+            FileKind::Directory => assert!(found.is_dir(), "{path}"),
+            FileKind::Symlink { .. } => assert!(found.is_symlink(), "{path}"),
+            FileKind::Regular { size } => assert_eq!(found.len(), *size, "{path}"),
+            _ => assert!(!found.is_dir() && !found.is_symlink(), "{path}"),
+        }
+    }
+    drop(place);
+}
+
+/// Unpacks layers below a temporary directory and checks that everything beside is unchanged. Returns both if it succeeds.
+#[cfg(unix)]
+fn unpack_into_place(
+    layers: &[Vec<u8>],
+    options: ocikit_archive::unpack::UnpackOptions,
+) -> Option<(tempfile::TempDir, std::path::PathBuf)> {
+    use ocikit_archive::layer::Budget;
+    use ocikit_archive::unpack::Unpacker;
+
+    let place = tempfile::tempdir().unwrap();
+    std::fs::write(place.path().join("outside"), "untouched").unwrap();
+    let target = place.path().join("target");
+    std::fs::create_dir(&target).unwrap();
+    let unpacked = (|| {
+        let mut unpacker = Unpacker::new(&target, options, &Budget::new())?;
+        for layer in layers.iter().rev() {
+            unpacker.layer(&mut &layer[..])?;
+        }
+        for number in unpacker.incomplete()? {
+            unpacker.layer_again(number, &mut &layers[layers.len() - 1 - number][..])?;
+        }
+        unpacker.finish()
+    })();
+    assert_eq!(std::fs::read_to_string(place.path().join("outside")).unwrap(), "untouched");
+    let outside = std::fs::metadata(place.path().join("outside")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::nlink(&outside), 1, "no hard link leads outside");
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 2);
+    unpacked.is_ok().then_some((place, target))
+}
+
 /// Policies and configurations are refused or consistent; a BuildKit statement is refused, or signed for the image that it
 /// belongs to.
 pub fn policies(bytes: &[u8]) {

@@ -121,7 +121,7 @@ fn edit_selects_platforms_and_keeps_attestations() {
     let before = json(&bench, &["inspect", "a.tar"]);
     let outcome = bench.ocikit(&["edit", "a.tar", "--label", "k=v", "--json"]);
     assert_eq!(outcome.code, 0, "{outcome}");
-    assert!(outcome.stderr.contains("attestation manifests describe the image before the change"), "{outcome}");
+    assert!(outcome.stderr.contains("1 attestation manifest describes the image before the change"), "{outcome}");
     let result: Value = serde_json::from_str(&outcome.stdout).unwrap();
     assert!(!result["outdatedAttestations"].as_array().unwrap().is_empty(), "{result}");
     let after = json(&bench, &["inspect", "a.tar"]);
@@ -260,9 +260,19 @@ fn rebase_replaces_the_base_of_all_platforms() {
 fn values_that_break_an_image_are_refused() {
     let bench = bench();
     copy(&bench, "buildkit-single/image.tar");
-    for [flag, value] in [["--port", "99999"], ["--port", "80/xyz"], ["--os", ""], ["--architecture", ""]] {
+    for [flag, value] in [
+        ["--port", "99999"],
+        ["--port", "80/xyz"],
+        ["--os", ""],
+        ["--architecture", ""],
+        ["--workdir", "relative"],
+        ["--volume", "relative"],
+        ["--volume", "/"],
+        ["--stop-signal", "SIGNOPE"],
+    ] {
         assert_eq!(bench.ocikit(&["edit", "a.tar", flag, value]).code, 2, "{flag} {value}");
     }
+    bench.ok(&["edit", "a.tar", "--workdir", "/srv", "--volume", "/data", "--stop-signal", "SIGRTMIN+3"]);
     bench.ok(&["edit", "a.tar", "--port", "53/udp", "--port", "8000-8010"]);
     fs::write(bench.path("file"), "x").unwrap();
     let outcome = bench.ocikit(&["attach", "a.tar", "file", "--artifact-type", "not a type"]);
@@ -297,4 +307,80 @@ fn rebase_refuses_another_base() {
     assert!(outcome.stderr.contains("old base"), "{outcome}");
     assert_eq!(fs::read(bench.path("a.tar")).unwrap(), before);
     assert_eq!(bench.ocikit(&["rebase", "a.tar"]).code, 3, "no annotation names a base");
+}
+
+#[test]
+fn annotations_in_dockers_format_are_warned_about() {
+    let bench = bench();
+    copy(&bench, "buildkit-docker/schema2.tar");
+    let outcome = bench.ocikit(&["edit", "a.tar", "--annotation", "k=v"]);
+    assert_eq!(outcome.code, 0, "{outcome}");
+    assert!(outcome.stderr.contains("warning: docker ignores the annotations of 1 document"), "{outcome}");
+    let outcome = bench.ocikit(&["edit", "a.tar", "--label", "k=v"]);
+    assert!(!outcome.stderr.contains("docker ignores"), "{outcome}");
+    copy(&bench, "buildkit-single/image.tar");
+    let outcome = bench.ocikit(&["annotate", "a.tar", "k=v"]);
+    assert!(!outcome.stderr.contains("docker ignores"), "{outcome}");
+}
+
+#[test]
+fn an_archive_from_standard_input_needs_an_output() {
+    let bench = bench();
+    copy(&bench, "buildkit-multi/image.tar");
+    fs::write(bench.path("file"), "x").unwrap();
+    let archive = fs::read(bench.path("a.tar")).unwrap();
+    for line in [
+        &["edit", "-", "--label", "k=v"][..],
+        &["annotate", "-", "k=v"],
+        &["append", "-", "file"],
+        &["flatten", "-"],
+        &["recompress", "-", "--compression", "zstd"],
+        &["normalize", "-", "--time", "1700000000"],
+        &["convert", "-", "--to", "docker", "--drop-unsupported"],
+        &["index", "remove", "-", "--platform", "linux/arm64"],
+    ] {
+        let refused = bench.ocikit_with_input(line, &archive);
+        assert_eq!(refused.code, 2, "{line:?}: {refused}");
+        assert!(refused.stderr.contains("has no place") && refused.stderr.contains("--output"), "{line:?}: {refused}");
+        let piped = bench.ocikit_with_input(&[line, &["-q", "-o", "b.tar"]].concat(), &archive);
+        assert_eq!(piped.code, 0, "{line:?}: {piped}");
+        bench.ok(&["validate", "b.tar"]);
+        let file: Vec<_> = line.iter().map(|word| if *word == "-" { "a.tar" } else { word }).collect();
+        bench.ok(&[&file[..], &["-q", "-o", "c.tar"]].concat());
+        assert_eq!(bench.ok(&["digest", "b.tar"]), bench.ok(&["digest", "c.tar"]), "{line:?}");
+    }
+    for line in
+        [&["export", "-", "--platform", "linux/amd64", "-o", "x.tar"][..], &["ls", "-", "--platform", "linux/amd64"]]
+    {
+        let piped = bench.ocikit_with_input(line, &archive);
+        assert_eq!(piped.code, 0, "{line:?}: {piped}");
+    }
+    let outcome = bench.ocikit_with_input(&["append", "-", "-", "-o", "d.tar"], &archive);
+    assert_eq!(outcome.code, 2, "{outcome}");
+}
+
+/// An archive of `docker save` lists platforms that it does not hold.
+#[test]
+fn a_missing_platform_does_not_prevent_the_edit_of_another() {
+    let bench = bench();
+    copy(&bench, "buildkit-multi/image.tar");
+    bench.ok(&["copy", "-q", "--platform", "linux/amd64", "--sparse", "a.tar", "oci:sparse:1"]);
+    let before = json(&bench, &["index", "list", "oci:sparse:1"]);
+    bench.ok(&["edit", "oci:sparse:1", "--platform", "linux/amd64", "--label", "k=v"]);
+    let after = json(&bench, &["index", "list", "oci:sparse:1"]);
+    assert_ne!(before["manifests"][0]["digest"], after["manifests"][0]["digest"]);
+    assert_eq!(before["manifests"][1], after["manifests"][1]);
+    bench.ok(&[
+        "edit",
+        "oci:sparse:1",
+        "--platform",
+        "linux/amd64",
+        "--label",
+        "k=w",
+        "-o",
+        "oci:other:1",
+        "--dry-run",
+    ]);
+    let outcome = bench.ocikit(&["edit", "oci:sparse:1", "--label", "k=w"]);
+    assert_eq!(outcome.code, 3, "{outcome}");
 }

@@ -18,6 +18,7 @@ fn fuzz_corpus_passes_every_target() {
         ("reference", targets::reference),
         ("docker_archive", targets::docker_archive),
         ("layers", targets::layers),
+        ("unpack", targets::unpack),
         ("signatures", targets::signatures),
         ("policies", targets::policies),
         ("dockerfile", targets::dockerfile),
@@ -32,4 +33,14 @@ fn fuzz_corpus_passes_every_target() {
         }
     }
     assert_eq!(fs::read_dir(&corpus).unwrap().count(), targets.len(), "every target needs a corpus directory");
+}
+
+/// Random layers are unpacked like the merged tree, and nothing outside changes. `OCIKIT_FUZZ_INPUTS` sets their number.
+#[test]
+fn fuzz_random_layers_are_unpacked() {
+    let inputs = std::env::var("OCIKIT_FUZZ_INPUTS").ok().and_then(|text| text.parse().ok()).unwrap_or(300);
+    for seed in 0..inputs {
+        let length = 3 + (seed % 60) as usize * 3;
+        targets::unpack(&ocikit_image::testing::random(seed, length));
+    }
 }

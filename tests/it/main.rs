@@ -7,6 +7,7 @@ mod annotate;
 mod archives;
 mod artifacts;
 mod ci_templates;
+mod concurrent;
 mod copy;
 mod edit;
 mod examples;

@@ -49,6 +49,10 @@ checked! {
         stage_to_each = image::stage_to_each(&any(), &any::<[image::Target; 1]>(), &any());
         publish = any::<image::Staged>().publish();
         once = any::<image::LayerPool<u8, u8>>().once(any(), any::<Ready<ocikit::Result<u8>>>());
+        publish_all = any::<image::Staged>().publish_all();
+        manifest = any::<Root>().manifest(&any());
+        layer_digests = image::layer_digests(&any());
+        refresh_bundle = image::UnpackedDirectory::refresh_bundle(&any::<std::path::PathBuf>(), &any());
         bytes = any::<image::Body>().bytes();
         save = any::<image::Body>().save(any::<PathBuf>());
         open = image::BlobFile::open(any::<PathBuf>());

@@ -71,3 +71,35 @@ fn storage_errors_are_not_reported_as_address_in_use() {
     let outcome = bench.ocikit(&["serve", "--address", &taken.name()]);
     assert!(outcome.stderr.contains("Address already in use") && outcome.stderr.contains("--address"), "{outcome}");
 }
+
+#[test]
+fn passwords_are_required_and_a_read_only_registry_stores_nothing() {
+    let bench = bench();
+    let image = ocikit_tests::testdata("buildkit-single/image.tar").display().to_string();
+    // The hash of `secret` by crypt(3).
+    let hash = "$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a";
+    fs::write(bench.path("users"), format!("alice:{hash}\n")).unwrap();
+    let reference = |serving: &Serving| format!("{}/app:1", serving.address.replace("127.0.0.1", "localhost"));
+    {
+        let serving = Serving::start(&bench, &["--storage", "registry", "--htpasswd", "users"]);
+        let reference = reference(&serving);
+        assert_eq!(bench.ocikit(&["push", "-q", &image, &reference]).code, 4);
+        let login = |password: &str| {
+            let line = ["push", "-q", &image, &reference, "-u", "alice", "--password-stdin"];
+            bench.ocikit_with_input(&line, password.as_bytes())
+        };
+        assert_eq!(login("wrong").code, 4);
+        let outcome = login("secret");
+        assert_eq!(outcome.code, 0, "{outcome}");
+    }
+    let serving = Serving::start(&bench, &["--storage", "registry", "--read-only"]);
+    let reference = reference(&serving);
+    assert_eq!(bench.ok(&["digest", &reference]), bench.ok(&["digest", &image]));
+    let outcome = bench.ocikit(&["tag", &reference, "2"]);
+    assert!(outcome.code != 0 && outcome.stderr.contains("read-only"), "{outcome}");
+    assert_eq!(bench.ok(&["tags", reference.trim_end_matches(":1")]), "1");
+    fs::write(bench.path("users"), "alice:secret").unwrap();
+    let outcome = bench.ocikit(&["serve", "--address", "127.0.0.1:0", "--htpasswd", "users"]);
+    assert_eq!(outcome.code, 2, "{outcome}");
+    assert!(outcome.stderr.contains("line 1") && !outcome.stderr.contains("secret"), "{outcome}");
+}

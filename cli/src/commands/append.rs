@@ -75,6 +75,12 @@ impl Append {
         if !has_layer && self.remove_layer.is_empty() {
             return Err(Failure::usage("cannot append: give a SOURCE, --delete PATH or --remove-layer NUMBER"));
         }
+        if context.expand(&self.location) == Location::Stdio
+            && self.sources.iter().any(|source| source == FilePath::new("-"))
+        {
+            return Err(Failure::usage("cannot append: image and source are both standard input")
+                .hint("save one of them to a file first"));
+        }
         let layers = if has_layer { vec![self.layer(context).await?] } else { Vec::new() };
         let removed: Vec<_> = self.remove_layer.iter().map(|number| number.get() - 1).collect();
         let change = self.change.prepare(context, &self.location, &[])?;

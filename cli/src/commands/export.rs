@@ -3,12 +3,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ocikit::layout::OutputFile;
-use ocikit::{Error, Image, Location, Platform};
+use ocikit::{Digest, Error, Image, Location, Platform};
+use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::file::is_stdout;
 use crate::inside;
+use crate::output::Lines;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,8 +36,7 @@ pub(crate) struct Export {
 impl Export {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
-        let root = context.session(&[&location])?.open(&location).await?;
-        let image = inside::image(root, self.platform.as_ref()).await?;
+        let image = inside::image_at(context, &location, self.platform.as_ref()).await?;
         if is_stdout(&self.output) {
             return match image.export(io::BufWriter::with_capacity(BUFFER_BYTES, io::stdout())).await {
                 // The reader, such as `head`, closed the pipe; that is not a failure.
@@ -43,8 +44,17 @@ impl Export {
                 written => Ok(written.map(drop)?),
             };
         }
-        to_file(&image, &self.output).await
+        to_file(&image, &self.output).await?;
+        let (path, digest) = (self.output.display().to_string(), image.digest());
+        context.output.result(&Exported { location: location.to_string(), digest, path }, Lines::default)
     }
+}
+
+#[derive(Serialize)]
+struct Exported {
+    location: String,
+    digest: Digest,
+    path: String,
 }
 
 /// The size of the buffer of a writer in bytes.

@@ -1,7 +1,7 @@
 use clap::Args;
 use ocikit::Location;
 use ocikit::image::files::{Owner, Time};
-use ocikit::image::{EarlierTimes, NormalizeOptions, Selection, normalize};
+use ocikit::image::{EarlierTimes, NormalizeOptions, Selection, layer_digests, normalize};
 
 use crate::change::{ChangeArguments, PlatformArguments};
 use crate::context::Context;
@@ -32,6 +32,11 @@ pub(crate) struct Normalize {
     /// Owner of all files
     #[arg(long, value_name = "UID[:GID]", value_parser = owner)]
     owner: Option<Owner>,
+    /// Keep the layers of this base image as they are; repeatable
+    ///
+    /// The image then shares them with other images in a registry.
+    #[arg(long, value_name = "LOCATION")]
+    base: Vec<Location>,
     #[command(flatten)]
     compression: CompressionArguments,
     #[command(flatten)]
@@ -51,7 +56,12 @@ impl Normalize {
         if self.compression.compression.is_some() || self.compression.has_level() {
             options.compression = Some(self.compression.encoder(CompressionName::Gzip)?);
         }
-        let change = self.change.prepare(context, &self.location, &[])?;
+        let bases: Vec<_> = self.base.iter().map(|base| context.expand(base)).collect();
+        let change = self.change.prepare(context, &self.location, &bases.iter().collect::<Vec<_>>())?;
+        for base in &bases {
+            let layers = layer_digests(&change.session.open(base).await?).await?;
+            options.kept_layers.extend(layers);
+        }
         let is_partial = !self.platforms.platform.is_empty();
         change.run(is_partial, async |root| normalize(&root, &options).await).await
     }

@@ -39,6 +39,9 @@ pub(crate) struct Repack {
     /// Comment for the entry in the history
     #[arg(long, value_name = "TEXT")]
     comment: Option<String>,
+    /// Make the bundle one of the new image, for the next repack
+    #[arg(long, conflicts_with = "dry_run")]
+    refresh_bundle: bool,
     #[command(flatten)]
     change: ChangeArguments,
 }
@@ -63,8 +66,18 @@ impl Repack {
             Err(Error::NotFound { .. }) => None,
             Err(error) => return Err(error.into()),
         };
+        let base = bundle.as_ref().map(|bundle| bundle.descriptor().digest);
+        if self.refresh_bundle && base.is_none() {
+            return Err(Failure::usage(format_args!("cannot refresh {}: it is no bundle", self.directory.display()))
+                .hint("unpack with `ocikit unpack --bundle` to get one"));
+        }
         let change = self.change.prepare(context, &self.location, &[])?;
-        change.run(false, async |root| self.repack(root, bundle, history).await).await
+        let changed = change.make(false, async |root| self.repack(root, bundle, history).await).await?;
+        if let Some(new) = base.filter(|_| self.refresh_bundle).and_then(|base| changed.replaced.get(&base)) {
+            let image = changed.after.manifest(new).await?;
+            UnpackedDirectory::refresh_bundle(&self.directory, image.descriptor()).await?;
+        }
+        change.report(&changed).await
     }
 
     async fn repack(&self, root: Root, bundle: Option<UnpackedDirectory>, history: History) -> ocikit::Result<Mapped> {

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use ocikit_server::{Error, Server, Storage};
+use ocikit_server::{Authentication, Error, Server, Storage, Switch};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -12,11 +12,12 @@ use crate::failure::{Code, Failure, Result};
 const EXAMPLES: &str = "\
 Examples:
   ocikit serve
-  ocikit serve --storage ./registry --address 0.0.0.0:5000 --allow-host registry.lan";
+  ocikit serve --storage ./registry --address 0.0.0.0:5000 --allow-host registry.lan
+  ocikit serve --storage ./registry --htpasswd users.txt --read-only";
 
 /// Serve a registry for tests or a local network until interrupted
 ///
-/// Prints the address when the registry is ready. Everyone can read and write, except web pages of other origins.
+/// Prints the address when the registry is ready. Without `--htpasswd`, everyone can read and write, except web pages of other origins.
 /// Clients address the registry by an IP address, by `localhost` or a name below it, or by a name given with
 /// `--allow-host`.
 #[derive(Debug, Args)]
@@ -33,6 +34,14 @@ pub(crate) struct Serve {
     /// Repeatable.
     #[arg(long, value_name = "NAME", value_parser = host_name)]
     allow_host: Vec<String>,
+    /// Require the password of a user of this file (`htpasswd -B`)
+    ///
+    /// Passwords cross the network in the clear: use it on the loopback interface, or behind a proxy with TLS.
+    #[arg(long, value_name = "FILE")]
+    htpasswd: Option<PathBuf>,
+    /// Refuse to store and delete anything
+    #[arg(long)]
+    read_only: bool,
 }
 
 #[derive(Serialize)]
@@ -44,7 +53,16 @@ impl Serve {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let storage = self.storage.as_ref().map_or_else(Storage::memory, Storage::directory);
         let allowed_hosts = self.allow_host.clone();
-        let server = Server::default().address(self.address).allowed_hosts(allowed_hosts).storage(storage).remember(0);
+        let mut server =
+            Server::default().address(self.address).allowed_hosts(allowed_hosts).storage(storage).remember(0);
+        if let Some(file) = &self.htpasswd {
+            let text = crate::file::read_text(file)?;
+            server.authentication = Authentication::htpasswd(&text)
+                .map_err(|error| Failure::usage(format_args!("cannot read {}: {error}", file.display())))?;
+        }
+        if self.read_only {
+            server.rules.writes = Switch::Off;
+        }
         let running = server.start().await.map_err(failure)?;
         let result = ServeOutput { address: running.address().to_string() };
         context.output.result(&result, || result.address.clone())?;

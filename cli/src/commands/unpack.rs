@@ -84,8 +84,7 @@ fn is_zero(count: &u64) -> bool {
 impl Unpack {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
-        let root = context.session(&[&location])?.open(&location).await?;
-        let image = inside::image(root, self.platform.as_ref()).await?;
+        let image = inside::image_at(context, &location, self.platform.as_ref()).await?;
         let options = UnpackOptions::default().owners(self.owners.owners()).holes(self.sparse);
         let unpacked = match self.bundle {
             true => image.unpack_bundle(&self.directory, &options).await,

@@ -60,7 +60,7 @@ impl ImageArguments {
         let (root, built) = match image {
             Some(image) => {
                 let (root, present) = session.open_present(image).await.map_err(plugin::of_artifact)?;
-                crate::transfer::say_present(context, image, present.as_ref());
+                crate::pipe::say_present(context, image, present.as_ref());
                 (root, None)
             }
             None => {

@@ -36,6 +36,16 @@ pub enum Error {
         /// The problem.
         problem: &'static str,
     },
+    /// The owner of an entry is in no range of the given map of users or groups.
+    #[error("cannot map {kind} {id} of `{path}`: no range of the {kind} map has it")]
+    Unmapped {
+        /// The kind of owner: `user` or `group`.
+        kind: &'static str,
+        /// The ID that has no counterpart: that of the image when it is unpacked, that of the file when it is packed.
+        id: u32,
+        /// The path of the entry.
+        path: String,
+    },
     /// Reading would exceed a limit of the operation.
     #[error("{0}")]
     Limit(Limit),

@@ -119,6 +119,8 @@ struct Entry {
     source: Arc<dyn Source>,
     /// The position of its member.
     member: usize,
+    /// The index that lists it at its source.
+    listed_in: Option<ocikit_spec::Index>,
 }
 
 /// Creates an index of images, artifacts and other indexes, each from any place. Only the configs of images are read.
@@ -161,7 +163,9 @@ pub async fn create_index(members: &[Member], options: &ComposeOptions) -> Resul
         .artifact_type(options.artifact_type.clone())
         .subject(options.subject.as_ref().map(bare))
         .annotations(options.annotations.clone());
-    let document = fields.index(&entries).map_err(too_large)?;
+    let mut edit = fields.index(&entries).map_err(too_large)?.edit();
+    add_unknown_fields(&mut edit, &new);
+    let document = edit.finish().map_err(too_large)?;
     let base = new.first().map_or_else(|| Arc::new(Memory::new()) as Arc<dyn Source>, |entry| entry.source.clone());
     let index = over(document, None, base, &new);
     Ok(Composed { added: entries, index, removed })
@@ -194,6 +198,7 @@ pub async fn add_to_index(index: &Index, members: &[Member], options: &ComposeOp
     for (key, value) in options.annotations.iter() {
         edit.annotate(key, value);
     }
+    add_unknown_fields(&mut edit, &new);
     let document = edit.finish().map_err(|error| Error::document(&index.digest(), &index.source, error))?;
     let added = kept.iter().filter(|entry| !old.contains(entry)).cloned().collect();
     Ok(Composed { index: over(document, Some(index), index.source.clone(), &new), added, removed })
@@ -234,6 +239,14 @@ pub fn remove_from_index(index: &Index, digests: &[Digest], platforms: &[Platfor
     Ok(Composed { index, added: Vec::new(), removed })
 }
 
+/// Adds the fields of entries that are unknown here, from the indexes that listed them before.
+fn add_unknown_fields(edit: &mut ocikit_spec::IndexEdit, new: &[Entry]) {
+    let mut seen = HashSet::new();
+    for index in new.iter().filter_map(|entry| entry.listed_in.as_ref()).filter(|index| seen.insert(index.digest())) {
+        edit.add_fields_of(index);
+    }
+}
+
 /// Returns the new entries of all members, in order.
 async fn entries(members: &[Member], options: &ComposeOptions) -> Result<Vec<Entry>> {
     // Boxed, because the compiler cannot prove that the futures over borrowed members are general enough otherwise.
@@ -259,7 +272,7 @@ async fn of_member(position: usize, member: &Member, options: &ComposeOptions) -
                     stated.clone().or(found).ok_or_else(|| no_platform(root))?
                 }
             };
-            vec![Descriptor { platform: Some(platform), ..bare(root.descriptor()) }]
+            vec![(Descriptor { platform: Some(platform), ..bare(root.descriptor()) }, None)]
         }
         Root::Other(artifact) => {
             if !member.platforms.is_empty() {
@@ -267,25 +280,29 @@ async fn of_member(position: usize, member: &Member, options: &ComposeOptions) -
             }
             let manifest = artifact.manifest().ok_or_else(|| not_an_entry(root))?;
             let (artifact_type, platform) = (manifest.artifact_type().cloned(), member.platform.clone());
-            vec![Descriptor { artifact_type, platform, ..bare(root.descriptor()) }]
+            vec![(Descriptor { artifact_type, platform, ..bare(root.descriptor()) }, None)]
         }
         Root::Index(index) if member.platforms.is_empty() && !options.flatten => {
             let (artifact_type, platform) = (index.document.artifact_type().cloned(), member.platform.clone());
-            vec![Descriptor { artifact_type, platform, ..bare(root.descriptor()) }]
+            vec![(Descriptor { artifact_type, platform, ..bare(root.descriptor()) }, None)]
         }
         Root::Index(index) => of_index(index, member, 0).await?,
     };
-    for entry in found.iter_mut().filter(|entry| !entry.is_attestation()) {
+    for (entry, _) in found.iter_mut().filter(|(entry, _)| !entry.is_attestation()) {
         for (key, value) in member.annotations.iter() {
             entry.annotations.insert(key, value);
         }
     }
-    let entry = |descriptor| Entry { descriptor, source: root.source().clone(), member: position };
+    let entry =
+        |(descriptor, listed_in)| Entry { descriptor, source: root.source().clone(), member: position, listed_in };
     Ok(found.into_iter().map(entry).collect())
 }
 
+/// An entry, and the index that lists it at its source.
+type Listed = (Descriptor, Option<ocikit_spec::Index>);
+
 /// Returns the selected entries of an index, and those of the indexes below it if all are selected.
-fn of_index<'a>(index: &'a Index, member: &'a Member, depth: usize) -> BoxFuture<'a, Result<Vec<Descriptor>>> {
+fn of_index<'a>(index: &'a Index, member: &'a Member, depth: usize) -> BoxFuture<'a, Result<Vec<Listed>>> {
     async move {
         if depth > MAX_DEPTH {
             return Err(too_deep(&index.digest(), &index.source));
@@ -314,7 +331,7 @@ fn of_index<'a>(index: &'a Index, member: &'a Member, depth: usize) -> BoxFuture
                 continue;
             }
             let stated = entry.platform.clone().or_else(|| platform.clone());
-            found.push(Descriptor { platform: stated, ..entry.clone() });
+            found.push((Descriptor { platform: stated, ..entry.clone() }, Some(index.document.clone())));
         }
         Ok(found)
     }

@@ -1,12 +1,16 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use ocikit_spec::{Descriptor, Digest, MediaType};
 
 use crate::edit::{over, replaced};
 use crate::error::{Error, Result};
 use crate::map_images::{Mapped, Selection, map_images};
 use crate::root::{Image, Index, Root};
+use crate::walk::limits::{MAX_DEPTH, too_deep};
 
 /// A family of media types.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -115,8 +119,8 @@ impl From<Converted> for Mapped {
 ///
 /// # Errors
 ///
-/// As [`map_images`]. [`Error::Unsupported`] for what Docker's format does not have: zstd layers, nested indexes, artifacts
-/// in an index, and the parts of [`UnsupportedParts`].
+/// As [`map_images`]. [`Error::Unsupported`] for what Docker's format does not have: zstd layers, artifacts in an index, and
+/// the parts of [`UnsupportedParts`].
 pub async fn convert(root: &Root, options: &ConvertOptions) -> Result<Converted> {
     let dropped = Mutex::new(Vec::new());
     let note = |part: Dropped| {
@@ -126,7 +130,10 @@ pub async fn convert(root: &Root, options: &ConvertOptions) -> Result<Converted>
     };
     let mut mapped = map_images(root, &Selection::all(), |image| convert_image(image, options, &note)).await?;
     if let (Root::Index(before), Root::Index(after)) = (root, &mapped.root) {
-        let index = convert_index(before, after, options, &note)?;
+        let mut documents = HashMap::new();
+        let index = convert_index(before, after, options, &note, &mut documents, 0).await?;
+        let source = Arc::new(over(&after.source, documents, &HashMap::new()));
+        let index = Index { source, ..index };
         mapped.replaced.remove(&before.digest());
         if index.digest() != before.digest() {
             mapped.replaced.insert(before.digest(), index.digest());
@@ -233,63 +240,93 @@ async fn convert_image(image: Image, options: &ConvertOptions, note: &(impl Fn(D
     Ok(Image { descriptor: Descriptor { media_type, ..descriptor }, manifest, source })
 }
 
-fn convert_index(
-    before: &Index,
-    after: &Index,
-    options: &ConvertOptions,
-    note: &(impl Fn(Dropped) + Sync),
-) -> Result<Index> {
-    let family = options.to.manifest();
-    let media_type = after.document().media_type().in_family_of(&family);
-    let (document, place) = (before.digest(), before.source());
-    let mut edit = after.document().edit();
-    edit.set_media_type(&media_type);
-    let mut keys = Vec::new();
-    if options.to == Format::Docker {
-        if after.document().subject().is_some() {
-            refuse(place, document, "a subject", options)?;
-            edit.remove_subject();
-            note(Dropped::Subject { document });
+/// Converts an index whose images are converted, and the indexes below it. The new documents are added to `documents`; the
+/// source of the result is that of `after`.
+fn convert_index<'a>(
+    before: &'a Index,
+    after: &'a Index,
+    options: &'a ConvertOptions,
+    note: &'a (dyn Fn(Dropped) + Sync),
+    documents: &'a mut HashMap<Digest, Bytes>,
+    depth: usize,
+) -> BoxFuture<'a, Result<Index>> {
+    async move {
+        let (document, place) = (before.digest(), before.source());
+        if depth > MAX_DEPTH {
+            return Err(too_deep(&document, place));
         }
-        if after.document().artifact_type().is_some() {
-            refuse(place, document, "an artifact type", options)?;
-            edit.set_artifact_type(None);
-            note(Dropped::ArtifactType { document });
-        }
-        keys.extend(after.document().annotations().iter().map(|(key, _)| key.to_owned()));
-        for key in &keys {
-            edit.remove_annotation(key);
-        }
-    }
-    let mut attestations = Vec::new();
-    for (position, entry) in after.manifests().iter().enumerate() {
-        if options.to == Format::Docker && entry.is_attestation() {
-            refuse(place, document, "attestation manifests", options)?;
-            note(Dropped::Attestation { manifest: before.manifests().get(position).unwrap_or(entry).digest });
-            attestations.push(position);
-            continue;
-        }
-        if options.to == Format::Docker && !entry.media_type.is_manifest() {
-            let what = format!("{document} lists {}, which Docker's format cannot hold", entry.media_type);
-            return Err(Error::Unsupported { place: place.to_string(), what });
-        }
-        edit.set_entry_media_type(position, &entry.media_type.in_family_of(&family));
+        let family = options.to.manifest();
+        let media_type = after.document().media_type().in_family_of(&family);
+        let mut edit = after.document().edit();
+        edit.set_media_type(&media_type);
+        let mut keys = Vec::new();
         if options.to == Format::Docker {
-            for (key, _) in entry.annotations.iter() {
-                edit.remove_entry_annotation(position, key);
-                keys.push(key.to_owned());
+            keys = remove_unsupported(before, after, &mut edit, options, note)?;
+        }
+        let mut attestations = Vec::new();
+        for (position, entry) in after.manifests().iter().enumerate() {
+            // The entries have not moved.
+            let old = before.manifests().get(position).unwrap_or(entry);
+            if options.to == Format::Docker && entry.is_attestation() {
+                refuse(place, document, "attestation manifests", options)?;
+                note(Dropped::Attestation { manifest: old.digest });
+                attestations.push(position);
+                continue;
+            }
+            if entry.media_type.is_index()
+                && let (Root::Index(old), Root::Index(new)) = (before.open(old).await?, after.open(entry).await?)
+            {
+                let nested = convert_index(&old, &new, options, note, &mut *documents, depth + 1).await?;
+                edit.repoint(position, &nested.digest(), nested.descriptor.size);
+            } else if options.to == Format::Docker && !entry.media_type.is_manifest() {
+                let what = format!("{document} lists {}, which Docker's format cannot hold", entry.media_type);
+                return Err(Error::Unsupported { place: place.to_string(), what });
+            }
+            edit.set_entry_media_type(position, &entry.media_type.in_family_of(&family));
+            if options.to == Format::Docker {
+                for (key, _) in entry.annotations.iter() {
+                    edit.remove_entry_annotation(position, key);
+                    keys.push(key.to_owned());
+                }
             }
         }
+        for position in attestations.into_iter().rev() {
+            edit.remove(position);
+        }
+        note_annotations(document, keys, &note);
+        let index = edit.finish().map_err(|source| Error::document(&document, place, source))?;
+        let Some(descriptor) = replaced(&after.descriptor, index.bytes()) else { return Ok(after.clone()) };
+        documents.insert(descriptor.digest, index.bytes().clone());
+        let descriptor = Descriptor { media_type, ..descriptor };
+        Ok(Index { descriptor, document: index, source: after.source.clone() })
     }
-    for position in attestations.into_iter().rev() {
-        edit.remove(position);
+    .boxed()
+}
+
+/// Removes from an index what Docker's format does not have, and returns the keys of its annotations.
+fn remove_unsupported(
+    before: &Index,
+    after: &Index,
+    edit: &mut ocikit_spec::IndexEdit,
+    options: &ConvertOptions,
+    note: &(dyn Fn(Dropped) + Sync),
+) -> Result<Vec<String>> {
+    let (document, place) = (before.digest(), before.source());
+    if after.document().subject().is_some() {
+        refuse(place, document, "a subject", options)?;
+        edit.remove_subject();
+        note(Dropped::Subject { document });
     }
-    note_annotations(document, keys, note);
-    let index = edit.finish().map_err(|source| Error::document(&document, place, source))?;
-    let Some(descriptor) = replaced(&after.descriptor, index.bytes()) else { return Ok(after.clone()) };
-    let documents = [(descriptor.digest, index.bytes().clone())];
-    let source = Arc::new(over(&after.source, documents, &HashMap::new()));
-    Ok(Index { descriptor: Descriptor { media_type, ..descriptor }, document: index, source })
+    if after.document().artifact_type().is_some() {
+        refuse(place, document, "an artifact type", options)?;
+        edit.set_artifact_type(None);
+        note(Dropped::ArtifactType { document });
+    }
+    let keys: Vec<_> = after.document().annotations().iter().map(|(key, _)| key.to_owned()).collect();
+    for key in &keys {
+        edit.remove_annotation(key);
+    }
+    Ok(keys)
 }
 
 fn note_annotations(document: Digest, mut keys: Vec<String>, note: &impl Fn(Dropped)) {

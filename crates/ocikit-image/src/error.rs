@@ -60,6 +60,16 @@ pub enum Error {
         /// The digest of that.
         actual: Digest,
     },
+    /// A tag no longer leads to the root that was changed, because another client moved it at the same time.
+    #[error("cannot move {tag} in {place}: another client {}", moved(.found))]
+    Conflict {
+        /// The tag.
+        tag: String,
+        /// The repository.
+        place: String,
+        /// What the tag leads to now; `None` if it is gone or unknown.
+        found: Option<Digest>,
+    },
     /// A document has the right digest but cannot be parsed.
     #[error("cannot parse {digest} in {place}")]
     Document {
@@ -203,6 +213,13 @@ fn listed(platforms: &[Platform]) -> String {
     platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
+fn moved(found: &Option<Digest>) -> String {
+    match found {
+        Some(found) => format!("has moved it to {found}"),
+        None => "has removed or moved it".to_owned(),
+    }
+}
+
 fn only_for(available: &[Platform]) -> String {
     if available.is_empty() { String::new() } else { format!(", only for {}", listed(available)) }
 }
@@ -233,6 +250,11 @@ impl Error {
     /// Returns the error for something with another digest than the name that it is for.
     pub fn other_digest(name: impl ToString, what: impl ToString, actual: Digest) -> Error {
         Error::OtherDigest { name: name.to_string(), what: what.to_string(), actual }
+    }
+
+    /// Returns the error for a tag that another client moved.
+    pub fn conflict(tag: impl ToString, place: impl ToString, found: Option<Digest>) -> Error {
+        Error::Conflict { tag: format!("tag {}", tag.to_string()), place: place.to_string(), found }
     }
 
     /// Returns the error for a document that cannot be parsed.
@@ -293,6 +315,7 @@ impl Error {
             | Error::Document { place, .. }
             | Error::Broken { place, .. }
             | Error::Exists { place, .. }
+            | Error::Conflict { place, .. }
             | Error::Denied { place, .. }
             | Error::Blocked { place, .. }
             | Error::Unreachable { place, .. }
@@ -329,6 +352,9 @@ impl Error {
             Error::Ambiguous { place, choices } => Error::Ambiguous { place: place.clone(), choices: choices.clone() },
             Error::Mismatch { digest, place, mismatch } => Error::mismatch(digest, place, **mismatch),
             Error::OtherDigest { name, what, actual } => Error::other_digest(name, what, *actual),
+            Error::Conflict { tag, place, found } => {
+                Error::Conflict { tag: tag.clone(), place: place.clone(), found: *found }
+            }
             Error::Exists { what, place } => Error::Exists { what: what.clone(), place: place.clone() },
             Error::Denied { place, problem } => Error::Denied { place: place.clone(), problem: problem.clone() },
             Error::Blocked { place, by } => Error::Blocked { place: place.clone(), by },

@@ -37,6 +37,26 @@ pub enum ArtifactKind {
 }
 
 impl ArtifactKind {
+    /// Returns whether the contents of a referrer of this kind name the digest of its subject, so that a copy with another
+    /// subject is worthless. True if the contents are not known.
+    pub fn may_name_its_subject(self) -> bool {
+        match self {
+            ArtifactKind::Attestation
+            | ArtifactKind::CosignSignature
+            | ArtifactKind::NotationSignature
+            | ArtifactKind::SigstoreBundle
+            | ArtifactKind::DockerSchema1
+            | ArtifactKind::Unknown => true,
+            ArtifactKind::Image
+            | ArtifactKind::Index
+            | ArtifactKind::Artifact
+            | ArtifactKind::HelmChart
+            | ArtifactKind::Wasm
+            | ArtifactKind::DockerImage
+            | ArtifactKind::DockerIndex => false,
+        }
+    }
+
     /// Returns the kind of a root, by its media types and, for BuildKit attestation manifests, by its descriptor.
     pub fn of(root: &Root) -> ArtifactKind {
         let media_type = &root.descriptor().media_type;

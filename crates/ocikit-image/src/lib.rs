@@ -40,6 +40,7 @@ pub mod bridge;
 #[cfg(unix)]
 mod bundle;
 mod compose;
+mod config_value;
 mod contents;
 mod convert;
 mod copy;
@@ -91,6 +92,7 @@ pub use bundle::UnpackedDirectory;
 pub use compose::{
     ComposeOptions, Composed, IndexFormat, Member, OnDuplicate, add_to_index, create_index, remove_from_index,
 };
+pub use config_value::InvalidConfigValue;
 pub use convert::{ConvertOptions, Converted, Dropped, Format, UnsupportedParts, convert};
 pub use copy::{
     Copied, CopyOptions, PerTarget, Planned, Published, Staged, Target, Tee, copy, copy_all, copy_all_to_each,
@@ -108,7 +110,7 @@ pub use map_images::{Mapped, Selection, map_images};
 pub use memory::Memory;
 pub use merge::KeptTag;
 pub use new_layer::{LayerOptions, NewLayer};
-pub use normalize::{EarlierTimes, NormalizeOptions, normalize};
+pub use normalize::{EarlierTimes, NormalizeOptions, layer_digests, normalize};
 /// The contents of layers: their entries, their file trees, and the merged file system of a container.
 pub use ocikit_archive::layer as files;
 #[cfg(unix)]

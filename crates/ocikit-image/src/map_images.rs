@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
-use ocikit_spec::{Descriptor, Digest, Platform, annotations};
+use ocikit_spec::{Descriptor, Digest, MediaType, Platform, annotations};
 
 use crate::edit::{over, replaced};
 use crate::error::{Error, Result};
@@ -48,6 +48,9 @@ pub struct Mapped {
     /// BuildKit's attestation manifests of changed images, by their new digests. The index names the changed image for
     /// each; the statements in them still name the old digest.
     pub attestations: Vec<Digest>,
+    /// The manifests and indexes of Docker's format with changed annotations, by their new digests. That format has no
+    /// annotations, and docker ignores them.
+    pub docker_annotations: Vec<Digest>,
     /// The number of images that were selected. An image that an index lists twice counts twice.
     pub images: usize,
 }
@@ -96,7 +99,8 @@ where
             // By the same rule as everywhere.
             select_platforms(root, &selection.platforms).await?;
             let changed = change(image.clone()).await?;
-            Ok(Mapped::single(root.digest(), Root::Image(changed)))
+            let docker_annotations = docker_annotations(image, &changed).into_iter().collect();
+            Ok(Mapped { docker_annotations, ..Mapped::single(root.digest(), Root::Image(changed)) })
         }
         Root::Other(_) => {
             let what = format!("{} is an artifact, not an image or index", root.digest());
@@ -108,7 +112,8 @@ where
 impl From<Root> for Mapped {
     /// Returns a result without anything known about it but the root.
     fn from(root: Root) -> Mapped {
-        Mapped { root, replaced: HashMap::new(), attestations: Vec::new(), images: 0 }
+        let (attestations, docker_annotations) = (Vec::new(), Vec::new());
+        Mapped { root, replaced: HashMap::new(), attestations, docker_annotations, images: 0 }
     }
 }
 
@@ -117,8 +122,15 @@ impl Mapped {
     pub(crate) fn single(before: Digest, root: Root) -> Mapped {
         let is_changed = root.digest() != before;
         let replaced = is_changed.then(|| (before, root.digest())).into_iter().collect();
-        Mapped { root, replaced, attestations: Vec::new(), images: 1 }
+        Mapped { root, replaced, attestations: Vec::new(), docker_annotations: Vec::new(), images: 1 }
     }
+}
+
+/// Returns the digest of a changed manifest of Docker's format, if it has other annotations.
+fn docker_annotations(old: &Image, new: &Image) -> Option<Digest> {
+    let annotations = new.manifest.annotations();
+    let is_docker = new.descriptor.media_type == MediaType::DOCKER_MANIFEST;
+    (is_docker && !annotations.is_empty() && annotations != old.manifest.annotations()).then(|| new.digest())
 }
 
 /// The entries that were selected in an index, and its place.
@@ -284,6 +296,7 @@ struct Rebuild<'a> {
     /// The size of all new documents in bytes.
     bytes: u64,
     attestations: Vec<Digest>,
+    docker_annotations: Vec<Digest>,
     root: Option<ocikit_spec::Index>,
 }
 
@@ -303,6 +316,7 @@ impl<'a> Rebuild<'a> {
             placed: HashMap::new(),
             bytes: 0,
             attestations: Vec::new(),
+            docker_annotations: Vec::new(),
             root: None,
         }
     }
@@ -311,6 +325,7 @@ impl<'a> Rebuild<'a> {
     fn add(&mut self, old: &Image, new: Image) -> Result<()> {
         let known = parts(old).map(|part| part.digest).collect::<HashSet<_>>();
         if new.digest() != old.digest() {
+            self.docker_annotations.extend(docker_annotations(old, &new));
             self.count(&new.descriptor, &new.source)?;
             self.placed.insert(new.digest(), new.source.clone());
             for part in parts(&new).filter(|part| !known.contains(&part.digest)) {
@@ -444,10 +459,17 @@ impl<'a> Rebuild<'a> {
         Ok(())
     }
 
-    fn finish(self, index: &Index, images: usize) -> Mapped {
+    fn finish(mut self, index: &Index, images: usize) -> Mapped {
         let changed = self.new.iter().filter(|(old, new)| new.digest != **old);
         let replaced = changed.map(|(old, new)| (*old, new.digest)).collect();
         let descriptor = self.new.get(&index.digest()).cloned().unwrap_or_else(|| index.descriptor.clone());
+        if let Some(document) = &self.root
+            && descriptor.media_type == MediaType::DOCKER_MANIFEST_LIST
+            && !document.annotations().is_empty()
+            && document.annotations() != index.document.annotations()
+        {
+            self.docker_annotations.push(descriptor.digest);
+        }
         let root = match self.root {
             Some(document) if descriptor.digest != index.digest() => {
                 let source = over(&index.source, self.documents, &self.placed);
@@ -455,7 +477,8 @@ impl<'a> Rebuild<'a> {
             }
             _ => Root::Index(index.clone()),
         };
-        Mapped { root, replaced, attestations: self.attestations, images }
+        let Rebuild { attestations, docker_annotations, .. } = self;
+        Mapped { root, replaced, attestations, docker_annotations, images }
     }
 }
 

@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::fs::File;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -13,6 +14,8 @@ use crate::new_layer::{LayerOptions, NewLayer, Place};
 use crate::recompress::{MAX_WAITING_LAYERS, check_compression};
 use crate::rewrite::Failed;
 use crate::root::{Image, Layer, Root};
+use crate::walk::limits::Limits;
+use crate::walk::{Edge, Found, Walk};
 
 /// The images to normalize, and what of them.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +30,9 @@ pub struct NormalizeOptions {
     pub earlier: EarlierTimes,
     /// The owner of all files.
     pub owner: Option<Owner>,
+    /// The layers that are kept as they are, such as those of the base image, so that the images share them in registries.
+    /// Their files keep their times and owners.
+    pub kept_layers: HashSet<Digest>,
     /// The compression of the layers; that of each layer if `None`.
     pub compression: Option<EncoderOptions>,
     /// The directory of temporary files; the current one if `None`.
@@ -39,6 +45,7 @@ ocikit_spec::setters! {
         epoch: Option<Time>,
         earlier: EarlierTimes,
         owner: Option<Owner>,
+        kept_layers: HashSet<Digest>,
         compression: Option<EncoderOptions>,
         directory: Option<std::path::PathBuf>,
     }
@@ -88,6 +95,33 @@ pub async fn normalize(root: &Root, options: &NormalizeOptions) -> Result<Mapped
     map_images(root, &options.selection, |image| normalize_image(image, options, &pool, &budget)).await
 }
 
+/// Returns the layers of an image, or of all images of an index; see [`NormalizeOptions::kept_layers`].
+///
+/// # Errors
+///
+/// Those of reading the manifests.
+pub async fn layer_digests(root: &Root) -> Result<HashSet<Digest>> {
+    let source = root.source();
+    let mut walk = Walk::reading(&**source, Limits::IMAGE, |entry| Root::at(source.clone(), entry));
+    walk.start_with(root.descriptor(), Ok(root.clone()))?;
+    let mut layers = HashSet::new();
+    while let Some(node) = walk.next().await {
+        let Found::Content(opened) = node.found else { continue };
+        match opened? {
+            Root::Index(index) => {
+                for (position, entry) in
+                    index.manifests().iter().enumerate().filter(|(_, entry)| !entry.is_attestation())
+                {
+                    walk.add(&node.path, Edge::Manifest(position), entry)?;
+                }
+            }
+            Root::Image(image) => layers.extend(image.layers().map(|layer| layer.digest())),
+            Root::Other(_) => {}
+        }
+    }
+    Ok(layers)
+}
+
 /// The changed layers, by the old digest and the epoch.
 type Pool = LayerPool<(Digest, Time)>;
 
@@ -107,7 +141,8 @@ async fn normalize_image(image: Image, options: &NormalizeOptions, pool: &Pool, 
         EarlierTimes::Keep => ModifiedTime::AtMost(epoch),
         EarlierTimes::Replace => ModifiedTime::Fixed(epoch),
     };
-    let layers: Vec<_> = image.layers().enumerate().filter(|(_, layer)| !is_foreign(layer)).collect();
+    let is_kept = |layer: &Layer| is_foreign(layer) || options.kept_layers.contains(&layer.digest());
+    let layers: Vec<_> = image.layers().enumerate().filter(|(_, layer)| !is_kept(layer)).collect();
     let changed = stream::iter(layers).map(async |(position, layer)| {
         let normalized = normalized(&layer, time, options, budget);
         Ok::<_, Error>((position, pool.once((layer.digest(), epoch), normalized).await?))

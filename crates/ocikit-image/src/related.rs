@@ -91,7 +91,8 @@ pub(crate) async fn related(
         return Ok(Vec::new());
     }
     let parts = parts(root, platforms, present).await?;
-    let found = referrers_of(root.source(), &parts, &parts, which).await?;
+    let suffixes: &'static [&'static str] = if which.takes_tags() { &COSIGN_SUFFIXES } else { &[] };
+    let found = referrers_of(root.source(), &parts, &parts, which, suffixes).await?;
     Ok(found.into_iter().map(|(_, root, naming)| (root, naming)).collect())
 }
 
@@ -117,7 +118,11 @@ pub async fn orphans(before: &Root, after: &Root) -> Result<Vec<Orphan>> {
     let (old, new) = (parts(before, &[], &none).await?, parts(after, &[], &none).await?);
     let kept: HashSet<_> = new.iter().map(|part| part.digest).collect();
     let lost: Vec<_> = old.iter().filter(|part| !kept.contains(&part.digest)).cloned().collect();
-    let found = referrers_of(before.source(), &lost, &old, &Referrers::All).await?;
+    // Most repositories have no tags of cosign. One list tells, instead of three requests for each digest.
+    let tags = before.source().few_tags().await.unwrap_or_default();
+    let has_none = tags.is_some_and(|tags| tags.iter().all(|tag| ReferrerTag::of(tag).is_none()));
+    let suffixes: &'static [&'static str] = if has_none { &[] } else { &COSIGN_SUFFIXES };
+    let found = referrers_of(before.source(), &lost, &old, &Referrers::All, suffixes).await?;
     let mut seen = HashSet::new();
     let once = found.into_iter().filter(|(_, root, _)| seen.insert(root.digest()));
     let orphan = |(subject, root, naming): (Digest, Root, Naming)| Orphan {
@@ -199,8 +204,8 @@ async fn referrers_of(
     subjects: &[Descriptor],
     parts: &[Descriptor],
     which: &Referrers,
+    suffixes: &'static [&'static str],
 ) -> Result<Vec<(Digest, Root, Naming)>> {
-    let suffixes: &[&str] = if which.takes_tags() { &COSIGN_SUFFIXES } else { &[] };
     let mut walk = Walk::new(&**source, Limits::IMAGE);
     for subject in subjects {
         walk.start_unread(subject)?;

@@ -157,6 +157,22 @@ impl Root {
         Root::at(source, descriptor).await
     }
 
+    /// Opens the root itself, or a manifest or index that it lists, by its digest.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] if the root is something else and does not list it; otherwise as [`Root::at`].
+    pub async fn manifest(&self, digest: &Digest) -> Result<Root> {
+        match self {
+            root if root.digest() == *digest => Ok(root.clone()),
+            Root::Index(index) => match index.manifests().iter().find(|entry| entry.digest == *digest) {
+                Some(entry) => index.open(entry).await,
+                None => Err(Error::not_found(digest, &index.source)),
+            },
+            Root::Image(_) | Root::Other(_) => Err(Error::not_found(digest, self.source())),
+        }
+    }
+
     /// Opens the root with a descriptor. The descriptor of the result has the media type of the bytes, which may differ
     /// from the given one.
     ///

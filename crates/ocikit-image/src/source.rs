@@ -50,6 +50,16 @@ pub trait Source: Debug + Display + Send + Sync + 'static {
     /// Only if the query fails.
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>>;
 
+    /// Returns all tags, if there are so few that listing them is one request to a registry; `None` if there are more, or if
+    /// the place looks up a tag without a request.
+    ///
+    /// # Errors
+    ///
+    /// Only if the query fails.
+    async fn few_tags(&self) -> Result<Option<Vec<Tag>>> {
+        Ok(None)
+    }
+
     /// Returns bytes that the source holds in memory, without looking anywhere else.
     fn held(&self, _digest: &Digest) -> Option<Bytes> {
         None
@@ -207,6 +217,11 @@ pub trait Sink: Source {
     /// Those of either side; the place is then unchanged.
     async fn put(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put>;
 
+    /// Announces that a root, which is new everywhere, gets this name and no other. A place that stores a document together
+    /// with its name then leaves [`Sink::put`] and [`Sink::confirm`] of this root to [`Sink::publish`], and checks there that
+    /// the root was stored.
+    fn announce(&self, _root: &Descriptor, _naming: &Naming) {}
+
     /// Reads back a root that was put, before it gets a name. Places that cannot lose an accepted document need not
     /// implement this.
     ///
@@ -221,7 +236,7 @@ pub trait Sink: Source {
     ///
     /// # Errors
     ///
-    /// Those of the place.
+    /// Those of the place; [`Error::Conflict`] if the tag does not lead to [`Naming::replaces`], before or after.
     async fn publish(&self, root: &Descriptor, naming: &Naming) -> Result<()>;
 
     /// Returns whether the order of publication is visible afterwards, as it is in archives and layouts, which list

@@ -70,7 +70,7 @@ async fn apply(
 ) -> Result<Unpacker> {
     let work = move |tar: &mut crate::LayerTar<'_>| match step(&mut unpacker, tar) {
         Ok(()) => Ok(Ok(unpacker)),
-        Err(error @ ocikit_archive::Error::File { .. }) => Ok(Err(error)),
+        Err(error @ (ocikit_archive::Error::File { .. } | ocikit_archive::Error::Unmapped { .. })) => Ok(Err(error)),
         Err(error) => Err(error),
     };
     let (outcome, _) = layer.decode_within(budget, DiffId::Skip, work).await?;
@@ -116,6 +116,8 @@ fn refused(place: String, error: ocikit_archive::Error) -> Error {
         ocikit_archive::Error::File { verb, path, source } => {
             Error::Failed { operation: verb, place: format!("`{}` of the image", path.display()), source }
         }
+        // The map does not fit the image, which is not damaged.
+        error @ ocikit_archive::Error::Unmapped { .. } => Error::Unsupported { place, what: error.to_string() },
         error => match error.unsupported() {
             Some(what) => Error::Unsupported { place, what },
             None => Error::broken(place, error),

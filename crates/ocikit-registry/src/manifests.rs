@@ -13,6 +13,16 @@ use crate::target::{ManifestKey, Target};
 pub(crate) struct FetchedManifest {
     pub(crate) descriptor: Descriptor,
     pub(crate) bytes: Bytes,
+    /// As [`StatedManifest::entity_tag`]; `None` if it was not read.
+    pub(crate) entity_tag: Option<String>,
+}
+
+/// What a registry states about a manifest without its bytes.
+#[derive(Debug, Clone)]
+pub(crate) struct StatedManifest {
+    pub(crate) descriptor: Descriptor,
+    /// The strong entity tag for a conditional request. RFC 9110, section 8.8.3.
+    pub(crate) entity_tag: Option<String>,
 }
 
 /// What a registry states when it accepts a manifest.
@@ -37,14 +47,43 @@ pub(crate) async fn head_to_push(inner: &Inner, target: &Target, key: &ManifestK
     }
 }
 
+/// Returns what a tag leads to that is about to be moved, with a digest of the given algorithm if the registry has it.
+pub(crate) async fn head_to_move(
+    inner: &Inner,
+    target: &Target,
+    key: &ManifestKey,
+    algorithm: Algorithm,
+) -> Result<Option<StatedManifest>> {
+    let Some(mut found) = state_as(inner, target, key, &target.access_to_push()).await? else { return Ok(None) };
+    if found.descriptor.digest.algorithm() != algorithm {
+        // The registry describes the tag with another algorithm, so the bytes decide.
+        let Some(fetched) = get_to_push(inner, target, key).await? else { return Ok(None) };
+        found.descriptor.digest = Digest::of(algorithm, &fetched.bytes);
+    }
+    Ok(Some(found))
+}
+
 async fn head_as(inner: &Inner, target: &Target, key: &ManifestKey, access: &Access) -> Result<Option<Descriptor>> {
+    Ok(state_as(inner, target, key, access).await?.map(|found| found.descriptor))
+}
+
+async fn state_as(
+    inner: &Inner,
+    target: &Target,
+    key: &ManifestKey,
+    access: &Access,
+) -> Result<Option<StatedManifest>> {
+    let fetched = || async {
+        let found = get_as(inner, target, key, access).await?;
+        Ok::<_, Error>(found.map(|found| StatedManifest { descriptor: found.descriptor, entity_tag: found.entity_tag }))
+    };
     let request = accepting(target.request(Method::HEAD, target.manifest(key)));
     let reply = inner.call(&target.endpoint, access, request, &target.place).await?;
     match reply.answer.status {
         200 => {}
         404 => return Ok(None),
         // Nexus answers `HEAD` of a manifest with an error (merll/docker-registry-util#3).
-        405 | 400 => return get_as(inner, target, key, access).await.map(|found| found.map(|found| found.descriptor)),
+        405 | 400 => return fetched().await,
         _ => return Err(problem::error(reply, &key.describe(), &target.place).await),
     }
     let mut named = named_digest(reply.answer.header("docker-content-digest"));
@@ -58,9 +97,12 @@ async fn head_as(inner: &Inner, target: &Target, key: &ManifestKey, access: &Acc
     let media_type = label(reply.answer.header("content-type"));
     // Missing or zero: Trow (containerd/containerd#5124), Artifactory (containerd/containerd#3110).
     match (named, reply.answer.length().filter(|size| *size > 0)) {
-        (Some(digest), Some(size)) if media_type.is_document() => Ok(Some(Descriptor::new(media_type, digest, size))),
+        (Some(digest), Some(size)) if media_type.is_document() => {
+            let entity_tag = reply.answer.header("etag").and_then(strong);
+            Ok(Some(StatedManifest { descriptor: Descriptor::new(media_type, digest, size), entity_tag }))
+        }
         // A web page has a status and a length too, so the bytes decide.
-        _ => get_as(inner, target, key, access).await.map(|found| found.map(|found| found.descriptor)),
+        _ => fetched().await,
     }
 }
 
@@ -117,7 +159,9 @@ async fn get_as(inner: &Inner, target: &Target, key: &ManifestKey, access: &Acce
             actual
         }
     };
-    Ok(Some(FetchedManifest { descriptor: Descriptor::new(media_type, actual, body.len() as u64), bytes: body }))
+    let entity_tag = header("etag").and_then(strong);
+    let descriptor = Descriptor::new(media_type, actual, body.len() as u64);
+    Ok(Some(FetchedManifest { descriptor, bytes: body, entity_tag }))
 }
 
 /// Returns whether a body is HTML or XML. Proxies and login pages answer any request with status 200 and a page.
@@ -148,7 +192,7 @@ pub(crate) async fn confirm(inner: &Inner, target: &Target, key: &ManifestKey, d
 async fn read_back(inner: &Inner, target: &Target, key: &ManifestKey, descriptor: &Descriptor) -> Result<()> {
     let mut failures = 0;
     loop {
-        let Some(found) = head_as(inner, target, key, &target.access_to_push()).await? else {
+        let Some(found) = head_to_move(inner, target, key, descriptor.digest.algorithm()).await? else {
             failures += 1;
             if !inner.http.back_off(&Method::HEAD, &target.manifest(key), failures, None).await {
                 let problem = format!("it accepted {} and does not return it", descriptor.digest);
@@ -156,14 +200,9 @@ async fn read_back(inner: &Inner, target: &Target, key: &ManifestKey, descriptor
             }
             continue;
         };
-        let mut digest = found.digest;
-        if digest.algorithm() != descriptor.digest.algorithm() {
-            // The registry describes the tag with another algorithm, so the bytes decide.
-            let found = get_to_push(inner, target, key).await?;
-            digest = found.map_or(digest, |found| Digest::of(descriptor.digest.algorithm(), &found.bytes));
-        }
-        let mismatch = if digest != descriptor.digest {
-            Some(Mismatch::Digest(digest))
+        let found = found.descriptor;
+        let mismatch = if found.digest != descriptor.digest {
+            Some(Mismatch::Digest(found.digest))
         } else if found.size != descriptor.size {
             Some(Mismatch::Size { expected: descriptor.size, actual: found.size })
         } else {
@@ -184,7 +223,25 @@ pub(crate) async fn put(
     descriptor: &Descriptor,
     bytes: Bytes,
 ) -> Result<AcceptedManifest> {
+    put_if(inner, target, key, descriptor, bytes, None).await
+}
+
+/// As [`put`]. A registry that supports conditional requests accepts it only while the tag leads to what has this entity
+/// tag.
+///
+/// # Errors
+///
+/// [`Error::Conflict`] if the registry states that it does not.
+pub(crate) async fn put_if(
+    inner: &Inner,
+    target: &Target,
+    key: &ManifestKey,
+    descriptor: &Descriptor,
+    bytes: Bytes,
+    entity_tag: Option<&str>,
+) -> Result<AcceptedManifest> {
     let request = target.request(Method::PUT, target.manifest(key)).body(descriptor.media_type.as_str(), bytes);
+    let request = entity_tag.into_iter().fold(request, |request, tag| request.header("if-match", tag));
     let reply = inner.call(&target.endpoint, &target.access_to_push(), request, &target.place).await?;
     let status = reply.answer.status;
     if !(200..300).contains(&status) {
@@ -194,6 +251,7 @@ pub(crate) async fn put(
             inner.cache.forget_all(&target.path);
         }
         return Err(match status {
+            412 if entity_tag.is_some() => Error::conflict(key, &target.place, None),
             404 => Error::Refused { place: target.place.clone(), status, problem: problem.text },
             _ => problem::error_of_status(status, problem, &key.describe(), &target.place),
         });
@@ -272,6 +330,11 @@ pub(crate) const ACCEPTED: [MediaType; 7] = [
 /// schema 1.
 pub(crate) fn accepting(request: Request) -> Request {
     ACCEPTED.iter().fold(request, |request, media_type| request.header("accept", media_type.as_str()))
+}
+
+/// Returns an entity tag unless it is a weak one, which no condition for a write can use.
+fn strong(entity_tag: &str) -> Option<String> {
+    entity_tag.starts_with('"').then(|| entity_tag.to_owned())
 }
 
 /// Returns the media type of a header; a hint, see [`Content`].

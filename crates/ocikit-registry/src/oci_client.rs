@@ -284,6 +284,12 @@ impl Sink for ClientRepository {
     async fn publish(&self, root: &Descriptor, naming: &Naming) -> Result<()> {
         let Some(tag) = &naming.tag else { return Ok(()) };
         let bytes = self.read(root).await?;
+        if let Some(replaced) = naming.replaces {
+            let found = self.tagged(tag).await?.map(|found| found.digest);
+            if found != Some(replaced) {
+                return Err(Error::conflict(tag, self, found));
+            }
+        }
         let name = Name::Tag(tag.clone());
         let reference = self.named(&name).ok_or_else(|| Error::not_found(&name, self))?;
         self.send_manifest(reference, &root.media_type, bytes).await

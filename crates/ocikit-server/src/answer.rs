@@ -60,7 +60,23 @@ pub(crate) async fn answer(desk: Arc<Desk>, flushed: Arc<Notify>, request: Reque
 }
 
 async fn handle(desk: &Arc<Desk>, parts: Parts, quirks: Quirks, body: Body, entry: &Option<Arc<LogEntry>>) -> Response {
-    let result = admit(desk, &parts, quirks);
+    let (parts, result) = match desk.guard.is_slow() {
+        true => {
+            let desk = desk.clone();
+            let admitted = tokio::task::spawn_blocking(move || {
+                let result = admit(&desk, &parts, quirks);
+                (parts, result)
+            });
+            match admitted.await {
+                Ok(admitted) => admitted,
+                Err(error) => return refused(Refusal::internal(std::io::Error::other(error)), entry),
+            }
+        }
+        false => {
+            let result = admit(desk, &parts, quirks);
+            (parts, result)
+        }
+    };
     let expects_continue = expects_continue(&parts);
     let (body, leftover) = leftover::lend(body);
     let result = match result {

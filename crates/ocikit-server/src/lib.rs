@@ -92,7 +92,7 @@ mod rules;
 mod server;
 mod storage;
 
-pub use auth::{Authentication, Bearer, Grant, Password, Permission, Ping, Scheme, TokenField, User};
+pub use auth::{Authentication, Bearer, Grant, InvalidHtpasswd, Password, Permission, Ping, Scheme, TokenField, User};
 pub use clock::Clock;
 pub use contents::Contents;
 pub use error::{Error, Result};

@@ -16,6 +16,8 @@ pub struct Rules {
     pub referrers: Switch,
     /// Whether a blob is mounted without `from`.
     pub anonymous_mount: Switch,
+    /// Whether anything can be stored or deleted.
+    pub writes: Switch,
     /// Whether manifests and blobs can be deleted.
     pub delete: Switch,
     /// Whether tags can be deleted without their manifests.
@@ -37,6 +39,7 @@ ocikit_spec::setters! {
         unknown_manifests: Switch,
         referrers: Switch,
         anonymous_mount: Switch,
+        writes: Switch,
         delete: Switch,
         delete_tags: Switch,
         catalog: Switch,
@@ -54,6 +57,7 @@ impl Default for Rules {
             unknown_manifests: Switch::Off,
             referrers: Switch::On,
             anonymous_mount: Switch::On,
+            writes: Switch::On,
             delete: Switch::On,
             delete_tags: Switch::On,
             catalog: Switch::On,

@@ -54,6 +54,17 @@ impl Object {
         }
     }
 
+    /// Adds the keys of another object that this one lacks, at its end. Returns whether there were any.
+    pub(crate) fn add_missing(&mut self, other: &Object) -> bool {
+        let before = self.0.len();
+        for (key, value) in &other.0 {
+            if self.raw(key).is_none() {
+                self.0.push((key.clone(), value.clone()));
+            }
+        }
+        self.0.len() > before
+    }
+
     pub(crate) fn remove(&mut self, key: &str) -> bool {
         let before = self.0.len();
         self.0.retain(|(name, _)| name != key);
@@ -101,21 +112,46 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Object<V> {
     }
 }
 
+/// How the text of a document is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout<'a> {
+    /// In one line without spaces.
+    Compact,
+    /// In one line with a space after each comma and colon, as Python writes it.
+    Spaced,
+    /// In several lines, with this indentation.
+    Indented(&'a str),
+}
+
+impl Layout<'_> {
+    /// Returns the layout of a document.
+    pub(crate) fn of(text: &str) -> Layout<'_> {
+        if let Some(indent) = indentation(text) {
+            return Layout::Indented(indent);
+        }
+        let first_key = text.trim_start().strip_prefix('{').filter(|rest| rest.starts_with('"'));
+        match first_key.is_some_and(|rest| rest[string_length(rest)..].starts_with(": ")) {
+            true => Layout::Spaced,
+            false => Layout::Compact,
+        }
+    }
+}
+
 /// Returns the indentation of a document; `None` for a document in one line.
-pub(crate) fn indentation(text: &str) -> Option<&str> {
+fn indentation(text: &str) -> Option<&str> {
     let rest = text.trim_start().strip_prefix('{')?;
     let rest = rest.strip_prefix("\r\n").or_else(|| rest.strip_prefix('\n'))?;
     let width = rest.len() - rest.trim_start_matches([' ', '\t']).len();
     (1..=8).contains(&width).then(|| &rest[..width])
 }
 
-/// Formats valid JSON in one line or indented, and keeps the text of every key and value.
-pub(crate) fn lay_out(text: &str, indent: Option<&str>) -> String {
+/// Formats valid JSON, and keeps the text of every key and value.
+pub(crate) fn lay_out(text: &str, layout: Layout<'_>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut depth = 0;
     let mut rest = text.trim_start();
     let new_line = |out: &mut String, depth: usize| {
-        if let Some(indent) = indent {
+        if let Layout::Indented(indent) = layout {
             out.push('\n');
             out.extend(std::iter::repeat_n(indent, depth));
         }
@@ -145,10 +181,10 @@ pub(crate) fn lay_out(text: &str, indent: Option<&str>) -> String {
                 out.push(token);
             }
             ',' => {
-                out.push(',');
+                out.push_str(if layout == Layout::Spaced { ", " } else { "," });
                 new_line(&mut out, depth);
             }
-            ':' => out.push_str(if indent.is_some() { ": " } else { ":" }),
+            ':' => out.push_str(if layout == Layout::Compact { ":" } else { ": " }),
             _ => out.push_str(word),
         }
     }
@@ -176,10 +212,13 @@ mod tests {
     #[test]
     fn formatting_keeps_keys_and_values() {
         let text = r#" { "a" : [ 1.50 , 1e3,{ } ,[ ] ] , "b\"}" : "x\\", "c":{"d":null} } "#;
-        assert_eq!(lay_out(text, None), r#"{"a":[1.50,1e3,{},[]],"b\"}":"x\\","c":{"d":null}}"#);
+        assert_eq!(lay_out(text, Layout::Compact), r#"{"a":[1.50,1e3,{},[]],"b\"}":"x\\","c":{"d":null}}"#);
+        let spaced = r#"{"a": [1.50, 1e3, {}, []], "b\"}": "x\\", "c": {"d": null}}"#;
+        assert_eq!(lay_out(text, Layout::Spaced), spaced);
+        assert_eq!(lay_out(spaced, Layout::of(spaced)), spaced);
         let indented = "{\n  \"a\": [\n    1.50,\n    1e3,\n    {},\n    []\n  ],\n  \"b\\\"}\": \"x\\\\\",\n  \"c\": {\n    \"d\": null\n  }\n}";
-        assert_eq!(lay_out(text, Some("  ")), indented);
-        assert_eq!(lay_out(indented, Some("  ")), indented);
+        assert_eq!(lay_out(text, Layout::Indented("  ")), indented);
+        assert_eq!(lay_out(indented, Layout::Indented("  ")), indented);
     }
 
     #[test]
@@ -207,13 +246,13 @@ mod tests {
         #[test]
         fn layout_keeps_every_value(value in arbitrary_json()) {
             let text = value.to_string();
-            proptest::prop_assert_eq!(lay_out(&lay_out(&text, Some("\t")), None), text);
+            proptest::prop_assert_eq!(lay_out(&lay_out(&text, Layout::Indented("\t")), Layout::Compact), text);
         }
 
         #[test]
         fn layout_survives_any_text(text in ".*") {
-            lay_out(&text, Some("  "));
-            lay_out(&text, None);
+            lay_out(&text, Layout::Indented("  "));
+            lay_out(&text, Layout::Compact);
         }
     }
 

@@ -1,15 +1,16 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use futures::future::join;
 use ocikit_image::{
-    AnnotateOptions, ArtifactKind, Mapped, Name, Naming, Orphan, Referrers, Result, Root, Sink, Source, SourceExt,
-    annotate_images, orphans,
+    AnnotateOptions, ArtifactKind, CopyOptions, Error, Mapped, Name, Naming, Orphan, Referrers, Result, Root, Sink,
+    Source, SourceExt, Target, annotate_images, orphans, stage_to_each,
 };
-use ocikit_layout::{Dir, TarEdit};
 use ocikit_spec::{Descriptor, Digest, Document};
 
+use crate::local::Local;
 use crate::location::Location;
-use crate::session::{Local, Session, as_written, unsupported};
+use crate::session::{Session, as_written, unsupported};
 
 /// The result of [`Session::change`].
 #[derive(Debug, Clone)]
@@ -24,8 +25,12 @@ pub struct Changed {
     /// BuildKit's attestation manifests of changed images, by their new digests. The statements in them still name the
     /// old digests.
     pub attestations: Vec<Digest>,
+    /// The manifests and indexes of Docker's format with changed annotations, which docker ignores.
+    pub docker_annotations: Vec<Digest>,
     /// Signatures and other referrers of a digest that the image no longer has.
     pub orphans: Vec<Orphan>,
+    /// Why a registry did not list them. The image has been changed nevertheless.
+    pub orphans_unknown: Option<Arc<Error>>,
 }
 
 impl Changed {
@@ -35,12 +40,13 @@ impl Changed {
     ///
     /// Those of listing the referrers of the image.
     pub async fn planned(before: &Root, change: impl Into<Mapped>) -> Result<Changed> {
-        let Mapped { root: after, replaced, attestations, .. } = change.into();
+        let Mapped { root: after, replaced, attestations, docker_annotations, .. } = change.into();
         let orphans = match after.digest() == before.digest() {
             true => Vec::new(),
             false => orphans(before, &after).await?,
         };
-        Ok(Changed { before: before.digest(), after, replaced, attestations, orphans })
+        let (before, orphans_unknown) = (before.digest(), None);
+        Ok(Changed { before, after, replaced, attestations, docker_annotations, orphans, orphans_unknown })
     }
 }
 
@@ -69,7 +75,7 @@ impl Session {
     /// # Errors
     ///
     /// Those of the place and of the change; [`Error::Unsupported`](ocikit_image::Error::Unsupported) for a location with a digest;
-    /// [`Error::OtherDigest`](ocikit_image::Error::OtherDigest) if the tag of a registry was moved in the meantime.
+    /// [`Error::Conflict`](ocikit_image::Error::Conflict) if another client moved the tag of a registry at the same time.
     pub async fn change<F, New, C>(&self, location: &Location, change: F) -> Result<Changed>
     where
         F: FnOnce(Root) -> New + Send,
@@ -78,27 +84,18 @@ impl Session {
     {
         let sink = self.lock_in_place(location).await?;
         let root = as_written(location, Root::open(sink.clone(), &location.name()).await)?;
-        let mapped: Mapped = change(root.clone()).await?.into();
-        let changed = Changed::planned(&root, mapped).await?;
-        if changed.after.digest() == changed.before {
-            // Releases the lock, which the returned root would keep.
-            sink.finish().await?;
-            return Ok(changed);
-        }
-        let tag = match location.name() {
-            Name::Tag(tag) => Some(tag),
-            Name::Only | Name::Full(_) | Name::Digest(_) => None,
-        };
-        let naming = Naming::default().tag(tag).replaces(Some(changed.before));
+        let Mapped { root: after, replaced, attestations, docker_annotations, .. } = change(root.clone()).await?.into();
         // Referrers and unchanged entries are there already.
         let present: HashSet<_> = match &root {
             Root::Index(index) => index.manifests().iter().map(|entry| entry.digest).collect(),
             Root::Image(_) | Root::Other(_) => HashSet::new(),
         };
         let options =
-            self.copy_options(vec![naming]).referrers(Referrers::None).only(Vec::new()).present(Arc::new(present));
-        ocikit_image::copy(&changed.after, &sink, &options).await?;
-        Ok(changed)
+            self.copy_options(Vec::new()).referrers(Referrers::None).only(Vec::new()).present(Arc::new(present));
+        let Orphans { listed: orphans, unknown: orphans_unknown } =
+            replace(location, &sink, &root, &after, options).await?;
+        let before = root.digest();
+        Ok(Changed { before, after, replaced, attestations, docker_annotations, orphans, orphans_unknown })
     }
 
     /// Changes annotations of an image in place; see [`Session::change`].
@@ -155,7 +152,7 @@ impl Session {
         for Orphan { subject, referrer, tag, .. } in &changed.orphans {
             let Some(new) = changed.replaced.get(subject).filter(|_| tag.is_none()) else { continue };
             let root = Root::at(source.clone(), referrer.clone()).await?;
-            if names_its_subject(&root) {
+            if ArtifactKind::of(&root).may_name_its_subject() {
                 continue;
             }
             // New documents are held in memory.
@@ -199,60 +196,84 @@ impl Session {
     ///
     /// Those of the place; [`Error::Refused`](ocikit_image::Error::Refused) by registries that do not support deletion.
     pub async fn drop_referrers(&self, location: &Location, orphans: &[Orphan]) -> Result<usize> {
-        match Local::of(location) {
-            Some(Local::Archive(path)) => {
-                let edit = TarEdit::open(path).await?;
-                let mut dropped = 0;
-                for (name, count) in removable(&edit, orphans).await? {
-                    match edit.remove(&name).await {
-                        Ok(_) => dropped += count,
-                        Err(error) if error.is_not_found() => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-                edit.finish().await?;
-                Ok(dropped)
+        let Some(local) = Local::of(location) else {
+            let reference = location.reference().ok_or_else(|| unsupported(location, "it cannot be changed"))?;
+            for orphan in orphans {
+                // Deleting the manifest also deletes its tag, and many registries cannot delete a tag alone.
+                self.remote.delete_manifest(reference, &orphan.referrer.digest).await?;
             }
-            Some(Local::Layout(path)) => {
-                let dir = self.shared(Dir::open(path).await?);
-                let mut dropped = 0;
-                for (name, count) in removable(&dir, orphans).await? {
-                    match dir.remove(&name).await {
-                        Ok(_) => dropped += count,
-                        Err(error) if error.is_not_found() => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-                Ok(dropped)
-            }
-            None => {
-                let reference = location.reference().ok_or_else(|| unsupported(location, "it cannot be changed"))?;
-                for orphan in orphans {
-                    // Deleting the manifest also deletes its tag, and many registries cannot delete a tag alone.
-                    self.remote.delete_manifest(reference, &orphan.referrer.digest).await?;
-                }
-                Ok(orphans.len())
+            return Ok(orphans.len());
+        };
+        let place = self.open_local(&local).await?;
+        let mut dropped = 0;
+        for (name, count) in removable(place.source(), orphans).await? {
+            match place.remove(&name).await {
+                Ok(_) => dropped += count,
+                // It was removed with another one.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
             }
         }
+        place.finish().await?;
+        Ok(dropped)
     }
 }
 
-/// Returns whether the contents of a referrer name the digest of its subject.
-fn names_its_subject(root: &Root) -> bool {
-    match ArtifactKind::of(root) {
-        ArtifactKind::Attestation
-        | ArtifactKind::CosignSignature
-        | ArtifactKind::NotationSignature
-        | ArtifactKind::SigstoreBundle => true,
-        // What is not known is not changed.
-        ArtifactKind::DockerSchema1 | ArtifactKind::Unknown => true,
-        ArtifactKind::Image
-        | ArtifactKind::Index
-        | ArtifactKind::Artifact
-        | ArtifactKind::HelmChart
-        | ArtifactKind::Wasm => false,
-        ArtifactKind::DockerImage | ArtifactKind::DockerIndex => false,
-        _ => true,
+/// The referrers that a change left without their subject.
+#[derive(Debug, Default)]
+pub(crate) struct Orphans {
+    pub(crate) listed: Vec<Orphan>,
+    /// Why they could not be listed.
+    pub(crate) unknown: Option<Arc<Error>>,
+}
+
+/// Stores a changed root in place of the one that it was made of, and returns the referrers that are left without their
+/// subject. All changes in place end here.
+///
+/// An archive or layout has been locked since it was read. A registry has no lock: [`Sink::publish`] moves the tag only
+/// if it leads to the root that was changed, and reads it back to find out whether another client moved it too.
+///
+/// # Errors
+///
+/// Those of the place; [`Error::Conflict`](ocikit_image::Error::Conflict) if another client moved the tag.
+pub(crate) async fn replace(
+    location: &Location,
+    sink: &Arc<dyn Sink>,
+    before: &Root,
+    after: &Root,
+    options: CopyOptions,
+) -> Result<Orphans> {
+    if after.digest() == before.digest() {
+        // Releases the lock, which the returned root would keep.
+        sink.finish().await?;
+        return Ok(Orphans::default());
+    }
+    let tag = match location.name() {
+        Name::Tag(tag) => Some(tag),
+        Name::Only | Name::Full(_) | Name::Digest(_) => None,
+    };
+    let naming = Naming::default().tag(tag).replaces(Some(before.digest()));
+    sink.announce(after.descriptor(), &naming);
+    // The tag leads to the old root, so that there is nothing to be found under it.
+    let options = options.recheck(true);
+    let target = Target { sink: sink.clone(), names: vec![naming] };
+    let staged = stage_to_each(after, &[target], &options).await.all()?.remove(0);
+    let listed = orphans(before, after);
+    match sink.keeps_order() {
+        true => {
+            let listed = listed.await?;
+            staged.publish_all().await?;
+            Ok(Orphans { listed, unknown: None })
+        }
+        // A registry that does not list them does not prevent the change, and is not waited for before the tag moves.
+        false => {
+            let (stored, listed) = join(staged.publish_all(), listed).await;
+            stored?;
+            Ok(match listed {
+                Ok(listed) => Orphans { listed, unknown: None },
+                Err(error) => Orphans { listed: Vec::new(), unknown: Some(Arc::new(error)) },
+            })
+        }
     }
 }
 

@@ -3,11 +3,12 @@ use std::sync::Arc;
 
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use ocikit_image::{
-    ComposeOptions, Composed, Copied, CopyOptions, Index, Member, Name, Naming, Orphan, Referrers, Result, Root, Sink,
+    ComposeOptions, Composed, Copied, CopyOptions, Error, Index, Member, Naming, Orphan, Referrers, Result, Root, Sink,
     add_to_index, create_index, orphans, remove_from_index,
 };
 use ocikit_spec::{Annotations, Descriptor, Digest, MediaType, Platform};
 
+use crate::in_place::{Orphans, replace};
 use crate::location::Location;
 use crate::session::{Session, as_written, unsupported};
 use crate::transfer::naming;
@@ -63,6 +64,8 @@ pub struct IndexChange {
     pub composed: Composed,
     /// Signatures and other referrers of a digest that the index no longer has.
     pub orphans: Vec<Orphan>,
+    /// Why a registry did not list them. The index has been changed nevertheless.
+    pub orphans_unknown: Option<Arc<Error>>,
 }
 
 impl IndexChange {
@@ -74,7 +77,7 @@ impl IndexChange {
     pub async fn planned(before: &Index, composed: Composed) -> Result<IndexChange> {
         let after = Root::Index(composed.index.clone());
         let orphans = orphans(&Root::Index(before.clone()), &after).await?;
-        Ok(IndexChange { before: before.digest(), composed, orphans })
+        Ok(IndexChange { before: before.digest(), composed, orphans, orphans_unknown: None })
     }
 }
 
@@ -153,9 +156,12 @@ impl Session {
     /// Those of the places; [`Error::OtherDigest`](ocikit_image::Error::OtherDigest) if `to` has another digest.
     pub async fn store_index(&self, index: &Index, to: &Location) -> Result<Copied> {
         let root = self.fit(&Root::Index(index.clone()), to).await?;
-        let names = vec![naming(&root, None, to)?];
+        let name = naming(&root, None, to)?;
         let sink = self.sink(to).await?;
-        ocikit_image::copy(&root, &sink, &self.index_options(index, &sink, names)).await
+        if root.digest() == index.digest() && root.source().is_new(&root.digest()) {
+            sink.announce(root.descriptor(), &name);
+        }
+        ocikit_image::copy(&root, &sink, &self.index_options(index, &sink, vec![name])).await
     }
 
     /// Adds images from any places to an index in its place: an archive or layout is modified, a tag in a registry is
@@ -262,21 +268,11 @@ impl Session {
         index: Index,
         composed: Composed,
     ) -> Result<IndexChange> {
-        let change = IndexChange::planned(&index, composed).await?;
-        let (before, after) = (change.before, &change.composed.index);
-        if after.digest() == before {
-            // Releases the lock.
-            sink.finish().await?;
-        } else {
-            let tag = match location.name() {
-                Name::Tag(tag) => Some(tag),
-                Name::Only | Name::Full(_) | Name::Digest(_) => None,
-            };
-            let names = vec![Naming::default().tag(tag).replaces(Some(before))];
-            let options = self.index_options(after, sink, names);
-            ocikit_image::copy(&Root::Index(after.clone()), sink, &options).await?;
-        }
-        Ok(change)
+        let (before, after) = (Root::Index(index), Root::Index(composed.index.clone()));
+        let options = self.index_options(&composed.index, sink, Vec::new());
+        let Orphans { listed: orphans, unknown: orphans_unknown } =
+            replace(location, sink, &before, &after, options).await?;
+        Ok(IndexChange { before: before.digest(), composed, orphans, orphans_unknown })
     }
 
     /// Returns the options of a copy that leaves out the entries that are in the target repository already.

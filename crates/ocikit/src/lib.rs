@@ -48,6 +48,7 @@ mod in_place;
 mod index;
 mod inspect;
 mod listing;
+mod local;
 mod location;
 mod present;
 mod remote;

@@ -11,6 +11,7 @@ use ocikit_spec::{Descriptor, Platform};
 use ocikit_spec::{Repository, Tag};
 
 use crate::inspect::{Inspection, inspect};
+use crate::local::{Local, OpenLocal};
 use crate::location::Location;
 use crate::remote::Remote;
 
@@ -362,16 +363,21 @@ impl Session {
     ///
     /// Those of the place; [`Error::Unsupported`] for registries and for archives that cannot be changed.
     pub async fn remove(&self, location: &Location) -> Result<Vec<Descriptor>> {
-        match Local::of(location) {
-            Some(Local::Archive(path)) => {
-                let edit = TarEdit::open(path).await?;
-                let removed = edit.remove(&location.name()).await?;
-                edit.finish().await?;
-                Ok(removed)
-            }
-            Some(Local::Layout(path)) => self.shared(Dir::open(path).await?).remove(&location.name()).await,
-            None => Err(unsupported(location, "images can be removed only from local archives and layouts")),
-        }
+        let Some(local) = Local::of(location) else {
+            return Err(unsupported(location, "images can be removed only from local archives and layouts"));
+        };
+        let place = self.open_local(&local).await?;
+        let removed = place.remove(&location.name()).await?;
+        place.finish().await?;
+        Ok(removed)
+    }
+
+    /// Opens an archive or layout to change its list of images. An archive is locked.
+    pub(crate) async fn open_local(&self, local: &Local<'_>) -> Result<OpenLocal> {
+        Ok(match local {
+            Local::Archive(path) => OpenLocal::Archive(Box::new(TarEdit::open(path).await?)),
+            Local::Layout(path) => OpenLocal::Layout(Box::new(self.shared(Dir::open(path).await?))),
+        })
     }
 
     /// Opens a place to change an image of it. An archive or layout is locked before it is read, so that no parallel edit
@@ -402,16 +408,11 @@ impl Session {
     }
 
     async fn open_in_place(&self, location: &Location) -> Result<Arc<dyn Sink>> {
-        match location {
-            Location::Archive { path, .. } | Location::DockerArchive { path, .. } => {
-                Ok(Arc::new(TarEdit::open(path).await?))
-            }
-            Location::Path { path, .. } if !path.is_dir() => Ok(Arc::new(TarEdit::open(path).await?)),
-            Location::Layout { path, .. } | Location::Path { path, .. } => {
-                Ok(Arc::new(self.shared(Dir::open(path).await?)))
-            }
-            Location::Registry(_) => self.sink(location).await,
-            Location::Stdio => Err(Error::pipe(location)),
+        match Local::of(location) {
+            Some(Local::Archive(path)) => Ok(Arc::new(TarEdit::open(path).await?)),
+            Some(Local::Layout(path)) => Ok(Arc::new(self.shared(Dir::open(path).await?))),
+            None if location.reference().is_some() => self.sink(location).await,
+            None => Err(Error::pipe(location)),
         }
     }
 }
@@ -426,24 +427,6 @@ pub(crate) fn as_written<T>(location: &Location, result: Result<T>) -> Result<T>
         }
         error
     })
-}
-
-/// A place that is changed without a registry.
-pub(crate) enum Local<'a> {
-    Archive(&'a Path),
-    Layout(&'a Path),
-}
-
-impl Local<'_> {
-    pub(crate) fn of(location: &Location) -> Option<Local<'_>> {
-        match location {
-            Location::Archive { path, .. } | Location::DockerArchive { path, .. } => Some(Local::Archive(path)),
-            Location::Layout { path, .. } => Some(Local::Layout(path)),
-            Location::Path { path, .. } if path.is_dir() => Some(Local::Layout(path)),
-            Location::Path { path, .. } => Some(Local::Archive(path)),
-            Location::Registry(_) | Location::Stdio => None,
-        }
-    }
 }
 
 pub(crate) fn unsupported(location: &Location, what: &str) -> Error {

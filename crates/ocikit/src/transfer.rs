@@ -149,7 +149,7 @@ impl Session {
     ///
     /// [`Error::NoPlatform`] if an index has no image for that platform, [`Error::Unsupported`] for an artifact.
     pub async fn fit(&self, root: &Root, to: &Location) -> Result<Root> {
-        if !matches!(to, Location::DockerArchive { .. }) {
+        if !to.is_docker_archive() {
             return Ok(root.clone());
         }
         match root {
@@ -266,7 +266,7 @@ pub(crate) fn naming(root: &Root, from: Option<&Location>, to: &Location) -> Res
             let reference = full.parse::<Reference>().ok();
             let tag = reference.as_ref().and_then(|reference| reference.tag().cloned());
             // Docker accepts full names only; other tools look for the name as it was given.
-            let whole = reference.filter(|_| matches!(to, Location::DockerArchive { .. }));
+            let whole = reference.filter(|_| to.is_docker_archive());
             Naming::default().tag(tag).full(Some(whole.map_or(full, |whole| whole.to_string())))
         }
         (Name::Digest(digest), _) if digest != root.digest() => {

@@ -158,3 +158,13 @@ fn a_four_gigabyte_archive_is_annotated_in_place() {
     };
     assert!(blocks * 512 < 1 << 20, "its holes are not filled: nothing was copied");
 }
+
+/// What keeps changes from being lost is that the tag is read before and after.
+#[test]
+fn changes_of_one_tag_are_not_lost_in_other_registries() {
+    let Some(peers) = Peers::find(&["registry", "olareg"]) else { return };
+    for registry in [peers.distribution("registry"), peers.olareg()] {
+        let reference = format!("{}/app:1", registry.address.replace("127.0.0.1", "localhost"));
+        crate::concurrent::six_writers(&bench(), &reference);
+    }
+}

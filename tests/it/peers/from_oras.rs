@@ -3,65 +3,27 @@
 use std::fs;
 use std::path::Path;
 
-use ocikit_tests::{Bench, Daemon, Peers, Registry, testdata};
-use serde_json::Value;
+use ocikit_tests::{Peers, Registry};
 
 use super::pages;
+use super::rows::{Rows, json};
 use crate::bench;
 
 /// An annotation that oras sets to the current time unless it is given.
 const CREATED: &str = "org.opencontainers.image.created=2000-01-01T00:00:00Z";
 
-/// Both programs, and a registry with an index under `app:1`.
-struct Rows {
-    peers: Peers,
-    bench: Bench,
-    registry: Daemon,
+fn rows() -> Option<Rows> {
+    let peers = Peers::find(&["oras", "registry"])?;
+    let registry = peers.distribution("registry");
+    let files =
+        [("a.txt", r#"{"name":"a.txt"}"#), ("b.txt", r#"{"name":"b.txt"}"#), ("c.json", r#"{"name":"c.json"}"#)];
+    Some(Rows::with(peers, registry, |_| {}, &files))
 }
 
 impl Rows {
-    fn new() -> Option<Rows> {
-        let peers = Peers::find(&["oras", "registry"])?;
-        let (bench, registry) = (bench(), peers.distribution("registry"));
-        let rows = Rows { peers, bench, registry };
-        let image = testdata("buildkit-multi/image.tar").display().to_string();
-        rows.bench.ok(&["copy", "-q", &image, &rows.at("app:1")]);
-        for name in ["a.txt", "b.txt", "c.json"] {
-            for path in [rows.bench.path(name), rows.peers.path(name)] {
-                fs::write(path, format!("{{\"name\":\"{name}\"}}")).unwrap();
-            }
-        }
-        Some(rows)
-    }
-
-    fn host(&self) -> String {
-        self.registry.address.replace("127.0.0.1", "localhost")
-    }
-
-    fn at(&self, name: &str) -> String {
-        format!("{}/{name}", self.host())
-    }
-
     fn oras(&self, line: &str) -> String {
-        self.peers.ok(&format!("oras {line}"))
+        self.peer("oras", line)
     }
-
-    fn ours(&self, words: &[&str]) -> String {
-        self.bench.ok(words)
-    }
-
-    fn digest(&self, name: &str) -> String {
-        self.ours(&["digest", &self.at(name)])
-    }
-
-    fn layer(&self) -> String {
-        let manifest = self.ours(&["manifest", "get", "--platform", "linux/amd64", &self.at("app:1")]);
-        json(&manifest)["layers"][0]["digest"].as_str().unwrap().to_owned()
-    }
-}
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
 fn read(path: impl AsRef<Path>) -> Vec<u8> {
@@ -76,7 +38,7 @@ fn the_page_has_every_subcommand() {
 
 #[test]
 fn push_and_pull() {
-    let Some(rows) = Rows::new() else { return };
+    let Some(rows) = rows() else { return };
     let (ours, oras) = (rows.at("files:ours"), rows.at("files:oras"));
     rows.ours(&["artifact", "push", &ours, "a.txt:text/plain", "b.txt", "--artifact-type", "a/b", "-a", CREATED]);
     rows.oras(&format!("push --plain-http {oras} a.txt:text/plain b.txt --artifact-type a/b --annotation {CREATED}"));
@@ -99,7 +61,7 @@ fn push_and_pull() {
 
 #[test]
 fn attach_and_discover() {
-    let Some(rows) = Rows::new() else { return };
+    let Some(rows) = rows() else { return };
     let subject = rows.at("app:1");
     rows.ours(&["attach", &subject, "a.txt", "--artifact-type", "a/b", "-a", CREATED]);
     let listed = |rows: &Rows| {
@@ -133,7 +95,7 @@ fn attach_and_discover() {
 
 #[test]
 fn blobs() {
-    let Some(rows) = Rows::new() else { return };
+    let Some(rows) = rows() else { return };
     let (repository, layer) = (rows.at("app"), rows.layer());
     let blob = format!("{repository}@{layer}");
     rows.oras(&format!("blob fetch --plain-http --output blob {blob}"));
@@ -155,7 +117,7 @@ fn blobs() {
 
 #[test]
 fn manifests() {
-    let Some(rows) = Rows::new() else { return };
+    let Some(rows) = rows() else { return };
     let image = rows.at("app:1");
     assert_eq!(rows.oras(&format!("manifest fetch --plain-http {image}")), rows.ours(&["manifest", "get", &image]));
     let theirs = json(&rows.oras(&format!("manifest fetch --plain-http --descriptor {image}")));
@@ -186,7 +148,7 @@ fn manifests() {
 
 #[test]
 fn indexes() {
-    let Some(rows) = Rows::new() else { return };
+    let Some(rows) = rows() else { return };
     let image = rows.at("app:1");
     let of = |platform: &str| rows.ours(&["digest", "--platform", platform, &image]);
     let (amd, arm) = (of("linux/amd64"), of("linux/arm64"));
@@ -213,7 +175,7 @@ fn indexes() {
 
 #[test]
 fn copies_and_tags() {
-    let Some(rows) = Rows::new() else { return };
+    let Some(rows) = rows() else { return };
     let image = rows.at("app:1");
     rows.ours(&["attach", &image, "a.txt", "--artifact-type", "a/b"]);
     let plain = "--from-plain-http --to-plain-http";
@@ -250,7 +212,7 @@ fn copies_and_tags() {
 
 #[test]
 fn backups() {
-    let Some(rows) = Rows::new() else { return };
+    let Some(rows) = rows() else { return };
     rows.ours(&["tag", &rows.at("app:1"), "2"]);
     rows.ours(&["attach", &rows.at("app:1"), "a.txt", "--artifact-type", "a/b"]);
     rows.oras(&format!("backup --plain-http --include-referrers --output backup {}", rows.at("app:1,2")));

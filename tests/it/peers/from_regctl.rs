@@ -4,45 +4,25 @@ use std::fs;
 use std::io::Write;
 use std::process::Stdio;
 
-use ocikit_tests::{Bench, Daemon, Peers, Registry, testdata};
+use ocikit_tests::{Peers, Registry, testdata};
 use serde_json::Value;
 
 use super::pages;
+use super::rows::{Rows, json};
 use crate::bench;
 
 const PAGE: &str = include_str!("../../../docs/from-regctl.md");
 
-/// Both programs, and a registry with an index under `app:1`.
-struct Rows {
-    peers: Peers,
-    bench: Bench,
-    registry: Daemon,
+fn rows() -> Option<Rows> {
+    let peers = Peers::find(&["regctl", "olareg"])?;
+    let registry = peers.olareg();
+    let prepare = |rows: &Rows| drop(rows.regctl(&format!("registry set --tls disabled {}", rows.host())));
+    Some(Rows::with(peers, registry, prepare, &[("a.txt", "a")]))
 }
 
 impl Rows {
-    fn new() -> Option<Rows> {
-        let peers = Peers::find(&["regctl", "olareg"])?;
-        let (bench, registry) = (bench(), peers.olareg());
-        let rows = Rows { peers, bench, registry };
-        rows.regctl(&format!("registry set --tls disabled {}", rows.host()));
-        let image = testdata("buildkit-multi/image.tar").display().to_string();
-        rows.bench.ok(&["copy", "-q", &image, &rows.at("app:1")]);
-        for path in [rows.bench.path("a.txt"), rows.peers.path("a.txt")] {
-            fs::write(path, "a").unwrap();
-        }
-        Some(rows)
-    }
-
-    fn host(&self) -> String {
-        self.registry.address.replace("127.0.0.1", "localhost")
-    }
-
-    fn at(&self, name: &str) -> String {
-        format!("{}/{name}", self.host())
-    }
-
     fn regctl(&self, line: &str) -> String {
-        self.peers.ok(&format!("regctl {line}"))
+        self.peer("regctl", line)
     }
 
     /// Runs a command that reads standard input.
@@ -55,23 +35,6 @@ impl Rows {
         assert!(output.status.success(), "{line}");
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
-
-    fn ours(&self, words: &[&str]) -> String {
-        self.bench.ok(words)
-    }
-
-    fn digest(&self, name: &str) -> String {
-        self.ours(&["digest", &self.at(name)])
-    }
-
-    fn layer(&self) -> String {
-        let manifest = self.ours(&["manifest", "get", "--platform", "linux/amd64", &self.at("app:1")]);
-        json(&manifest)["layers"][0]["digest"].as_str().unwrap().to_owned()
-    }
-}
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
 /// Returns what identifies each layer; Docker's format has no annotations.
@@ -101,7 +64,7 @@ fn the_page_has_every_subcommand() {
 
 #[test]
 fn artifacts() {
-    let Some(rows) = Rows::new() else { return };
+    let Some(rows) = rows() else { return };
     let flags = "--artifact-type a/b --file a.txt --file-media-type text/plain --file-title --strip-dirs";
     rows.regctl(&format!("artifact put {flags} {}", rows.at("files:regctl")));
     rows.ours(&["artifact", "push", &rows.at("files:ours"), "a.txt:text/plain", "--artifact-type", "a/b"]);
@@ -124,7 +87,7 @@ fn artifacts() {
 
 #[test]
 fn blobs() {
-    let Some(rows) = Rows::new() else { return };
+    let Some(rows) = rows() else { return };
     let (repository, layer) = (rows.at("app"), rows.layer());
     let blob = format!("{repository}@{layer}");
     rows.ours(&["blob", "get", &blob, "-o", "ours"]);
@@ -155,7 +118,7 @@ fn blobs() {
 
 #[test]
 fn files_and_differences() {
-    let Some(rows) = Rows::new() else { return };
+    let Some(rows) = rows() else { return };
     let image = rows.at("app:1");
     let listed = rows.ours(&["ls", "--platform", "linux/amd64", &image]);
     let file = listed.lines().find(|name| name.starts_with("/etc/") && !name.ends_with('/')).unwrap();
@@ -174,7 +137,7 @@ fn files_and_differences() {
 
 #[test]
 fn images() {
-    let Some(rows) = Rows::new() else { return };
+    let Some(rows) = rows() else { return };
     let image = rows.at("app:1");
     rows.regctl(&format!("image copy {image} {}", rows.at("regctl:1")));
     rows.ours(&["copy", "-q", &image, &rows.at("ours:1")]);
@@ -214,7 +177,7 @@ fn images() {
 
 #[test]
 fn settings_of_a_container() {
-    let Some(rows) = Rows::new() else { return };
+    let Some(rows) = rows() else { return };
     let image = rows.at("app:1");
     let flags = "--label team=web --env MODE=prod --config-entrypoint [\"/run\"] --config-cmd [\"-v\"] --expose-add 9000/tcp \
                  --volume-add /cache";
@@ -302,7 +265,7 @@ impl Rows {
 
 #[test]
 fn annotations_platforms_and_times() {
-    let Some(rows) = Rows::new() else { return };
+    let Some(rows) = rows() else { return };
     rows.change("app:1", "--label-to-annotation", "edit --label-to-annotation");
     rows.same(&["annotations"], &["config"]);
     rows.ours(&["annotate", "-q", "--on", "manifests", "-o", &rows.at("app:2"), &rows.at("app:1"), "team=web"]);
@@ -330,7 +293,7 @@ fn annotations_platforms_and_times() {
 
 #[test]
 fn layers_and_formats() {
-    let Some(rows) = Rows::new() else { return };
+    let Some(rows) = rows() else { return };
     rows.peers.ok("tar -cf layer.tar a.txt");
     fs::copy(rows.peers.path("layer.tar"), rows.bench.path("layer.tar")).unwrap();
     rows.change("app:1", "--layer-add tar=layer.tar", "append layer.tar");
@@ -355,7 +318,7 @@ fn layers_and_formats() {
 
 #[test]
 fn another_base_image() {
-    let Some(rows) = Rows::new() else { return };
+    let Some(rows) = rows() else { return };
     fs::write(rows.bench.path("b.txt"), "b").unwrap();
     let (old, new, built) = (rows.at("base:1"), rows.at("base:2"), rows.at("app:built"));
     rows.ours(&["copy", "-q", &rows.at("app:1"), &old]);
@@ -381,7 +344,7 @@ fn another_base_image() {
 
 #[test]
 fn a_base_image_that_moved() {
-    let Some(rows) = Rows::new() else { return };
+    let Some(rows) = rows() else { return };
     let (base, digest) = (rows.at("app:1"), rows.digest("app:1"));
     let (name, at) = (
         format!("org.opencontainers.image.base.name={base}"),
@@ -401,7 +364,7 @@ fn a_base_image_that_moved() {
 
 #[test]
 fn indexes() {
-    let Some(rows) = Rows::new() else { return };
+    let Some(rows) = rows() else { return };
     let image = rows.at("app:1");
     let (ours, theirs) = (rows.at("app:ours"), rows.at("app:regctl"));
     let same = |what: &str| assert_eq!(rows.digest("app:ours"), rows.digest("app:regctl"), "{what}");
@@ -421,7 +384,7 @@ fn indexes() {
 
 #[test]
 fn manifests_repositories_and_tags() {
-    let Some(rows) = Rows::new() else { return };
+    let Some(rows) = rows() else { return };
     let image = rows.at("app:1");
     let text = rows.ours(&["manifest", "get", &image]);
     assert_eq!(rows.regctl(&format!("manifest get --format raw-body {image}")), text);

@@ -30,6 +30,7 @@ mod project;
 mod publish;
 mod registries;
 mod rest;
+mod rows;
 mod services;
 mod sign;
 mod suite;

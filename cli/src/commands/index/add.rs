@@ -1,9 +1,9 @@
 use clap::Args;
-use ocikit::{IndexChange, Location, SessionOptions};
+use ocikit::{Index, Location, Session, SessionOptions};
 
-use super::changed::{open, report};
-use super::create::store;
-use super::members::{MemberArguments, explain, say_notes};
+use super::changed::run;
+use super::members::MemberArguments;
+use crate::change::ChangeArguments;
 use crate::context::Context;
 use crate::failure::Result;
 
@@ -26,38 +26,20 @@ pub(super) struct Add {
     source: Vec<Location>,
     #[command(flatten)]
     members: MemberArguments,
-    /// Write the result to this location and leave the original unchanged
-    #[arg(long, short, value_name = "LOCATION")]
-    output: Option<Location>,
-    /// Remove referrers that do not apply to the new digest
-    #[arg(long, conflicts_with = "output")]
-    drop_referrers: bool,
-    /// Print the new digest without changing anything
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    change: ChangeArguments,
 }
 
 impl Add {
     pub(crate) async fn run(&self, context: &Context) -> Result {
-        let location = context.expand(&self.location);
-        let output = self.output.as_ref().map(|output| context.expand_output(output));
-        let sources: Vec<_> = self.source.iter().map(|source| context.expand(source)).collect();
-        let locations: Vec<_> = [&location].into_iter().chain(&output).chain(&sources).collect();
-        let session = context.session_with(&locations, self.members.session(SessionOptions::default()))?;
-        let (sources, options) = (self.members.sources(&sources)?, self.members.options());
-        if !self.dry_run && output.is_none() {
-            let change = session.add_to_index(&location, &sources, &options).await.map_err(explain)?;
-            say_notes(context, &change.composed);
-            return report(context, &session, &location, &change, self.drop_referrers).await;
-        }
-        let index = open(&session, &location).await?;
-        let composed = session.extend_index(&index, &sources, &options).await.map_err(explain)?;
-        say_notes(context, &composed);
-        let change = IndexChange::planned(&index, composed).await?;
-        let target = output.as_ref().unwrap_or(&location);
-        if !self.dry_run {
-            store(&session, &change.composed.index, target).await?;
-        }
-        report(context, &session, target, &change, false).await
+        let locations: Vec<_> = self.source.iter().map(|source| context.expand(source)).collect();
+        let others: Vec<_> = locations.iter().collect();
+        let options = self.members.session(SessionOptions::default());
+        let change = self.change.prepare_with(context, &self.location, &others, options)?;
+        let (sources, options) = (self.members.sources(&locations)?, self.members.options());
+        let in_place =
+            async |session: &Session, index: &Location| session.add_to_index(index, &sources, &options).await;
+        let compose = async |session: &Session, index: &Index| session.extend_index(index, &sources, &options).await;
+        run(&change, in_place, compose).await
     }
 }

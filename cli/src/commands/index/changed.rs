@@ -1,18 +1,21 @@
-//! What `index add` and `index remove` share: opening the index, and the result.
+//! What `index add` and `index remove` share: opening the index, the change, and the result.
 
-use ocikit::{Descriptor, Digest, IndexChange, Location, Root, Session};
+use ocikit::{Composed, Descriptor, Digest, Index, IndexChange, Location, Root, Session};
 use serde::Serialize;
 
+use super::create::store;
+use super::members::{explain, say_notes};
+use crate::change::Change;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 
-/// Opens the index of a location.
-pub(super) async fn open(session: &Session, location: &Location) -> Result<ocikit::Index> {
-    match session.open(location).await? {
+/// Opens the index of a location. `verb` is what the command does with it.
+pub(super) async fn open(context: &Context, session: &Session, location: &Location, verb: &str) -> Result<Index> {
+    match crate::pipe::open_image(context, session, location, true).await? {
         Root::Index(index) => Ok(index),
         other => {
             let kind = &other.descriptor().media_type;
-            Err(Failure::usage(format_args!("cannot change {location}: it is of type {kind} and not an index"))
+            Err(Failure::usage(format_args!("cannot {verb} {location}: it is of type {kind} and not an index"))
                 .hint("create an index with `ocikit index create`"))
         }
     }
@@ -33,29 +36,34 @@ struct ChangedIndex<'a> {
     dropped_referrers: usize,
 }
 
-/// Prints the result of a change, and says how many referrers do not apply to the new digest.
-pub(super) async fn report(
-    context: &Context,
-    session: &Session,
-    location: &Location,
-    change: &IndexChange,
-    drop_referrers: bool,
+/// Changes an index where the arguments say so, in place or with a new one that is stored elsewhere, and reports the result.
+pub(super) async fn run(
+    change: &Change<'_>,
+    in_place: impl AsyncFnOnce(&Session, &Location) -> ocikit::Result<IndexChange>,
+    compose: impl AsyncFnOnce(&Session, &Index) -> ocikit::Result<Composed>,
 ) -> Result {
-    let IndexChange { before, composed, orphans, .. } = change;
-    let dropped = match drop_referrers {
-        true => session.drop_referrers(location, orphans).await?,
-        false => 0,
+    let Change { context, session, location, .. } = change;
+    let changed = match change.is_in_place().await? {
+        true => in_place(session, location).await.map_err(explain)?,
+        false => {
+            let index = open(context, session, location, "change").await?;
+            let composed = compose(session, &index).await.map_err(explain)?;
+            let changed = IndexChange::planned(&index, composed).await?;
+            if let Some(output) = change.writes_to() {
+                store(session, &changed.composed.index, output).await?;
+            }
+            changed
+        }
     };
-    if orphans.len() > dropped {
-        let what = "signatures or other referrers do not apply to the new digest";
-        context.output.say(format!("warning: {} {what}", orphans.len() - dropped));
-    }
-    if crate::file::writes_to_stdout(location) {
-        return Ok::<_, Failure>(());
+    let IndexChange { before, composed, orphans, orphans_unknown, .. } = &changed;
+    say_notes(context, composed);
+    let dropped = change.handle_orphans(orphans, orphans_unknown.as_ref(), 0).await?;
+    if crate::file::writes_to_stdout(change.target()) {
+        return Ok(());
     }
     let digest = composed.index.digest();
     let result = ChangedIndex {
-        location: location.to_string(),
+        location: change.target().to_string(),
         before: *before,
         digest,
         changed: digest != *before,

@@ -36,7 +36,7 @@ struct ListedIndex<'a> {
 impl List {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
-        let index = open(&context.session(&[&location])?, &location).await?;
+        let index = open(context, &context.session(&[&location])?, &location, "list").await?;
         let result = ListedIndex {
             location: location.to_string(),
             digest: index.digest(),

@@ -1,10 +1,9 @@
 use clap::Args;
 use ocikit::image::remove_from_index;
-use ocikit::{Digest, IndexChange, Location, Platform};
+use ocikit::{Digest, Index, Location, Platform, Session};
 
-use super::changed::{open, report};
-use super::create::store;
-use super::members::say_notes;
+use super::changed::run;
+use crate::change::ChangeArguments;
 use crate::context::Context;
 use crate::failure::Result;
 
@@ -32,36 +31,16 @@ pub(super) struct Remove {
     /// Remove the entry with this digest; repeatable
     #[arg(long, value_name = "DIGEST")]
     digest: Vec<Digest>,
-    /// Write the result to this location and leave the original unchanged
-    #[arg(long, short, value_name = "LOCATION")]
-    output: Option<Location>,
-    /// Remove referrers that do not apply to the new digest
-    #[arg(long, conflicts_with = "output")]
-    drop_referrers: bool,
-    /// Print the new digest without changing anything
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    change: ChangeArguments,
 }
 
 impl Remove {
     pub(crate) async fn run(&self, context: &Context) -> Result {
-        let location = context.expand(&self.location);
-        let output = self.output.as_ref().map(|output| context.expand_output(output));
-        let locations: Vec<_> = [&location].into_iter().chain(&output).collect();
-        let session = context.session(&locations)?;
-        if !self.dry_run && output.is_none() {
-            let change = session.remove_from_index(&location, &self.digest, &self.platform).await?;
-            say_notes(context, &change.composed);
-            return report(context, &session, &location, &change, self.drop_referrers).await;
-        }
-        let index = open(&session, &location).await?;
-        let composed = remove_from_index(&index, &self.digest, &self.platform)?;
-        say_notes(context, &composed);
-        let change = IndexChange::planned(&index, composed).await?;
-        let target = output.as_ref().unwrap_or(&location);
-        if !self.dry_run {
-            store(&session, &change.composed.index, target).await?;
-        }
-        report(context, &session, target, &change, false).await
+        let Remove { digest, platform, .. } = self;
+        let change = self.change.prepare(context, &self.location, &[])?;
+        let in_place =
+            async |session: &Session, index: &Location| session.remove_from_index(index, digest, platform).await;
+        run(&change, in_place, async |_: &Session, index: &Index| remove_from_index(index, digest, platform)).await
     }
 }

@@ -40,13 +40,25 @@ impl OpenTree {
         after.set_container_owners(owners)?;
         let mut changed = BTreeSet::new();
         let mut changes = Changes::default();
+        let mut unsure = BTreeMap::new();
         for (path, state) in &after.files {
             match before.get(path) {
                 None => changes.counts[0] += 1,
-                Some(old) if self.differs(path, old, state, owners)? => changes.counts[1] += 1,
-                Some(_) => continue,
+                Some(old) if differs(old, state, owners) => changes.counts[1] += 1,
+                Some(old) => {
+                    if let (FileKind::Regular { size: 1.. }, Some(digest)) = (&state.kind, old.digest) {
+                        unsure.insert(path, digest);
+                    }
+                    continue;
+                }
             }
             changed.insert(path.clone());
+        }
+        for (path, digest) in self.digests(unsure.keys().map(|path| (*path).clone()))? {
+            if unsure.get(&path).is_some_and(|before| *before != digest) {
+                changes.counts[1] += 1;
+                changed.insert(path);
+            }
         }
         let removed = removed(before, &after);
         changes.counts[2] = removed.len() as u64;
@@ -69,36 +81,6 @@ impl OpenTree {
         let (links, rest): (Vec<_>, Vec<_>) = changes.entries.drain(..).partition(is_link);
         changes.entries = rest.into_iter().chain(links).collect();
         Ok(changes)
-    }
-
-    fn differs(&mut self, path: &Path, old: &State, new: &State, owners: &Owners) -> Result<bool> {
-        let same_kind = match (&old.kind, &new.kind) {
-            // Records do not have the numbers of devices.
-            (FileKind::CharacterDevice { major: 0, minor: 0 }, FileKind::CharacterDevice { .. })
-            | (FileKind::BlockDevice { major: 0, minor: 0 }, FileKind::BlockDevice { .. }) => true,
-            // Without the privileges of root, devices are empty files.
-            (FileKind::CharacterDevice { .. } | FileKind::BlockDevice { .. }, FileKind::Regular { size: 0 })
-                if matches!(owners, Owners::Rootless | Owners::Current) =>
-            {
-                true
-            }
-            (old, new) => old == new,
-        };
-        let (before, after) = (&old.metadata, &new.metadata);
-        // A record has whole seconds only.
-        let same_time = before.modified.seconds == after.modified.seconds
-            && (before.modified.nanoseconds == 0 || before.modified.nanoseconds == after.modified.nanoseconds);
-        // The permissions of symlinks have no meaning.
-        let is_link = matches!(new.kind, FileKind::Symlink { .. });
-        let same_mode = is_link || before.mode == after.mode;
-        let same_owner = (before.uid, before.gid) == (after.uid, after.gid);
-        if !(same_kind && same_time && same_mode && same_owner && before.xattrs == after.xattrs) {
-            return Ok(true);
-        }
-        match (&new.kind, old.digest) {
-            (FileKind::Regular { size }, Some(digest)) if *size > 0 => Ok(self.digest(path)? != digest),
-            _ => Ok(false),
-        }
     }
 
     /// Adds files that have lost a name other than by its removal, or that have got one.
@@ -128,6 +110,31 @@ impl OpenTree {
         }
         Ok(())
     }
+}
+
+/// Returns whether a file has changed, as far as its state without its contents says.
+fn differs(old: &State, new: &State, owners: &Owners) -> bool {
+    let same_kind = match (&old.kind, &new.kind) {
+        // Records do not have the numbers of devices.
+        (FileKind::CharacterDevice { major: 0, minor: 0 }, FileKind::CharacterDevice { .. })
+        | (FileKind::BlockDevice { major: 0, minor: 0 }, FileKind::BlockDevice { .. }) => true,
+        // Without the privileges of root, devices are empty files.
+        (FileKind::CharacterDevice { .. } | FileKind::BlockDevice { .. }, FileKind::Regular { size: 0 })
+            if matches!(owners, Owners::Rootless | Owners::Current) =>
+        {
+            true
+        }
+        (old, new) => old == new,
+    };
+    let (before, after) = (&old.metadata, &new.metadata);
+    // A record has whole seconds only.
+    let same_time = before.modified.seconds == after.modified.seconds
+        && (before.modified.nanoseconds == 0 || before.modified.nanoseconds == after.modified.nanoseconds);
+    // The permissions of symlinks have no meaning.
+    let is_link = matches!(new.kind, FileKind::Symlink { .. });
+    let same_mode = is_link || before.mode == after.mode;
+    let same_owner = (before.uid, before.gid) == (after.uid, after.gid);
+    !(same_kind && same_time && same_mode && same_owner && before.xattrs == after.xattrs)
 }
 
 /// Returns the paths that do not exist any more, or are below something that is no directory any more.

@@ -64,7 +64,7 @@ use crate::unpack::workers::{Job, Workers};
 pub use changes::Changes;
 pub use owners::{IdRange, Owners, ROOTLESS_XATTR, current_user, parse_rootless_record, rootless_record};
 pub use snapshot::{OpenTree, Snapshot, State};
-pub use staging::Staging;
+pub use staging::{Staging, TemporaryDirectory};
 
 /// The maximum size of a file that is passed to its writer as a whole, in bytes.
 const MAX_WHOLE_FILE_BYTES: u64 = 256 << 10;

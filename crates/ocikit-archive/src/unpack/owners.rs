@@ -93,6 +93,7 @@ impl Owners {
 
     pub(super) fn of(&self, path: &Path, metadata: &Metadata) -> Result<Owner> {
         let refuse = |problem| Error::Layer { path: super::directories::shown(path), problem };
+        let unmapped = |kind, id| Error::Unmapped { kind, id, path: super::directories::shown(path) };
         // The highest ID means "unchanged" in system calls.
         let id = |id: u64| u32::try_from(id).ok().filter(|id| *id < u32::MAX);
         let (Some(user), Some(group)) = (id(metadata.uid), id(metadata.gid)) else {
@@ -103,8 +104,8 @@ impl Owners {
             Owners::Mapped { users, groups } => {
                 match (IdRange::to_host(users, user), IdRange::to_host(groups, group)) {
                     (Some(user), Some(group)) => Ok(Owner::Set(user, group)),
-                    (None, _) => Err(refuse("its user is in no range of the map of users")),
-                    (_, None) => Err(refuse("its group is in no range of the map of groups")),
+                    (None, _) => Err(unmapped("user", user)),
+                    (_, None) => Err(unmapped("group", group)),
                 }
             }
             Owners::Rootless => Ok(Owner::Recorded(((user, group) != (0, 0)).then_some((user, group)))),

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
+use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
 
 use ocikit_spec::{Algorithm, Digest, Hasher};
 use rustix::fs::{
@@ -159,16 +161,63 @@ impl OpenTree {
     ///
     /// [`Error::File`] if it cannot be read.
     pub fn digest(&mut self, path: &Path) -> Result<Digest> {
-        let mut file = self.file(path)?;
-        let mut hasher = Hasher::new(Algorithm::Sha256);
-        let mut buffer = vec![0; 256 << 10];
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => return Ok(hasher.finish()),
-                Ok(read) => hasher.update(&buffer[..read]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(failed("read", path, error)),
+        digest(self.file(path)?, path)
+    }
+
+    /// Computes the digests of regular files, several in parallel.
+    ///
+    /// # Errors
+    ///
+    /// As [`OpenTree::digest`].
+    pub fn digests(&mut self, paths: impl IntoIterator<Item = Path>) -> Result<BTreeMap<Path, Digest>> {
+        let workers = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MAX_HASHING_THREADS);
+        let (sender, receiver) = mpsc::sync_channel::<(Path, File)>(workers);
+        let receiver = Mutex::new(receiver);
+        let work = || {
+            let mut found = Ok(Vec::new());
+            loop {
+                let next = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                let Ok((path, file)) = next else { return found };
+                // After a failure the rest is taken without being read, so that the sender does not wait forever.
+                if let Ok(digests) = &mut found {
+                    match digest(file, &path) {
+                        Ok(digest) => digests.push((path, digest)),
+                        Err(error) => found = Err(error),
+                    }
+                }
             }
+        };
+        thread::scope(|scope| {
+            let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+            let opened = paths.into_iter().try_for_each(|path| {
+                let file = self.file(&path)?;
+                // The receiver exists as long as the workers.
+                let _ = sender.send((path, file));
+                Ok(())
+            });
+            drop(sender);
+            let mut digests = BTreeMap::new();
+            for thread in threads {
+                let found: Result<Vec<_>> = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                digests.extend(found?);
+            }
+            opened.map(|()| digests)
+        })
+    }
+}
+
+/// The maximum number of files that are hashed in parallel.
+const MAX_HASHING_THREADS: usize = 8;
+
+fn digest(mut file: File, path: &Path) -> Result<Digest> {
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(read) => hasher.update(&buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed("read", path, error)),
         }
     }
 }
@@ -197,20 +246,17 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// [`Error::Layer`] if an owner is in no range of a map.
+    /// [`Error::Unmapped`] if an owner is in no range of a map.
     pub(crate) fn set_container_owners(&mut self, owners: &Owners) -> Result<()> {
         let me = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         for (path, state) in &mut self.files {
             let (user, group) = (state.metadata.uid as u32, state.metadata.gid as u32);
-            let refuse = || Error::Layer {
-                path: super::directories::shown(path),
-                problem: "its owner is in no range of the map of IDs",
-            };
+            let unmapped = |kind, id| Error::Unmapped { kind, id, path: super::directories::shown(path) };
             let (user, group) = match owners {
                 Owners::Keep => (user, group),
                 Owners::Mapped { users, groups } => (
-                    IdRange::to_container(users, user).ok_or_else(refuse)?,
-                    IdRange::to_container(groups, group).ok_or_else(refuse)?,
+                    IdRange::to_container(users, user).ok_or_else(|| unmapped("user", user))?,
+                    IdRange::to_container(groups, group).ok_or_else(|| unmapped("group", group))?,
                 ),
                 Owners::Current => {
                     let plain = |id: u32, me: u32| if id == me { 0 } else { id };

@@ -5,26 +5,116 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawMode, fchmod, openat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RawMode, fchmod, flock, openat, unlinkat};
 use rustix::io::Errno;
 
 use crate::error::Result;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 
-/// A temporary directory beside a target, which it replaces when it is [committed](Staging::commit). Dropped before, it is removed
-/// with everything in it.
+/// A temporary directory that is removed with everything in it when it is dropped. It is locked until then, so that the next
+/// process finds those that a killed process has left, and removes them.
 #[derive(Debug)]
-pub struct Staging {
-    /// The parent directory, the temporary name in it, and that of the target.
+pub struct TemporaryDirectory {
     parent: PathBuf,
     name: String,
-    target: PathBuf,
-    done: bool,
+    /// Held for its lock.
+    _lock: OwnedFd,
 }
 
 /// The number of names that are tried.
 const ATTEMPTS: u32 = 1000;
+
+/// The end of the names of temporary directories.
+const ENDING: &str = ".tmp";
+
+impl TemporaryDirectory {
+    /// Creates a directory in a parent directory, whose name starts with a prefix and ends with `.tmp`. What a killed process
+    /// has left under such a name is removed before, unless it has a file whose name starts with `keep`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io) of the file system.
+    pub fn create(parent: &Path, prefix: &str, keep: Option<&str>) -> Result<TemporaryDirectory> {
+        remove_abandoned(parent, prefix, keep);
+        for attempt in 0..ATTEMPTS {
+            let name = format!("{prefix}{}-{attempt}{ENDING}", std::process::id());
+            let path = parent.join(&name);
+            match rustix::fs::mkdir(&path, Mode::RWXU) {
+                Ok(()) => {}
+                Err(Errno::EXIST) => continue,
+                Err(error) => return Err(io::Error::from(error).into()),
+            }
+            // Until it is locked, another process may take it for abandoned.
+            let Ok(lock) = rustix::fs::open(&path, DIRECTORY, Mode::empty()) else { continue };
+            // Some file systems have no locks; then no process removes anything.
+            if flock(&lock, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) || !is_at(&lock, &path)
+            {
+                continue;
+            }
+            return Ok(TemporaryDirectory { parent: parent.to_owned(), name, _lock: lock });
+        }
+        Err(io::Error::from(io::ErrorKind::AlreadyExists).into())
+    }
+
+    /// Returns the path of the directory.
+    pub fn path(&self) -> PathBuf {
+        self.parent.join(&self.name)
+    }
+}
+
+impl Drop for TemporaryDirectory {
+    fn drop(&mut self) {
+        // What cannot be removed stays under the temporary name, and a committed directory has another one.
+        if let Ok(parent) = rustix::fs::open(&self.parent, DIRECTORY, Mode::empty()) {
+            let _ = remove_all(&parent, &self.name);
+        }
+    }
+}
+
+/// Returns whether a path still leads to an open directory.
+fn is_at(directory: &OwnedFd, path: &Path) -> bool {
+    let (Ok(open), Ok(there)) = (rustix::fs::fstat(directory), rustix::fs::lstat(path)) else { return false };
+    (open.st_dev, open.st_ino) == (there.st_dev, there.st_ino)
+}
+
+/// Removes temporary directories that no process has locked. Failures are ignored: the names stay as they are.
+fn remove_abandoned(parent: &Path, prefix: &str, keep: Option<&str>) {
+    let is_temporary = |name: &str| {
+        let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let middle = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(ENDING));
+        middle
+            .and_then(|middle| middle.split_once('-'))
+            .is_some_and(|(process, attempt)| number(process) && number(attempt))
+    };
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    for name in names.filter(|name| is_temporary(name)) {
+        let path = parent.join(&name);
+        let Ok(directory) = rustix::fs::open(&path, DIRECTORY, Mode::empty()) else { continue };
+        if flock(&directory, FlockOperation::NonBlockingLockExclusive).is_err() || !is_at(&directory, &path) {
+            continue;
+        }
+        let is_kept = |keep: &str| {
+            fs::read_dir(&path).map_or(true, |mut entries| {
+                entries.any(|entry| entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with(keep)))
+            })
+        };
+        if !keep.is_some_and(is_kept)
+            && let Ok(parent) = rustix::fs::open(parent, DIRECTORY, Mode::empty())
+        {
+            let _ = remove_all(&parent, &name);
+        }
+    }
+}
+
+/// A temporary directory beside a target, which it replaces when it is [committed](Staging::commit). Dropped before, it is removed
+/// with everything in it.
+#[derive(Debug)]
+pub struct Staging {
+    directory: TemporaryDirectory,
+    target: PathBuf,
+}
 
 impl Staging {
     /// Creates the temporary directory. The target must not exist, or be an empty directory; symlinks in its path are followed.
@@ -57,20 +147,13 @@ impl Staging {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the root directory cannot be replaced").into());
         };
         let shown: String = name.to_string_lossy().chars().take(40).collect();
-        for attempt in 0..ATTEMPTS {
-            let name = format!(".{shown}.{}-{attempt}.tmp", std::process::id());
-            match rustix::fs::mkdir(parent.join(&name), Mode::RWXU) {
-                Ok(()) => return Ok(Staging { parent: parent.to_owned(), name, target, done: false }),
-                Err(Errno::EXIST) => {}
-                Err(error) => return Err(io::Error::from(error).into()),
-            }
-        }
-        Err(io::Error::from(io::ErrorKind::AlreadyExists).into())
+        let directory = TemporaryDirectory::create(parent, &format!(".{shown}."), None)?;
+        Ok(Staging { directory, target })
     }
 
     /// Returns the path of the temporary directory.
     pub fn path(&self) -> PathBuf {
-        self.parent.join(&self.name)
+        self.directory.path()
     }
 
     /// Returns the path that the directory gets.
@@ -83,28 +166,14 @@ impl Staging {
     /// # Errors
     ///
     /// [`Error::Io`](crate::Error::Io) if the target was created in the meantime and is not empty, or is a mount point.
-    pub fn commit(mut self) -> Result<()> {
+    pub fn commit(self) -> Result<()> {
         match fs::rename(self.path(), &self.target) {
-            Ok(()) => {
-                self.done = true;
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
                 let what = "the directory is a mount point or in use; name a new directory below it";
                 Err(io::Error::new(io::ErrorKind::ResourceBusy, what).into())
             }
             Err(error) => Err(error.into()),
-        }
-    }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        if !self.done
-            && let Ok(parent) = rustix::fs::open(&self.parent, DIRECTORY, Mode::empty())
-        {
-            // What cannot be removed stays under the temporary name.
-            let _ = remove_all(&parent, &self.name);
         }
     }
 }
@@ -188,6 +257,26 @@ mod tests {
         Staging::beside(&place.path().join("file")).unwrap_err();
         std::os::unix::fs::symlink("missing", place.path().join("link")).unwrap();
         Staging::beside(&place.path().join("link")).unwrap_err();
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed() {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name: &str| place.path().join(name);
+        let used = TemporaryDirectory::create(place.path(), ".x-", None).unwrap();
+        for name in [".x-1-0.tmp", ".x-2-0.tmp", ".x-1.tmp", ".x-a-0.tmp", ".y-1-0.tmp"] {
+            fs::create_dir(path(name)).unwrap();
+        }
+        fs::write(path(".x-1-0.tmp").join("half"), "").unwrap();
+        fs::write(path(".x-2-0.tmp").join("old-1"), "").unwrap();
+        let other = TemporaryDirectory::create(place.path(), ".x-", Some("old-")).unwrap();
+        assert!(!path(".x-1-0.tmp").exists());
+        for name in [".x-2-0.tmp", ".x-1.tmp", ".x-a-0.tmp", ".y-1-0.tmp"] {
+            assert!(path(name).exists(), "{name}");
+        }
+        assert!(used.path().exists() && other.path().exists() && used.path() != other.path());
+        drop((used, other));
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 4);
     }
 
     #[test]

@@ -14,6 +14,9 @@ pub(super) struct StagedFile {
     pub(super) to: PathBuf,
 }
 
+/// The beginning of the temporary names of replaced files.
+pub(super) const REPLACED: &str = "old-";
+
 /// Renames files to their names below a directory. If one fails, the others are renamed back. Replaced files are moved to the
 /// staging directory first.
 pub(super) fn place(staged: &[StagedFile], directory: &Path, staging: &Path, overwrite: bool) -> Result<()> {
@@ -26,7 +29,7 @@ pub(super) fn place(staged: &[StagedFile], directory: &Path, staging: &Path, ove
         let placed = undo
             .create_parents(directory, &file.to)
             .and_then(|()| match exists(&target) {
-                true => undo.rename(&target, &staging.join(format!("old-{number}"))),
+                true => undo.rename(&target, &staging.join(format!("{REPLACED}{number}"))),
                 false => Ok(()),
             })
             .and_then(|()| undo.rename(&file.from, &target));

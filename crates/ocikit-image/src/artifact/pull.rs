@@ -21,6 +21,9 @@ use crate::source::{Source, SourceExt};
 /// The number of files that are downloaded in parallel.
 const MAX_PARALLEL_FILES: usize = 4;
 
+/// The beginning of the names of temporary directories.
+const PREFIX: &str = ".ocikit-";
+
 /// Options of [`pull_files`].
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
@@ -145,8 +148,8 @@ fn create(directory: &Path) -> Result<bool> {
 }
 
 async fn write(source: &Arc<dyn Source>, files: &[PlannedFile], directory: &Path, overwrite: bool) -> Result<()> {
-    let failed = |error| Error::failed("write to", directory.display(), error);
-    let staging = tempfile::Builder::new().prefix(".ocikit-").tempdir_in(directory).map_err(failed)?;
+    let target = directory.to_owned();
+    let staging = blocking(move || temporary(&target)).await?;
     let stage = |(number, file): (usize, &PlannedFile)| {
         let path = staging.path().join(number.to_string());
         stage(source.clone(), file.clone(), path).boxed()
@@ -154,7 +157,21 @@ async fn write(source: &Arc<dyn Source>, files: &[PlannedFile], directory: &Path
     let staged: Vec<_> = files.iter().enumerate().map(stage).collect();
     let staged: Vec<StagedFile> = stream::iter(staged).buffered(MAX_PARALLEL_FILES).try_collect().await?;
     let directory = directory.to_owned();
-    blocking(move || place(&staged, &directory, staging.path(), overwrite)).await
+    blocking(move || place(&staged, &directory, staging.path().as_ref(), overwrite)).await
+}
+
+/// Creates the directory for files that are not complete, in the target.
+#[cfg(unix)]
+fn temporary(directory: &Path) -> Result<ocikit_archive::unpack::TemporaryDirectory> {
+    // What was replaced before a process was killed is kept.
+    let created = ocikit_archive::unpack::TemporaryDirectory::create(directory, PREFIX, Some(super::place::REPLACED));
+    created.map_err(|error| Error::failed("write to", directory.display(), error.into()))
+}
+
+#[cfg(not(unix))]
+fn temporary(directory: &Path) -> Result<tempfile::TempDir> {
+    let created = tempfile::Builder::new().prefix(PREFIX).tempdir_in(directory);
+    created.map_err(|error| Error::failed("write to", directory.display(), error))
 }
 
 /// Downloads a file or directory to a temporary name.

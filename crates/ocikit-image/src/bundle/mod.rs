@@ -9,8 +9,8 @@ mod runtime;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ocikit_archive::layer::{Budget, Reader, Tree};
-use ocikit_archive::unpack::{Changes, IdRange, OpenTree, Owners, Snapshot, UnpackOptions, Unpacked};
+use ocikit_archive::layer::{Budget, Path as FilePath, Reader, Tree};
+use ocikit_archive::unpack::{Changes, IdRange, OpenTree, Owners, Snapshot, State, UnpackOptions, Unpacked};
 use ocikit_spec::{Config, Descriptor, Digest};
 use serde_json::{Value, json};
 
@@ -130,8 +130,11 @@ fn write_files(
     write_json(&directory.join(RECORD), &record)?;
     let mut snapshot = tree.snapshot().map_err(|error| local("read", &rootfs, error))?;
     snapshot.set_digests(&unpacked.digests);
-    let path = directory.join(mtree_name(&descriptor.digest));
-    let written = fs::File::create(&path).and_then(|file| {
+    write_snapshot(&snapshot, &directory.join(mtree_name(&descriptor.digest)))
+}
+
+fn write_snapshot(snapshot: &Snapshot, path: &Path) -> Result<()> {
+    let written = fs::File::create(path).and_then(|file| {
         let mut writer = std::io::BufWriter::new(file);
         snapshot.write_mtree(&mut writer)?;
         std::io::Write::flush(&mut writer)
@@ -157,24 +160,50 @@ impl UnpackedDirectory {
         let bundle = bundle.to_owned();
         blocking(move || {
             let path = bundle.join(RECORD);
-            let text = match read(&path) {
-                Err(error) if error.is_not_found() => {
-                    return Err(Error::not_found(format!("record {RECORD} of a bundle"), bundle.display()));
-                }
-                text => text?,
-            };
             let broken = |what: &str| Error::broken(path.display(), what.to_owned());
-            let record: Value = serde_json::from_slice(&text).map_err(|error| Error::broken(path.display(), error))?;
-            let walk = record["from_descriptor_path"]["descriptor_walk"].as_array();
-            let last = walk.and_then(|walk| walk.last()).ok_or_else(|| broken("it names no image"))?;
-            let descriptor: Descriptor =
-                serde_json::from_value(last.clone()).map_err(|error| Error::broken(path.display(), error))?;
+            let (record, descriptor) = record_of(&bundle)?;
             let owners = owners(&record["map_options"]).ok_or_else(|| broken("its map of owners is not valid"))?;
             let path = bundle.join(mtree_name(&descriptor.digest));
             let snapshot =
                 Snapshot::parse_mtree(&read(&path)?).map_err(|error| Error::broken(path.display(), error))?;
             let state = Before::Recorded(snapshot);
             Ok(UnpackedDirectory { rootfs: bundle.join(ROOTFS), owners, state, descriptor })
+        })
+        .await
+    }
+
+    /// Makes the records of a bundle those of another image with the files that the bundle has now, so that the next repack
+    /// adds only what changes from now on. `config.json` stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`UnpackedDirectory::open_bundle`], and [`Error::Failed`] if a file cannot be read or a record not be written. The
+    /// bundle then has its old records.
+    pub async fn refresh_bundle(bundle: &Path, image: &Descriptor) -> Result<()> {
+        let (bundle, image) = (bundle.to_owned(), image.clone());
+        blocking(move || {
+            let (mut record, before) = record_of(&bundle)?;
+            let rootfs = bundle.join(ROOTFS);
+            let failed = |error| local("read", &rootfs, error);
+            let mut tree = OpenTree::open(&rootfs).map_err(failed)?;
+            let mut snapshot = tree.snapshot().map_err(failed)?;
+            let regular = |(path, state): (&FilePath, &State)| {
+                matches!(state.kind, FileKind::Regular { .. }).then(|| path.clone())
+            };
+            let regular: Vec<_> = snapshot.iter().filter_map(regular).collect();
+            let digests = tree.digests(regular).map_err(failed)?;
+            snapshot.set_digests(&digests);
+            // The new state has another name, so that the old record leads to the old state until it is replaced.
+            write_snapshot(&snapshot, &bundle.join(mtree_name(&image.digest)))?;
+            record["from_descriptor_path"] = json!({"descriptor_walk": [image]});
+            let (new, path) = (bundle.join(format!(".{RECORD}.new")), bundle.join(RECORD));
+            write_json(&new, &record)?;
+            fs::rename(&new, &path).map_err(|error| Error::failed("write", path.display(), error))?;
+            if before.digest != image.digest {
+                // Without a record that leads to it, the old state has no effect.
+                let _ = fs::remove_file(bundle.join(mtree_name(&before.digest)));
+            }
+            Ok(())
         })
         .await
     }
@@ -233,6 +262,22 @@ impl UnpackedDirectory {
         });
         Ok(Some((layer.await?, counts)))
     }
+}
+
+/// Returns the record of a bundle, and the manifest that it names.
+fn record_of(bundle: &Path) -> Result<(Value, Descriptor)> {
+    let path = bundle.join(RECORD);
+    let text = match read(&path) {
+        Err(error) if error.is_not_found() => {
+            return Err(Error::not_found(format!("record {RECORD} of a bundle"), bundle.display()));
+        }
+        text => text?,
+    };
+    let record: Value = serde_json::from_slice(&text).map_err(|error| Error::broken(path.display(), error))?;
+    let walk = record["from_descriptor_path"]["descriptor_walk"].as_array();
+    let last = walk.and_then(|walk| walk.last()).ok_or_else(|| Error::broken(path.display(), "it names no image"))?;
+    let descriptor = serde_json::from_value(last.clone()).map_err(|error| Error::broken(path.display(), error))?;
+    Ok((record, descriptor))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

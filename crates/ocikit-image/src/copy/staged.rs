@@ -35,6 +35,18 @@ impl Staged {
         &self.copied
     }
 
+    /// Gives the root its names, after its referrers have theirs.
+    ///
+    /// # Errors
+    ///
+    /// The first error of a name. The names after it are not given then.
+    pub async fn publish_all(self) -> Result<Copied> {
+        if !self.unpublished.is_empty() {
+            self.unpublished.publish().await?;
+        }
+        Ok(self.copied)
+    }
+
     /// Gives the root its names, after its referrers have theirs. A name that fails does not stop the others.
     ///
     /// # Errors
@@ -121,25 +133,9 @@ impl Unpublished {
         }
         let root = pending.root.descriptor();
         for naming in &pending.names {
-            check_replaced(to, naming).await?;
             to.publish(root, naming).await?;
             progress.event(Event::Published { root, tag: naming.tag.as_ref() });
         }
         Ok(())
-    }
-}
-
-/// Checks that a tag that is moved in place of another root still leads to that. An archive or layout, which keeps the
-/// order of its roots, finds the replaced entry by itself.
-async fn check_replaced(to: &Arc<dyn Sink>, naming: &Naming) -> Result<()> {
-    let Naming { tag: Some(tag), replaces: Some(replaced), .. } = naming else { return Ok(()) };
-    if to.keeps_order() {
-        return Ok(());
-    }
-    match to.tagged(tag).await? {
-        Some(there) if there.digest != *replaced => {
-            Err(Error::other_digest(format!("{to}@{replaced}"), format!("tag {tag}"), there.digest))
-        }
-        _ => Ok(()),
     }
 }

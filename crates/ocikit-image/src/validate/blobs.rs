@@ -4,7 +4,7 @@ use futures::StreamExt;
 use ocikit_archive::layer::Budget;
 use ocikit_spec::Algorithm;
 
-use super::contents::{Contents, look_into};
+use super::contents::{Check, Contents, look_into};
 use super::options::{ValidateDepth, ValidateOptions};
 use super::part::{Blob, fault_of};
 use super::report::{Fault, Problem, Report};
@@ -100,9 +100,11 @@ async fn read(
         ValidateDepth::Digests => None,
         ValidateDepth::Contents => Some(most.unwrap_or_else(|| Layer::inflates_to(descriptor))),
     };
+    // Other tars, such as files that oras labels as layers, need not be file systems.
+    let check = Check { wanted, limit, entries: !blob.diff_ids.is_empty() };
     // With a limit for each layer set by the user, the shared budget does not apply.
     let budget = if most.is_some() { Budget::new() } else { budget.clone() };
     budget.layer(most.unwrap_or(descriptor.size));
     let layer = descriptor.clone();
-    consume(body, move |chunks| look_into(chunks, &layer, &wanted, limit, &budget)).await
+    consume(body, move |chunks| look_into(chunks, &layer, &check, &budget)).await
 }

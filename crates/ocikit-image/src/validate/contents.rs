@@ -1,11 +1,11 @@
 use std::io::{self, Read};
 
-use ocikit_archive::layer::Budget;
+use ocikit_archive::layer::{Budget, Reader};
 use ocikit_archive::{Compression, Decoder};
 use ocikit_spec::{Algorithm, Descriptor, Digest, Hasher, MediaType};
 
 use super::report::Fault;
-use crate::bridge::{CHUNK, ChunkReader, Chunks};
+use crate::bridge::{ChunkReader, Chunks};
 use crate::error::{Error, Result};
 
 /// The result of reading a layer.
@@ -16,21 +16,26 @@ pub(super) struct Contents {
     pub(super) faults: Vec<Fault>,
 }
 
+/// What is checked in a layer.
+#[derive(Debug, Clone)]
+pub(super) struct Check {
+    /// The algorithms of the digests to compute.
+    pub(super) wanted: Vec<Algorithm>,
+    /// The maximum decompressed size in bytes; without one, only the compression is checked.
+    pub(super) limit: Option<u64>,
+    /// Whether the entries of the tar are read.
+    pub(super) entries: bool,
+}
+
 /// Reads a layer to its end and hashes its decompressed contents. The chunks come from a checked body and end with an
 /// error if the digest is wrong; in that case all other results are discarded.
 ///
 /// # Errors
 ///
 /// Those of the chunks; [`Error::Unsupported`] for a compression that the build lacks.
-pub(super) fn look_into(
-    chunks: &mut Chunks,
-    layer: &Descriptor,
-    wanted: &[Algorithm],
-    most: Option<u64>,
-    budget: &Budget,
-) -> Result<Contents> {
+pub(super) fn look_into(chunks: &mut Chunks, layer: &Descriptor, check: &Check, budget: &Budget) -> Result<Contents> {
     let (mut failed, mut contents) = (None, Contents::default());
-    let outcome = inflate(ChunkReader::new(chunks, &mut failed), layer, wanted, most, budget, &mut contents);
+    let outcome = inflate(ChunkReader::new(chunks, &mut failed), layer, check, budget, &mut contents);
     if let Some(error) = failed {
         return Err(error);
     }
@@ -49,14 +54,15 @@ pub(super) fn look_into(
 fn inflate(
     reader: ChunkReader<'_>,
     layer: &Descriptor,
-    wanted: &[Algorithm],
-    most: Option<u64>,
+    check: &Check,
     budget: &Budget,
     contents: &mut Contents,
 ) -> io::Result<()> {
-    let mut decoder = match Decoder::new(reader) {
+    let decoder = match Decoder::new(reader) {
         // Without a limit only the header is checked, which needs no decompression.
-        Err(error) if most.is_none() && ocikit_archive::Error::missing_feature_of(&error).is_some() => return Ok(()),
+        Err(error) if check.limit.is_none() && ocikit_archive::Error::missing_feature_of(&error).is_some() => {
+            return Ok(());
+        }
         decoder => decoder?,
     };
     let actual = decoder.compression();
@@ -66,32 +72,81 @@ fn inflate(
         contents.faults.push(Fault::Compression { stated: layer.media_type.clone(), actual: word(actual) });
     }
     // For an uncompressed layer the digest of the contents is that of the blob, which the body checks.
-    if actual == Compression::None && wanted.iter().all(|algorithm| *algorithm == layer.digest.algorithm()) {
+    let is_known =
+        actual == Compression::None && check.wanted.iter().all(|algorithm| *algorithm == layer.digest.algorithm());
+    if is_known {
         contents.digests.push(layer.digest);
-        return Ok(());
     }
-    let mut hashers: Vec<_> = wanted.iter().map(|algorithm| Hasher::new(*algorithm)).collect();
-    // Without a limit only the header is checked.
-    let Some(limit) = most else { return Ok(()) };
-    let mut buffer = vec![0; CHUNK];
-    let mut length = 0;
-    loop {
-        let read = decoder.read(&mut buffer)?;
-        if read == 0 {
-            break;
+    let Some(limit) = check.limit.filter(|_| check.entries || !is_known) else { return Ok(()) };
+    let wanted = if is_known { &[] } else { &check.wanted[..] };
+    let hashers = wanted.iter().map(|algorithm| Hasher::new(*algorithm)).collect();
+    let mut tar = CheckedTar { decoder, hashers, budget, length: 0, limit, stop: None };
+    if check.entries
+        && let Err(error) = entries(&mut tar, budget)
+        && tar.stop.is_none()
+    {
+        contents.faults.push(Fault::InvalidLayer { problem: error.to_string() });
+    }
+    // What follows the entries counts for the digest.
+    let rest = if tar.stop.is_none() { io::copy(&mut tar, &mut io::sink()).map(drop) } else { Ok(()) };
+    match tar.stop {
+        Some(Stop::TooLarge) => contents.faults.push(Fault::TooLargeUncompressed { limit }),
+        Some(Stop::Failed(error)) => return Err(error),
+        None => {
+            rest?;
+            contents.digests.extend(tar.hashers.into_iter().map(Hasher::finish));
         }
-        length += read as u64;
-        budget.inflated(read as u64)?;
-        if length > limit {
-            contents.faults.push(Fault::TooLargeUncompressed { limit });
-            return Ok(());
+    }
+    Ok(())
+}
+
+/// Reads the headers of all entries.
+fn entries(tar: &mut CheckedTar<'_>, budget: &Budget) -> ocikit_archive::Result<()> {
+    let mut reader = Reader::within(budget, tar);
+    while reader.next_entry()?.is_some() {}
+    Ok(())
+}
+
+/// The tar of a layer, which is decompressed and hashed while it is read.
+struct CheckedTar<'a> {
+    decoder: Decoder<ChunkReader<'a>>,
+    hashers: Vec<Hasher>,
+    budget: &'a Budget,
+    length: u64,
+    limit: u64,
+    /// Why it was not read to its end.
+    stop: Option<Stop>,
+}
+
+enum Stop {
+    TooLarge,
+    Failed(io::Error),
+}
+
+impl Read for CheckedTar<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.decoder.read(buffer).and_then(|read| {
+            self.budget.inflated(read as u64)?;
+            Ok(read)
+        });
+        let read = match read {
+            Ok(read) => read,
+            Err(error) => {
+                let again = io::Error::new(error.kind(), error.to_string());
+                self.stop = Some(Stop::Failed(error));
+                return Err(again);
+            }
+        };
+        self.length += read as u64;
+        if self.length > self.limit {
+            self.stop = Some(Stop::TooLarge);
+            return Err(io::ErrorKind::FileTooLarge.into());
         }
-        for hasher in &mut hashers {
+        for hasher in &mut self.hashers {
             hasher.update(&buffer[..read]);
         }
+        Ok(read)
     }
-    contents.digests = hashers.into_iter().map(Hasher::finish).collect();
-    Ok(())
 }
 
 /// Returns the compression that a media type states; `None` if it is unknown.

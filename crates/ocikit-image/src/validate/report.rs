@@ -162,6 +162,12 @@ pub enum Fault {
         /// The reason.
         problem: String,
     },
+    /// The decompressed layer of an image is not a valid tar, or has an entry that cannot be unpacked.
+    #[error("its contents cannot be unpacked: {problem}")]
+    InvalidLayer {
+        /// The reason.
+        problem: String,
+    },
     /// The decompressed size of a layer exceeds the [limit](crate::ValidateOptions::max_uncompressed_bytes); it was not read
     /// further.
     #[error("its decompressed size exceeds {limit} bytes; it was not read further")]
@@ -260,6 +266,7 @@ impl Fault {
             Fault::TooDeep => ("too-deep", Error),
             Fault::Compression { .. } => ("compression", Error),
             Fault::Undecodable { .. } => ("undecodable", Error),
+            Fault::InvalidLayer { .. } => ("invalid-layer", Error),
             Fault::TooLargeUncompressed { .. } => ("too-large-uncompressed", Error),
             Fault::DiffId { .. } => ("diff-id", Error),
             Fault::LayerCount { .. } => ("layer-count", Error),

@@ -83,7 +83,8 @@ impl ImageBuilder {
             encoder.write_all(content).unwrap();
             self.put(media_type, encoder.finish().unwrap())
         };
-        let contents = [testing::random(1, 300_000), testing::random(2, 5000)];
+        let tar = |seed, length| testing::Tar::new().file("file", &testing::random(seed, length)).finish();
+        let contents = [tar(1, 300_000), tar(2, 5000)];
         let layers = vec![
             layer(Compression::Gzip, MediaType::OCI_LAYER_GZIP, &contents[0]),
             layer(Compression::Zstd, MediaType::OCI_LAYER_ZSTD, &contents[1]),
@@ -206,6 +207,39 @@ async fn undecodable_layer_is_reported() {
     );
     let fast = ValidateOptions::default().depth(ValidateDepth::Digests);
     assert_eq!(summary(&builder.report(&Scope::Root(Box::new(manifest)), fast).await), NONE);
+}
+
+#[tokio::test]
+async fn entries_of_layers_are_read() {
+    let builder = ImageBuilder::new();
+    let valid = testing::Tar::new().file("etc/motd", b"hello").finish();
+    let mut damaged = valid.clone();
+    damaged[3] ^= 1;
+    let whiteout = testing::Tar::new().file(".wh...", b"").finish();
+    for (tar, expected) in [
+        (valid.clone(), &[][..]),
+        (damaged, &["invalid-layer at manifest > layers[0]"]),
+        (valid[..514].to_vec(), &["invalid-layer at manifest > layers[0]"]),
+        (whiteout, &["invalid-layer at manifest > layers[0]"]),
+        (testing::random(1, 2000), &["invalid-layer at manifest > layers[0]"]),
+    ] {
+        for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+            let image = testing::image_of(
+                &builder.place.memory,
+                &Platform::new("linux", "amd64"),
+                compression,
+                std::slice::from_ref(&tar),
+            );
+            assert_eq!(builder.problems(&Scope::Root(Box::new(image))).await, expected, "{compression:?}");
+        }
+    }
+    // oras labels any file as an uncompressed layer; it is in no config.
+    let file = builder.put(MediaType::OCI_LAYER, "no tar");
+    let artifact = builder.document(&json!({
+        "schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "artifactType": "application/vnd.x",
+        "config": builder.put(MediaType::OCI_EMPTY, "{}"), "layers": [file],
+    }));
+    assert_eq!(builder.problems(&Scope::Root(Box::new(artifact))).await, NONE);
 }
 
 #[tokio::test]

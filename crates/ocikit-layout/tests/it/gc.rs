@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ocikit_image::{
-    AnnotateOptions, CopyOptions, Error, Memory, Name, Naming, Root, Scope, Sink, ValidateOptions, annotate, copy,
-    testing, validate,
+    AnnotateOptions, CopyOptions, Error, Fault, Memory, Name, Naming, Root, Scope, Sink, ValidateOptions, annotate,
+    copy, testing, validate,
 };
 use ocikit_layout::{Dir, GcOptions, Scratch, TarEdit, TarOptions, TarWriter, gc, open, open_all};
 use ocikit_spec::{Descriptor, Digest, Index, MediaType, Platform};
@@ -25,7 +25,9 @@ fn options() -> GcOptions {
 async fn problems(path: &Path) -> Vec<String> {
     let (source, inventory) = open_all(path, &Scratch::default()).await.unwrap();
     let report = validate(&source, &Scope::Everything(inventory), &ValidateOptions::default()).await.unwrap();
-    report.problems.iter().map(ToString::to_string).collect()
+    // The layers are random bytes.
+    let problems = report.problems.iter().filter(|problem| !matches!(problem.fault, Fault::InvalidLayer { .. }));
+    problems.map(ToString::to_string).collect()
 }
 
 fn named(tag: &str) -> CopyOptions {

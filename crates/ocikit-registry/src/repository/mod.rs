@@ -1,5 +1,6 @@
 //! A repository in a registry as a source and a sink.
 
+mod move_tag;
 mod sink;
 mod source;
 
@@ -56,11 +57,24 @@ struct RepositoryState {
     /// Blobs that were announced by `expect` and not checked yet.
     expected: Vec<(Digest, u64)>,
     checks: ExistenceChecks,
+    /// New roots that are stored together with their tag, and their bytes once they were put.
+    deferred: HashMap<Digest, Option<FetchedManifest>>,
+    /// What tags led to when they were last read from the registry itself.
+    tag_reads: HashMap<Tag, TagRead>,
     /// When tags were read that are about to be moved.
     tags_read: HashMap<Tag, SystemTime>,
     /// Blobs and manifests that did not exist before this push. A manifest that references one of them does not exist
     /// either.
     new: HashSet<Digest>,
+}
+
+/// What a tag led to.
+#[derive(Debug, Clone)]
+struct TagRead {
+    digest: Digest,
+    entity_tag: Option<String>,
+    started: SystemTime,
+    ended: SystemTime,
 }
 
 impl RepositoryState {

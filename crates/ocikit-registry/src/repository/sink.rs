@@ -11,6 +11,10 @@ use crate::target::ManifestKey;
 use crate::upload::Mount;
 use crate::{blobs, referrers, upload};
 
+/// The maximum size in bytes of a blob that is uploaded without the question whether it exists, if it was created by an
+/// edit a moment ago: the config of an image.
+const MAX_UNCHECKED_BYTES: u64 = 64 << 10;
+
 #[async_trait]
 impl Sink for RemoteRepository {
     async fn expect(&self, descriptors: &[Descriptor]) -> Result<()> {
@@ -28,17 +32,44 @@ impl Sink for RemoteRepository {
         self.explain_denial(put).await
     }
 
+    fn announce(&self, root: &Descriptor, naming: &Naming) {
+        if naming.tag.is_some() {
+            lock(&self.0.state).deferred.insert(root.digest, None);
+        }
+    }
+
     async fn confirm(&self, root: &Descriptor) -> Result<()> {
+        if lock(&self.0.state).deferred.contains_key(&root.digest) {
+            return Ok(());
+        }
         manifests::confirm(&self.0.inner, &self.0.target, &ManifestKey::Digest(root.digest), root).await
     }
 
     async fn publish(&self, root: &Descriptor, naming: &Naming) -> Result<()> {
         let Some(tag) = &naming.tag else { return Ok(()) };
-        let found = self.manifest(&ManifestKey::Digest(root.digest)).await?;
-        let found = found.ok_or_else(|| Error::not_found(root.digest, self))?;
+        let deferred = lock(&self.0.state).deferred.get(&root.digest).cloned().flatten();
+        let is_deferred = deferred.is_some();
+        let found = match deferred {
+            Some(found) => found,
+            None => {
+                let found = self.manifest(&ManifestKey::Digest(root.digest)).await?;
+                found.ok_or_else(|| Error::not_found(root.digest, self))?
+            }
+        };
         let found = FetchedManifest { descriptor: root.clone(), ..found };
-        self.send_document(&ManifestKey::Tag(tag.clone()), &found).await?;
-        lock(&self.0.state).cache(found);
+        let key = ManifestKey::Tag(tag.clone());
+        match &naming.replaces {
+            Some(replaced) => self.move_tag(&key, &found, replaced).await?,
+            None => {
+                self.send_document(&key, &found, None).await?;
+                if is_deferred {
+                    self.confirm_tagged(&key, root).await?;
+                }
+            }
+        }
+        let mut state = lock(&self.0.state);
+        state.deferred.remove(&root.digest);
+        state.cache(found);
         Ok(())
     }
 
@@ -96,6 +127,13 @@ impl RemoteRepository {
         let _inflight = inner.cache.acquire(endpoint, digest).await;
         if inner.cache.holds(endpoint, &target.path, digest) {
             return Ok(Put::Present);
+        }
+        if from.is_new(digest) && descriptor.size <= MAX_UNCHECKED_BYTES {
+            let key = JournalKey { repository: repository.clone(), digest: *digest, size: descriptor.size };
+            let put = upload::put(inner, target, &key, descriptor, from, None, None).await?;
+            lock(&self.0.state).new.insert(*digest);
+            inner.cache.record(endpoint, &target.path, digest);
+            return Ok(put);
         }
         let other_repository = source.filter(|source| source.registry() == repository.registry());
         let other_repository = other_repository.map(|source| source.path().to_owned());
@@ -179,7 +217,11 @@ impl RemoteRepository {
         let Remote { inner, target, .. } = &*self.0;
         let key = ManifestKey::Digest(descriptor.digest);
         let bytes = from.read(descriptor).await?;
-        let found = FetchedManifest { descriptor: descriptor.clone(), bytes: bytes.clone() };
+        let found = FetchedManifest { descriptor: descriptor.clone(), bytes: bytes.clone(), entity_tag: None };
+        if let Some(deferred) = lock(&self.0.state).deferred.get_mut(&descriptor.digest) {
+            *deferred = Some(found);
+            return Ok(Put::Copied);
+        }
         let is_it = |there: Descriptor| there.digest == descriptor.digest && there.size == descriptor.size;
         // The repository is not asked for a document that was created by an edit a moment ago: an unnecessary upload of a few
         // KiB costs as much as the question.
@@ -189,7 +231,7 @@ impl RemoteRepository {
             lock(&self.0.state).cache(found);
             return Ok(Put::Present);
         }
-        self.send_document(&key, &found).await?;
+        self.send_document(&key, &found, None).await?;
         let mut state = lock(&self.0.state);
         state.new.insert(descriptor.digest);
         state.cache(found);
@@ -204,14 +246,21 @@ impl RemoteRepository {
             && document.is_ok_and(|document| document.children().any(|child| state.new.contains(&child.digest)))
     }
 
-    async fn send_document(&self, key: &ManifestKey, found: &FetchedManifest) -> Result<()> {
+    /// Uploads a manifest, where the registry supports it only while the tag leads to what has this entity tag.
+    pub(super) async fn send_document(
+        &self,
+        key: &ManifestKey,
+        found: &FetchedManifest,
+        entity_tag: Option<&str>,
+    ) -> Result<()> {
         let Remote { inner, target, .. } = &*self.0;
         // olareg 0.1 loses entries if several referrers of one subject are put at the same time.
         let turn = match referrers::subject(found) {
             Some(subject) => Some(inner.cache.acquire_index(&target.endpoint, &target.path, &subject).await),
             None => None,
         };
-        let accepted = manifests::put(inner, target, key, &found.descriptor, found.bytes.clone()).await?;
+        let FetchedManifest { descriptor, bytes, .. } = found;
+        let accepted = manifests::put_if(inner, target, key, descriptor, bytes.clone(), entity_tag).await?;
         drop(turn);
         if accepted.handles_subject { Ok(()) } else { referrers::add(inner, target, found).await }
     }

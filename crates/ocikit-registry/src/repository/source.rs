@@ -3,13 +3,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use ocikit_http::{TimeLimit, lock};
 use ocikit_image::{Body, ByteRange, Error, Name, Result, Source};
-use ocikit_spec::{Descriptor, Digest, MAX_DOCUMENT_SIZE, MediaType, Repository};
+use ocikit_spec::{Descriptor, Digest, MAX_DOCUMENT_SIZE, MediaType, Repository, Tag};
 
-use super::{ReadTarget, Remote, RemoteRepository};
+use super::{ReadTarget, Remote, RemoteRepository, TagRead};
 use crate::hosts::MirrorScope;
 use crate::manifests::{self, FetchedManifest};
+use crate::tags::ListOptions;
 use crate::target::{ManifestKey, Target};
 use crate::{blobs, download, referrers};
+
+/// The number of tags that registries list on one page.
+const MAX_FEW_TAGS: usize = 100;
 
 #[async_trait]
 impl Source for RemoteRepository {
@@ -62,6 +66,12 @@ impl Source for RemoteRepository {
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
         self.explain_denial(self.list_referrers(subject, None).await).await
+    }
+
+    async fn few_tags(&self) -> Result<Option<Vec<Tag>>> {
+        let options = ListOptions { limit: Some(MAX_FEW_TAGS), ..ListOptions::default() };
+        let tags = self.tags_part(&options).await?;
+        Ok(Some(tags).filter(|tags| tags.len() < MAX_FEW_TAGS))
     }
 
     fn repository(&self, descriptor: &Descriptor) -> Option<&Repository> {
@@ -152,10 +162,18 @@ impl RemoteRepository {
                 return Ok(Some(found.clone()));
             }
         }
+        let clock = &self.0.inner.options.clock;
+        let started = clock.now();
         let get = |target: Arc<Target>| async move { manifests::get(&self.0.inner, &target, key).await };
         let found = self.read(key.mirror_scope(), get).await?;
         if let Some(found) = &found {
-            lock(&self.0.state).cache(found.clone());
+            let mut state = lock(&self.0.state);
+            state.cache(found.clone());
+            // A mirror may be outdated.
+            if let (ManifestKey::Tag(tag), [_]) = (key, &self.0.reads[..]) {
+                let (digest, entity_tag) = (found.descriptor.digest, found.entity_tag.clone());
+                state.tag_reads.insert(tag.clone(), TagRead { digest, entity_tag, started, ended: clock.now() });
+            }
         }
         Ok(found)
     }

@@ -16,9 +16,15 @@ use axum::response::{IntoResponse, Response};
 use crate::desk::{Call, Desk, read_form};
 use crate::refusal::{Refusal, Result};
 use crate::route::Route;
+use crate::rules::Switch;
 
 /// Calls the handler of a request.
 pub(crate) async fn dispatch(desk: &Arc<Desk>, route: Route, call: Call, body: Body) -> Result<Response> {
+    // The token endpoint stores nothing.
+    if desk.rules.writes == Switch::Off && route != Route::Token && ![Method::GET, Method::HEAD].contains(&call.method)
+    {
+        return Err(Refusal::unsupported("this registry is read-only").with_header(ALLOW, "GET, HEAD".to_owned()));
+    }
     match (&call.method, route) {
         (&Method::GET | &Method::HEAD, Route::Ping) => Ok(([(CONTENT_TYPE, "application/json")], "{}").into_response()),
         (&Method::GET | &Method::POST, Route::Token) => token(desk, &call, body).await,

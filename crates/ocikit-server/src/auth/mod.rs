@@ -24,7 +24,7 @@ use users::shrink;
 
 pub use scope::Permission;
 pub(crate) use token::MAX_FORM_BYTES;
-pub use users::{Authentication, Bearer, Grant, Password, Ping, Scheme, TokenField, User};
+pub use users::{Authentication, Bearer, Grant, InvalidHtpasswd, Password, Ping, Scheme, TokenField, User};
 
 /// Authenticates and authorizes requests.
 #[derive(Debug)]
@@ -60,6 +60,11 @@ impl Access {
 impl Guard {
     pub(crate) fn new(authentication: Authentication, clock: Clock) -> Guard {
         Guard { authentication, tokens: Tokens::default(), clock }
+    }
+
+    /// Returns whether authenticating a request takes so long that it must not delay others.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.authentication.is_slow()
     }
 
     /// Expires all tokens except identity tokens.

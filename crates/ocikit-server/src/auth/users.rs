@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ocikit_spec::{Algorithm, Digest};
@@ -55,16 +56,53 @@ impl Authentication {
         Authentication { scheme, users: users.into_iter().collect(), ..Authentication::default() }
     }
 
-    /// Returns the user with these credentials.
+    /// Returns the user with these credentials. A password of an htpasswd file takes some milliseconds to check.
     pub(crate) fn user(&self, name: &str, password: &str) -> Option<&User> {
         let mut found = None;
         // Every user is compared, so that the time taken does not reveal which names exist.
-        for user in &self.users {
+        for user in self.users.iter().filter(|user| !user.password.is_slow()) {
             if user.password.is(password) & (user.name == name) {
                 found = Some(user);
             }
         }
+        // One slow comparison, whether or not the name exists.
+        let mut slow = self.users.iter().filter(|user| user.password.is_slow());
+        let named = slow.clone().find(|user| user.name == name);
+        if let Some(user) = named.or_else(|| slow.next())
+            && user.password.is(password) & (user.name == name)
+        {
+            found = Some(user);
+        }
         found
+    }
+
+    /// Returns whether checking a password takes so long that it must not delay other requests.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.users.iter().any(|user| user.password.is_slow())
+    }
+
+    /// Returns the users of an htpasswd file with all permissions, and user name and password with every request. Only
+    /// bcrypt is supported, as in the registry of the distribution project: `htpasswd -B` writes it.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidHtpasswd`] with the number of the line.
+    pub fn htpasswd(text: &str) -> Result<Authentication, InvalidHtpasswd> {
+        let mut users: Vec<User> = Vec::new();
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let invalid = |problem| InvalidHtpasswd { line: number + 1, problem };
+            let (name, hash) = line.split_once(':').ok_or_else(|| invalid("it is not of the form USER:HASH"))?;
+            if name.is_empty() || users.iter().any(|user| user.name == name) {
+                return Err(invalid("the user name is empty or occurs twice"));
+            }
+            let password = Password::bcrypt(hash).ok_or_else(|| invalid("the hash is not one of bcrypt"))?;
+            users.push(User::new(name, password));
+        }
+        Ok(Authentication::basic(users))
     }
 
     /// Returns the grants of a user, or those of anonymous requests.
@@ -166,20 +204,72 @@ impl User {
     }
 }
 
-/// A password. Only its digest is stored, and `Debug` hides it.
-#[derive(Clone, Copy)]
-pub struct Password(Digest);
+/// A line of an htpasswd file cannot be used. The line is not repeated: it may have a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {problem}")]
+pub struct InvalidHtpasswd {
+    /// The number of the line, counted from 1.
+    pub line: usize,
+    /// The problem.
+    pub problem: &'static str,
+}
+
+/// A password. Only a digest or hash of it is stored, and `Debug` hides it.
+#[derive(Clone)]
+pub struct Password(Stored);
+
+#[derive(Clone)]
+enum Stored {
+    Digest(Digest),
+    /// A hash of bcrypt, and the digest of the password once it was given.
+    Bcrypt {
+        hash: Arc<str>,
+        verified: Arc<OnceLock<Digest>>,
+    },
+}
 
 impl Password {
+    /// Returns the password with this hash of bcrypt; `None` if it is none.
+    pub fn bcrypt(hash: &str) -> Option<Password> {
+        let parts: bcrypt::HashParts = hash.parse().ok()?;
+        let is_usable = (MIN_BCRYPT_COST..=MAX_BCRYPT_COST).contains(&parts.get_cost());
+        is_usable.then(|| Password(Stored::Bcrypt { hash: hash.into(), verified: Arc::default() }))
+    }
+
+    fn is_slow(&self) -> bool {
+        matches!(self.0, Stored::Bcrypt { .. })
+    }
+
     /// Compares in constant time.
     fn is(&self, password: &str) -> bool {
-        Password::from(password).0.as_bytes().ct_eq(self.0.as_bytes()).into()
+        let given = digest_of(password);
+        let equals = |known: &Digest| bool::from(given.as_bytes().ct_eq(known.as_bytes()));
+        match &self.0 {
+            Stored::Digest(known) => equals(known),
+            // Clients send the password with every request.
+            Stored::Bcrypt { verified, .. } if verified.get().is_some_and(equals) => true,
+            Stored::Bcrypt { hash, verified } => {
+                let is_right = bcrypt::verify(password, hash).unwrap_or(false);
+                if is_right {
+                    let _ = verified.set(given);
+                }
+                is_right
+            }
+        }
     }
+}
+
+/// The costs of bcrypt that are accepted: the lowest of the algorithm, and the highest that takes about a second.
+const MIN_BCRYPT_COST: u32 = 4;
+const MAX_BCRYPT_COST: u32 = 14;
+
+fn digest_of(password: &str) -> Digest {
+    Digest::of(Algorithm::Sha512, password.as_bytes())
 }
 
 impl From<&str> for Password {
     fn from(text: &str) -> Password {
-        Password(Digest::of(Algorithm::Sha512, text.as_bytes()))
+        Password(Stored::Digest(digest_of(text)))
     }
 }
 
@@ -253,6 +343,32 @@ mod tests {
         }
         let all = Scope::parse("registry:catalog:*").unwrap();
         assert_eq!(shrink(&all, &[Grant::everything()]), Some(all));
+    }
+
+    #[test]
+    fn htpasswd_files_have_hashes_of_bcrypt() {
+        // The password is `secret`, with the lowest cost.
+        let hash = bcrypt::hash("secret", MIN_BCRYPT_COST).unwrap();
+        let authentication = Authentication::htpasswd(&format!("# users\n\nalice:{hash}\nbob:{hash}\n")).unwrap();
+        for (name, password, found) in
+            [("alice", "secret", true), ("alice", "other", false), ("bob", "secret", true), ("carol", "secret", false)]
+        {
+            for _ in 0..2 {
+                assert_eq!(authentication.user(name, password).is_some(), found, "{name} {password}");
+            }
+        }
+        assert!(!format!("{authentication:?}").contains(&hash));
+        for (text, line) in [
+            ("alice", 1),
+            ("\nalice:secret", 2),
+            ("alice:{SHA}2jmj7l5rSw0yVb/vlWAYkK/YBwk=", 1),
+            (&format!(":{hash}"), 1),
+            (&format!("alice:{hash}\nalice:{hash}"), 2),
+            (&format!("alice:{}", hash.replace("$04$", "$31$")), 1),
+        ] {
+            let error = Authentication::htpasswd(text).unwrap_err();
+            assert_eq!(error.line, line, "{text}: {error}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::document::text::{Text, invalid};
 use crate::error::Result;
-use crate::json::{self, Object};
+use crate::json::{self, Layout, Object};
 use crate::{Annotations, Descriptor, Digest};
 
 /// The common part of all edits. The first error is stored and returned at the end, so that calls can be chained.
@@ -88,11 +88,11 @@ impl Edit {
         }
         let text = object.to_raw().map_err(|error| invalid(self.document, error))?;
         let original = self.original.as_str();
-        if json::lay_out(text.get(), None) == json::lay_out(original, None) {
+        if json::lay_out(text.get(), Layout::Compact) == json::lay_out(original, Layout::Compact) {
             return Ok(None);
         }
         let end = &original[original.trim_end().len()..];
-        Ok(Some(json::lay_out(text.get(), json::indentation(original)) + end))
+        Ok(Some(json::lay_out(text.get(), Layout::of(original)) + end))
     }
 }
 

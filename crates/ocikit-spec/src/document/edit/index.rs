@@ -1,6 +1,8 @@
+use std::collections::HashMap;
+
 use serde_json::value::to_raw_value;
 
-use super::base::{Edit, Item, change_map, item, list, no_item, raw, remove, repoint, set};
+use super::base::{Edit, Item, change_map, item, list, no_item, parsed, raw, remove, repoint, set};
 use crate::document::Index;
 use crate::error::Result;
 use crate::json::Object;
@@ -176,6 +178,38 @@ impl IndexEdit {
                 let text = found.and_then(|at| texts.get_mut(at)?.take());
                 used = found.map_or(used, |at| at + 1);
                 list.push(text.unwrap_or_else(|| raw(entry)));
+            }
+            Ok(())
+        })
+    }
+
+    /// Adds to the entries the fields that another index has for the same digest and platform, and that they lack. These
+    /// are the unknown ones, of the entry and of its platform, if the entries were copied from there.
+    pub fn add_fields_of(&mut self, other: &Index) -> &mut IndexEdit {
+        let texts = Object::parse(other.text.as_str()).and_then(|object| list(&object, "manifests"));
+        self.change_list(|entries| {
+            let texts = texts?;
+            let mut known: HashMap<Digest, Vec<usize>> = HashMap::new();
+            for (at, entry) in other.manifests().iter().enumerate() {
+                known.entry(entry.digest).or_default().push(at);
+            }
+            for entry in entries {
+                let new: Descriptor = parsed(entry)?;
+                let is_same = |at: &&usize| other.manifests()[**at].platform == new.platform;
+                let Some(at) = known.get(&new.digest).into_iter().flatten().find(is_same) else { continue };
+                let (mut object, from) = (Object::parse(entry.get())?, Object::parse(texts[*at].get())?);
+                let mut changed = object.add_missing(&from);
+                if let (Some(platform), Some(from)) = (object.raw("platform"), from.raw("platform"))
+                    && new.platform.is_some()
+                {
+                    let mut platform = Object::parse(platform)?;
+                    if platform.add_missing(&Object::parse(from)?) {
+                        changed |= object.set("platform", platform.to_raw()?);
+                    }
+                }
+                if changed {
+                    *entry = object.to_raw()?;
+                }
             }
             Ok(())
         })

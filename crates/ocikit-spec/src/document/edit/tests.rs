@@ -327,7 +327,7 @@ proptest! {
     fn a_change_of_a_config_and_its_inverse_give_the_same_bytes(change in change(), indent in 0..5_usize) {
         let text = match indent {
             0 => CONFIG.to_owned(),
-            width => crate::json::lay_out(CONFIG, Some(&" ".repeat(width))) + "\n",
+            width => crate::json::lay_out(CONFIG, crate::json::Layout::Indented(&" ".repeat(width))) + "\n",
         };
         let before = Config::parse(text.clone()).unwrap();
         let after = apply(&before, &change);
