@@ -21,6 +21,7 @@ mod form;
 mod output;
 mod pieces;
 mod plain;
+pub mod rafs;
 mod reason;
 pub mod soci;
 mod table;

@@ -35,6 +35,11 @@ impl Output {
         self.position
     }
 
+    /// Returns the digest of the bytes that were written.
+    pub(crate) fn digest_so_far(&self) -> Digest {
+        self.hasher.clone().finish()
+    }
+
     pub(crate) fn finish(self) -> io::Result<Stored> {
         let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
         Ok(Stored { file, digest: self.hasher.finish(), size: self.position })

@@ -2,6 +2,8 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test says where it fails by panicking")]
 
+mod nydus;
+
 use std::io::Read;
 use std::num::NonZeroUsize;
 use std::sync::Arc;

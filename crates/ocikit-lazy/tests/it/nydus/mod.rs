@@ -1,0 +1,5 @@
+mod convert;
+mod devices;
+mod erofs;
+mod hard;
+mod hostile;
