@@ -3,3 +3,4 @@ mod devices;
 mod erofs;
 mod hard;
 mod hostile;
+mod random;
