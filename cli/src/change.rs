@@ -111,7 +111,7 @@ impl ChangeArguments {
 
 impl Change<'_> {
     /// Returns where the result is written; `None` for a dry run and for standard output.
-    pub(crate) fn target(&self) -> Option<&Location> {
+    pub(crate) fn stored_at(&self) -> Option<&Location> {
         let target = self.output.as_ref().unwrap_or(&self.location);
         (!self.arguments.dry_run && *target != Location::Stdio).then_some(target)
     }

@@ -52,7 +52,7 @@ checked! {
         publish_all = any::<image::Staged>().publish_all();
         manifest = any::<Root>().manifest(&any());
         layer_digests = image::layer_digests(&any());
-        refresh_bundle = image::UnpackedDirectory::refresh_bundle(&any::<std::path::PathBuf>(), &any());
+        refresh_bundle = image::UnpackedDirectory::refresh_bundle(&any::<PathBuf>(), &any());
         bytes = any::<image::Body>().bytes();
         save = any::<image::Body>().save(any::<PathBuf>());
         open = image::BlobFile::open(any::<PathBuf>());

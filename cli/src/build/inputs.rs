@@ -138,7 +138,7 @@ impl InputArguments {
 
     /// Returns whether the generated Dockerfile is printed instead of built.
     pub(crate) fn prints_dockerfile(&self) -> bool {
-        self.generate.print_dockerfile
+        self.options.prints_dockerfile()
     }
 
     /// Returns the inputs.
@@ -148,6 +148,11 @@ impl InputArguments {
 }
 
 impl SolveArguments {
+    /// Returns whether the generated Dockerfile is printed instead of built.
+    pub(crate) fn prints_dockerfile(&self) -> bool {
+        self.generate.print_dockerfile
+    }
+
     /// Returns the inputs to build a directory or URL; without one, those of the builder plugin.
     pub(crate) fn solve(&self, context: &Context, given: Option<&str>, name: Option<String>) -> Result<Solve> {
         let source = given.map(str::to_owned).or_else(|| variable("PLP_SOURCE_PATH"));

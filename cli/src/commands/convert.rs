@@ -156,7 +156,7 @@ impl Convert {
         for warning in warnings {
             context.output.say(format!("warning: {warning}"));
         }
-        if let (Some(target), false) = (change.target(), referrers.is_empty()) {
+        if let (Some(target), false) = (change.stored_at(), referrers.is_empty()) {
             change.session.store_referrers(target, &referrers).await?;
         }
         change.report(&changed).await

@@ -90,7 +90,7 @@ pub(crate) enum Command {
     Delete(delete::Delete),
     Diff(diff::Diff),
     Digest(digest::Digest),
-    Edit(edit::Edit),
+    Edit(Box<edit::Edit>),
     Export(export::Export),
     Gc(gc::Gc),
     Index(index::Index),

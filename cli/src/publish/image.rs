@@ -86,6 +86,10 @@ impl ImageArguments {
     }
 
     async fn build(&self, context: &Context, session: &Session, job: &Job) -> Result<BuiltImage> {
+        if self.solve.prints_dockerfile() {
+            return Err(Failure::usage("cannot publish a Dockerfile that is only printed")
+                .hint("use `ocikit build --print-dockerfile`"));
+        }
         let mut solve = self.solve.solve(context, self.build.as_deref(), None)?;
         let added = build_arguments(&job.tags, &job.git, self.export_tags, &solve.build_arguments);
         solve.build_arguments.extend(added);
