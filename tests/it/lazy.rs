@@ -147,3 +147,31 @@ fn docker_images_become_oci_images() {
         bench.ok(&["validate", &format!("oci:plain-{format}:1")]);
     }
 }
+
+/// FP-3 and FP-9: a Nydus image beside the plain one; a second conversion changes nothing, and the way back has the files.
+#[test]
+fn fp_03_a_nydus_image_has_blobs_and_a_bootstrap() {
+    let bench = bench();
+    let registry = Registry::start();
+    let source = format!("{}/app:1", registry.name());
+    bench.ok(&["copy", &image(&bench), &source]);
+    let converted = bench.ok(&["convert", "--to", "nydus", "--suffix", &source]);
+    let target = format!("{source}-fastpull");
+    let manifest: Value = serde_json::from_str(&bench.ok(&["manifest", "get", &target])).unwrap();
+    let layers = manifest["layers"].as_array().unwrap();
+    let (bootstrap, blobs) = layers.split_last().unwrap();
+    assert_eq!(bootstrap["annotations"]["containerd.io/snapshot/nydus-bootstrap"], "true");
+    assert!(
+        blobs.iter().all(|blob| blob["mediaType"] == "application/vnd.oci.image.layer.nydus.blob.v1"),
+        "{manifest}"
+    );
+    registry.clear_requests();
+    assert_eq!(bench.ok(&["convert", "--to", "nydus", &target]), converted);
+    assert_eq!(uploads(&registry), 0, "{:?}", registry.requests());
+    bench.ok(&["validate", &target]);
+    assert_eq!(bench.ocikit(&["convert", "--to", "estargz", &target]).code, 1);
+    let plain = format!("oci:{}:1", bench.path("plain").display());
+    bench.ok(&["convert", "--to", "plain", &target, "-o", &plain]);
+    assert_eq!(bench.ok(&["ls", &plain]), bench.ok(&["ls", &source]));
+    assert_eq!(bench.ok(&["cat", &plain, "/etc/motd"]), "hello");
+}

@@ -1,8 +1,10 @@
 use std::sync::{Mutex, PoisonError};
 
 use clap::{Args, ValueEnum};
+use ocikit::image::files;
 use ocikit::image::{ConvertOptions, Dropped, Format, Name, Selection, UnsupportedParts, convert};
 use ocikit::{Location, Tag};
+use ocikit_lazy::rafs::{ChunkSize, Compressor, NydusOptions, RafsVersion};
 use ocikit_lazy::{EstargzOptions, LazyOptions, PlainOptions, SociOptions, SociVersion, ZstdChunkedOptions};
 
 use crate::change::{ChangeArguments, PlatformArguments};
@@ -17,13 +19,14 @@ Examples:
   ocikit convert --to docker --drop-unsupported ghcr.io/acme/app:1
   ocikit convert --to estargz --suffix ghcr.io/acme/app:1
   ocikit convert --to zstd-chunked -o ghcr.io/acme/app:zstd app.tar
-  ocikit convert --to soci --platform linux/amd64 ghcr.io/acme/app:1";
+  ocikit convert --to soci --platform linux/amd64 ghcr.io/acme/app:1
+  ocikit convert --to nydus --suffix ghcr.io/acme/app:1";
 
 /// Convert an image to another format of documents or layers
 ///
 /// `oci` and `docker` apply to an index and all of its images; configs and layers are the same blobs. Docker's format has no annotations: a warning lists those that are left out.
 ///
-/// `estargz`, `zstd-chunked` and `soci` make images that start before all of their files have arrived. Ordinary programs read them too. `plain` is the way back. A layer that the format cannot express is kept, with a warning. An image that has the format already stays the same.
+/// `estargz`, `zstd-chunked`, `soci` and `nydus` make images that start before all of their files have arrived. Ordinary programs read them too, except those of Nydus. `plain` is the way back. A layer that the format cannot express is kept, with a warning. An image that has the format already stays the same.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Convert {
@@ -41,6 +44,8 @@ pub(crate) struct Convert {
     suffix: Option<String>,
     #[command(flatten)]
     soci: SociArguments,
+    #[command(flatten)]
+    nydus: NydusArguments,
     #[command(flatten)]
     compression: CompressionArguments,
     #[command(flatten)]
@@ -63,6 +68,23 @@ struct SociArguments {
     span_size: Option<u64>,
 }
 
+/// The options of Nydus.
+#[derive(Debug, Args)]
+struct NydusArguments {
+    /// Version of RAFS, the file system of Nydus: 5 or 6
+    #[arg(long, value_name = "VERSION", default_value_t)]
+    rafs_version: RafsVersion,
+    /// Compression of the chunks of Nydus: none, lz4_block or zstd
+    #[arg(long, value_name = "COMPRESSOR", default_value_t)]
+    compressor: Compressor,
+    /// Size of the chunks of Nydus in bytes, a power of two; default: 1 MiB
+    #[arg(long, value_name = "BYTES")]
+    chunk_size: Option<u32>,
+    /// File or directory that a mount of Nydus reads ahead; repeatable
+    #[arg(long, value_name = "PATH")]
+    prefetch: Vec<String>,
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum FormatName {
     Oci,
@@ -71,6 +93,7 @@ enum FormatName {
     Estargz,
     ZstdChunked,
     Soci,
+    Nydus,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -104,6 +127,7 @@ impl Convert {
                 ocikit_lazy::Format::ZstdChunked(options)
             }
             FormatName::Soci => ocikit_lazy::Format::Soci(self.soci.options()),
+            FormatName::Nydus => ocikit_lazy::Format::Nydus(self.nydus.options()?),
         };
         self.layers(context, &lazy).await
     }
@@ -185,6 +209,23 @@ impl SociArguments {
         options.min_layer_size = self.min_layer_size.unwrap_or(options.min_layer_size);
         options.span_size = self.span_size.unwrap_or(options.span_size);
         options
+    }
+}
+
+impl NydusArguments {
+    fn options(&self) -> Result<NydusOptions> {
+        let mut options = NydusOptions::default();
+        (options.version, options.compressor) = (self.rafs_version, self.compressor);
+        if let Some(bytes) = self.chunk_size {
+            options.chunk_size = ChunkSize::new(bytes).ok_or_else(|| {
+                let (least, most) = (ChunkSize::MIN, ChunkSize::MAX);
+                Failure::usage(format!(
+                    "cannot write chunks of {bytes} bytes: use a power of two from {least} to {most}"
+                ))
+            })?;
+        }
+        options.prefetch = self.prefetch.iter().map(|path| files::Path::confined(path.as_bytes())).collect();
+        Ok(options)
     }
 }
 

@@ -41,7 +41,7 @@ impl Layer {
     /// # Errors
     ///
     /// As [`Layer::open`]; [`Error::Broken`] if the work fails, or the bytes cannot be decompressed;
-    /// [`Error::Unsupported`] if it is not a file system layer, and if a limit of the budget is reached.
+    /// [`Error::Unsupported`] if it is not a tar of files, and if a limit of the budget is reached.
     pub async fn decode_within<T: Send + 'static>(
         &self,
         budget: &Budget,
@@ -49,9 +49,9 @@ impl Layer {
         work: impl FnOnce(&mut LayerTar<'_>) -> ocikit_archive::Result<T> + Send + 'static,
     ) -> Result<(T, Option<Digest>)> {
         let descriptor = self.descriptor();
-        if !descriptor.media_type.is_layer() {
+        if !descriptor.media_type.is_tar_layer() {
             let what =
-                format!("{} is of type {}, which is not a file system layer", descriptor.digest, descriptor.media_type);
+                format!("{} is of type {}, which is not a tar of files", descriptor.digest, descriptor.media_type);
             return Err(Error::Unsupported { place: self.source().to_string(), what });
         }
         let place = format!("layer {} in {}", descriptor.digest, self.source());

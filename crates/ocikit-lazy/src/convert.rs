@@ -9,14 +9,15 @@ use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_archive::layer::Budget;
 use ocikit_archive::{Compression, EncoderOptions};
 use ocikit_image::{
-    BlobFile, ComposeOptions, ConvertOptions, DiffId, Error, Image, Layer, LayerPool, LayerTar, Mapped, Member, Memory,
-    Mismatch, NewLayer, Result, Root, Selection, bridge, create_index, map_images,
+    BlobFile, ComposeOptions, ConvertOptions, DiffId, Error, Image, Layer, LayerOptions, LayerPool, LayerTar, Mapped,
+    Member, Memory, Mismatch, NewLayer, Result, Root, Selection, bridge, create_index, map_images,
 };
 use ocikit_spec::{Descriptor, Digest, Document, MediaType};
 
 use crate::error::Stopped;
 use crate::form::{Form, form};
 use crate::output::{Output, Stored};
+use crate::rafs::{NydusOptions, from_nydus, is_nydus, to_nydus};
 use crate::reason::{Reason, Warning};
 use crate::soci::{LayerCompression, LayerIndex};
 use crate::{chunked, estargz, plain, soci};
@@ -48,6 +49,8 @@ pub enum Format {
     ZstdChunked(ZstdChunkedOptions),
     /// eStargz: gzip-compressed in chunks, with a table of contents as a further file.
     Estargz(EstargzOptions),
+    /// Nydus: blobs of chunks, and a layer with the metadata of all files. [`LazyOptions`] sets its threads and directory.
+    Nydus(NydusOptions),
 }
 
 /// How plain layers are compressed.
@@ -187,6 +190,10 @@ pub async fn convert(root: &Root, format: &Format, options: &LazyOptions) -> Res
     let oci = ocikit_image::convert(root, &ConvertOptions::default()).await?.mapped;
     let (mapped, referrers) = match format {
         Format::Soci(soci) => job.soci(&oci.root, soci).await?,
+        Format::Nydus(nydus) => {
+            let change = async |image: Image| job.nydus(&image, nydus).await;
+            (map_images(&oci.root, &options.selection, change).await?, Vec::new())
+        }
         Format::Plain(_) | Format::ZstdChunked(_) | Format::Estargz(_) => {
             let mut mapped = map_images(&oci.root, &options.selection, |image| job.image(image)).await?;
             if let (Format::Plain(_), Root::Index(index)) = (format, &mapped.root) {
@@ -233,7 +240,7 @@ struct Job<'a> {
 impl Job<'_> {
     fn check(&self) -> Result<()> {
         let (compression, level) = match self.format {
-            Format::Plain(_) => return Ok(()),
+            Format::Plain(_) | Format::Nydus(_) => return Ok(()),
             Format::Soci(options) => {
                 let is_valid = (1..=1 << 30).contains(&options.span_size);
                 let what = || format!("spans of {} bytes; use 1 to {}", options.span_size, 1 << 30);
@@ -258,7 +265,34 @@ impl Job<'_> {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(warning);
     }
 
+    async fn nydus(&self, image: &Image, options: &NydusOptions) -> Result<Image> {
+        let mut options = options.clone();
+        options.threads = Some(self.options.threads());
+        options.directory = Some(self.options.directory());
+        let converted = to_nydus(image, &options).await?;
+        for lost in converted.lost_xattrs {
+            self.note(Warning::LostXattr { image: image.digest(), lost });
+        }
+        Ok(converted.image)
+    }
+
+    /// Refuses an image whose layers are no tars.
+    fn check_plain(&self, image: &Image) -> Result<()> {
+        match is_nydus(image.manifest()) {
+            true => Err(Error::Unsupported {
+                place: format!("image {} in {}", image.digest(), image.source()),
+                what: "it has the format of Nydus, which is converted to plain layers only".to_owned(),
+            }),
+            false => Ok(()),
+        }
+    }
+
     async fn image(&self, image: Image) -> Result<Image> {
+        if let (Format::Plain(PlainOptions { encoder }), true) = (self.format, is_nydus(image.manifest())) {
+            let layer = LayerOptions::from(*encoder).directory(Some(self.options.directory()));
+            return from_nydus(&image, &layer).await;
+        }
+        self.check_plain(&image)?;
         let config = image.config().await?;
         let diff_ids = &config.rootfs().diff_ids;
         let layers: Vec<_> = image.layers().enumerate().collect();
@@ -291,7 +325,7 @@ impl Job<'_> {
             Format::Plain(_) => form == Form::Plain,
             Format::ZstdChunked(_) => form == Form::ZstdChunked,
             Format::Estargz(_) => form == Form::Estargz,
-            Format::Soci(_) => true,
+            Format::Soci(_) | Format::Nydus(_) => true,
         };
         if is_done {
             return Ok(None);
@@ -338,6 +372,7 @@ impl Job<'_> {
             if options.version == SociVersion::V2 && soci::is_attached(root, &image) {
                 return Ok(image);
             }
+            self.check_plain(&image)?;
             let layers = self.ztocs(&image, options, &ztocs).await?;
             if layers.is_empty() {
                 self.note(Warning::NoLayers { image: image.digest(), min_layer_size: options.min_layer_size });
@@ -505,7 +540,7 @@ fn write_layer(
             Ok(Written { stored, media_type, annotations: Vec::new(), diff_id: Some(diff_id) })
         }
         // Layers stay as they are.
-        Format::Soci(_) => Err(Reason::Compression.into()),
+        Format::Soci(_) | Format::Nydus(_) => Err(Reason::Compression.into()),
     }
 }
 

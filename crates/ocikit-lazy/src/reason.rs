@@ -6,6 +6,8 @@ use std::fmt;
 use ocikit_archive::layer::{Path, RawEntry, RawKind, Time};
 use ocikit_spec::Digest;
 
+use crate::rafs::LostXattr;
+
 /// A part of an image that was left as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -24,13 +26,22 @@ pub enum Warning {
         /// The size in bytes from which layers are indexed.
         min_layer_size: u64,
     },
+    /// An extended attribute that Nydus cannot hold.
+    LostXattr {
+        /// The manifest of the image.
+        image: Digest,
+        /// The attribute.
+        lost: LostXattr,
+    },
 }
 
 impl Warning {
     /// Returns the layer or image.
     pub fn digest(&self) -> Digest {
         match self {
-            Warning::Layer { layer: digest, .. } | Warning::NoLayers { image: digest, .. } => *digest,
+            Warning::Layer { layer: digest, .. }
+            | Warning::NoLayers { image: digest, .. }
+            | Warning::LostXattr { image: digest, .. } => *digest,
         }
     }
 }
@@ -97,6 +108,10 @@ impl fmt::Display for Warning {
             Warning::Layer { layer, reason } => write!(f, "layer {layer} was not converted: {reason}"),
             Warning::NoLayers { image, min_layer_size } => {
                 write!(f, "image {image} has no SOCI index: no gzip or uncompressed layer has {min_layer_size} bytes")
+            }
+            Warning::LostXattr { image, lost } => {
+                let LostXattr { path, name } = lost;
+                write!(f, "image {image} loses the extended attribute {name:?} of `{path}`, which Nydus cannot hold")
             }
         }
     }

@@ -46,6 +46,8 @@ known! {
     OCI_LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip";
     /// A zstd-compressed OCI layer.
     OCI_LAYER_ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd";
+    /// A blob of Nydus: chunks of the files of a layer, and no tar.
+    NYDUS_BLOB = "application/vnd.oci.image.layer.nydus.blob.v1";
     /// The empty JSON object `{}`, for an artifact without a config or content.
     OCI_EMPTY = "application/vnd.oci.empty.v1+json";
     /// The artifact manifest of an early draft of OCI 1.1; read, never written.
@@ -179,6 +181,11 @@ impl MediaType {
     pub fn is_layer(&self) -> bool {
         let text = self.as_str();
         text.starts_with("application/vnd.oci.image.layer.") || text.starts_with("application/vnd.docker.image.rootfs.")
+    }
+
+    /// Returns whether it is a file system layer that is a tar, in any compression. Blobs of Nydus are layers and no tars.
+    pub fn is_tar_layer(&self) -> bool {
+        self.is_layer() && !self.is_one_of(&[MediaType::NYDUS_BLOB])
     }
 }
 

@@ -86,11 +86,11 @@ async fn read(
 ) -> Result<Contents> {
     let descriptor = &blob.descriptor;
     let mut body = source.open(descriptor).await?;
-    if !descriptor.media_type.is_layer() {
+    if !descriptor.media_type.is_tar_layer() {
         while let Some(chunk) = body.next().await {
             chunk?;
         }
-        // A blob that is not a layer is never decompressed, so its digest is that of its contents.
+        // A blob that is no tar is never decompressed, so its digest is that of its contents.
         return Ok(Contents { digests: vec![descriptor.digest], faults: Vec::new() });
     }
     let mut wanted: Vec<Algorithm> = blob.diff_ids.iter().map(|(digest, _)| digest.algorithm()).collect();

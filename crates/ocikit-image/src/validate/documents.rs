@@ -412,7 +412,7 @@ fn of_layer(layer: &MediaType, is_docker: bool, is_image: bool) -> Option<&'stat
         Some("is OCI's, and the manifest is docker's")
     } else if !is_docker && text.starts_with("application/vnd.docker.") {
         Some("is docker's, and the manifest is OCI's")
-    } else if super::contents::stated(layer).is_none() {
+    } else if layer.is_tar_layer() && super::contents::stated(layer).is_none() {
         Some("is that of a layer in an unknown format")
     } else {
         None

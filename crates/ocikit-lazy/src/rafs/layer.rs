@@ -15,9 +15,6 @@ use crate::rafs::data::{BlobData, Chunking, Data, Failure, FileChunks, OtherBlob
 use crate::rafs::table::{Candidate, Contents, Settings, Table, feature, id_of};
 use crate::rafs::tree::{Item, MAX_NAME_BYTES, Names, Unfit};
 
-/// The media type of a blob.
-pub(super) const BLOB_TYPE: &str = "application/vnd.oci.image.layer.nydus.blob.v1";
-
 /// The annotation of a blob.
 pub(super) const BLOB_ANNOTATION: &str = "containerd.io/snapshot/nydus-blob";
 
@@ -96,7 +93,7 @@ impl LayerJob {
         blob.info.features &= !feature::INLINED_BOOTSTRAP;
         let mut annotations = Annotations::new();
         annotations.insert(BLOB_ANNOTATION, "true");
-        let descriptor = Descriptor::new(MediaType::new(BLOB_TYPE), stored.digest, stored.size);
+        let descriptor = Descriptor::new(MediaType::NYDUS_BLOB, stored.digest, stored.size);
         let descriptor = Descriptor { annotations, ..descriptor };
         let file = BlobFile::known(format!("blob {}", stored.digest), stored.file, descriptor.clone());
         Ok(ConvertedLayer { files, blob: Arc::new(blob), layer: Layer::at(Arc::new(file), descriptor) })

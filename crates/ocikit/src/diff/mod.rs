@@ -142,7 +142,7 @@ async fn compare_images(report: &mut Report, left: &Image, right: &Image) -> Res
     }
     let (one, other) = (value(left.manifest().bytes()), value(right.manifest().bytes()));
     compare_manifests(report, left.descriptor(), right.descriptor(), &one, &other);
-    let is_files = |image: &Image| image.layers().all(|layer| layer.descriptor().media_type.is_layer());
+    let is_files = |image: &Image| image.layers().all(|layer| layer.descriptor().media_type.is_tar_layer());
     let digest = |image: &Image| image.manifest().config().map(|config| config.digest);
     let config = left.config().await?;
     let other_config = if digest(left) == digest(right) { config.clone() } else { right.config().await? };
