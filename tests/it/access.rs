@@ -174,7 +174,12 @@ fn hint_for_referrers_names_only_flags_of_the_command() {
     let name = format!("{}/app:1", registry.name());
     bench.ok(&["push", "-q", &single(), &name]);
     registry.faults().add(Fault::on("GET /v2/app/referrers/**", Action::Answer(Reply::status(403))));
-    for (line, has_flag) in [(&["annotate", &name, "a=b"][..], false), (&["pull", &name, "-o", "a.tar"], true)] {
+    let changed = bench.ocikit(&["annotate", &name, "a=b"]);
+    assert_eq!(changed.code, 0, "{changed}");
+    assert!(changed.stderr.contains("the image was changed; its old referrers are not known"), "{changed}");
+    for (line, has_flag) in
+        [(&["annotate", "--drop-referrers", &name, "a=c"][..], false), (&["pull", &name, "-o", "a.tar"], true)]
+    {
         let outcome = bench.ocikit(line);
         assert_eq!(outcome.code, 4, "{outcome}");
         assert_eq!(outcome.stderr.contains("--no-referrers"), has_flag, "{outcome}");

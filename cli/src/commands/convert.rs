@@ -15,11 +15,8 @@ use crate::layers::{CompressionArguments, CompressionName};
 const EXAMPLES: &str = "\
 Examples:
   ocikit convert --to oci registry.example.com/app:1
-  ocikit convert --to docker -o docker.tar app.tar
-  ocikit convert --to docker --drop-unsupported ghcr.io/acme/app:1
-  ocikit convert --to estargz --suffix ghcr.io/acme/app:1
+  ocikit convert --to docker --drop-unsupported -o docker.tar app.tar
   ocikit convert --to zstd-chunked -o ghcr.io/acme/app:zstd app.tar
-  ocikit convert --to soci --platform linux/amd64 ghcr.io/acme/app:1
   ocikit convert --to nydus --suffix ghcr.io/acme/app:1";
 
 /// Convert an image to another format of documents or layers
