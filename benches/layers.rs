@@ -6,45 +6,33 @@
 #![allow(clippy::expect_used, reason = "this is a bench")]
 
 use std::fs;
-use std::process::{Command, Stdio};
 
-use ocikit_benches::{Table, find, layout, measure, run_if_asked, tar, tree};
+use ocikit_benches::{Place, Table, find, layout, measure, run_if_asked, tar};
 
 const ROUNDS: usize = 3;
 
 fn main() {
     run_if_asked();
-    let directory = tempfile::Builder::new().prefix("ocikit-bench-").tempdir().expect("a temporary directory");
-    let path = |name: &str| directory.path().join(name);
+    let place = Place::new();
     let ocikit = env!("CARGO_BIN_EXE_ocikit-under-bench");
-    let line = |line: &[&str]| {
-        let mut command = Command::new(line[0]);
-        command.args(&line[1..]).current_dir(directory.path()).env("HOME", directory.path());
-        command
-    };
-    let must = |words: &[&str]| {
-        let status = line(words).stdout(Stdio::null()).status().expect("a program");
-        assert!(status.success(), "{words:?}");
-    };
-    let tree = tree(directory.path());
-    let tree = tree.to_str().expect("a path of text");
-    layout(&path("layout"), 1, 1 << 10);
-    tar(&path("layout"), &path("base.tar"));
-    must(&[ocikit, "append", "base.tar", tree, "--destination", "/tree", "-o", "oci:gzip:1"]);
-    must(&[ocikit, "recompress", "--compression", "zstd", "oci:gzip:1", "-o", "oci:zstd:1"]);
+    let tree = place.tree();
+    layout(&place.path("layout"), 1, 1 << 10);
+    tar(&place.path("layout"), &place.path("base.tar"));
+    place.run(&[ocikit, "append", "base.tar", &tree, "--destination", "/tree", "-o", "oci:gzip:1"]);
+    place.run(&[ocikit, "recompress", "--compression", "zstd", "oci:gzip:1", "-o", "oci:zstd:1"]);
 
     for (from, to) in [("gzip", "zstd"), ("zstd", "gzip")] {
         let mut table = Table::new();
         for _ in 0..ROUNDS {
             let source = format!("oci:{from}:1");
             let ours = [ocikit, "recompress", "--compression", to, &source, "-o", "oci:out:1"];
-            table.add("ocikit recompress", measure(&line(&ours)));
-            fs::remove_dir_all(path("out")).expect("the result");
+            table.add("ocikit recompress", measure(&place.command(&ours)));
+            fs::remove_dir_all(place.path("out")).expect("the result");
             if find("skopeo").is_some() {
                 let format = ["--dest-compress-format", to];
                 let skopeo = ["skopeo", "--insecure-policy", "copy", "--quiet", &source, "oci:out:1"];
-                table.add("skopeo copy", measure(&line(&[&skopeo[..], &format].concat())));
-                fs::remove_dir_all(path("out")).expect("the result");
+                table.add("skopeo copy", measure(&place.command(&[&skopeo[..], &format].concat())));
+                fs::remove_dir_all(place.path("out")).expect("the result");
             }
         }
         table.print(&format!("recompress {from} to {to}"));
@@ -52,14 +40,14 @@ fn main() {
 
     let mut table = Table::new();
     for _ in 0..ROUNDS {
-        table.add("ocikit append", measure(&line(&[ocikit, "append", "base.tar", tree, "-o", "out.tar"])));
-        fs::remove_file(path("out.tar")).expect("the result");
+        table.add("ocikit append", measure(&place.command(&[ocikit, "append", "base.tar", &tree, "-o", "out.tar"])));
+        fs::remove_file(place.path("out.tar")).expect("the result");
         if find("crane").is_some() {
             let script =
                 format!("tar -C {tree} -cf layer.tar . && crane append -f layer.tar -t bench/app:1 -o out.tar");
-            table.add("tar, crane append", measure(&line(&["sh", "-c", &script])));
-            let _ = fs::remove_file(path("layer.tar"));
-            let _ = fs::remove_file(path("out.tar"));
+            table.add("tar, crane append", measure(&place.command(&["sh", "-c", &script])));
+            let _ = fs::remove_file(place.path("layer.tar"));
+            let _ = fs::remove_file(place.path("out.tar"));
         }
     }
     table.print("append a directory");

@@ -103,7 +103,7 @@ pub fn tar(layout: &Path, path: &Path) {
 /// # Panics
 ///
 /// If the disk is full.
-pub fn tree(directory: &Path) -> PathBuf {
+pub(crate) fn tree(directory: &Path) -> PathBuf {
     if let Some(tree) = std::env::var_os("OCIKIT_BENCH_TREE") {
         return tree.into();
     }

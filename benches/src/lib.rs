@@ -12,12 +12,14 @@
 mod delay;
 mod image;
 mod measure;
+mod place;
 mod registry;
 mod table;
 
 pub use delay::Delay;
-pub use image::{images_with_shared_layers, index, layout, tar, tree};
+pub use image::{images_with_shared_layers, index, layout, tar};
 pub use measure::{Cost, find, measure, run_if_asked};
 pub use ocikit_image::testing::random;
+pub use place::Place;
 pub use registry::Registry;
 pub use table::Table;
