@@ -5,7 +5,7 @@ use ocikit::{Descriptor, Digest, Error, Repository};
 use crate::plan::Destination;
 use crate::tags::{PlannedTag, SkippedTag};
 
-/// The result of [`publish`].
+/// The result of [`publish`](crate::publish()).
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Published {
