@@ -129,6 +129,12 @@ checked! {
     "ocikit-lazy" {
         check_layer = ocikit_lazy::check_layer(&any(), &any(), &any::<PathBuf>());
         convert = ocikit_lazy::convert(&any(), &any(), &any());
+        to_nydus = ocikit_lazy::rafs::to_nydus(&any(), &any());
+        from_nydus = ocikit_lazy::rafs::from_nydus(&any(), &any());
+        open = ocikit_lazy::rafs::NydusReader::open(&any(), any::<PathBuf>());
+        read_file = any::<ocikit_lazy::rafs::NydusReader>().read_file(&any(), &mut any::<Vec<u8>>());
+        layer = any::<ocikit_lazy::rafs::NydusReader>().layer(&any());
+        open = ocikit_lazy::rafs::Dictionary::open(&any(), any::<PathBuf>());
     }
     "ocikit-layout" {
         open = layout::open(any::<PathBuf>(), &any());

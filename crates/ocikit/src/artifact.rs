@@ -50,6 +50,18 @@ impl Session {
 
     /// Stores roots as referrers in the place of an image: manifests with a subject that the place has.
     ///
+    /// ```no_run
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use ocikit::{Client, ClientOptions, Session, SessionOptions};
+    ///
+    /// let session = Session::new(Client::new(ClientOptions::default()), SessionOptions::default());
+    /// let app = "ghcr.io/acme/app:1".parse()?;
+    /// let sboms = [session.open(&"oci:sboms:app".parse()?).await?];
+    /// session.store_referrers(&app, &sboms).await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     ///
     /// Those of the place and of the sources.
