@@ -18,6 +18,7 @@ mod counted;
 mod error;
 pub mod estargz;
 mod form;
+mod lost_xattr;
 mod output;
 mod pieces;
 mod plain;

@@ -6,7 +6,7 @@ use std::fmt;
 use ocikit_archive::layer::{Path, RawEntry, RawKind, Time};
 use ocikit_spec::Digest;
 
-use crate::rafs::LostXattr;
+use crate::lost_xattr::LostXattr;
 
 /// A part of an image that was left as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]

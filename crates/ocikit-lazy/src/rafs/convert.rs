@@ -13,6 +13,7 @@ use ocikit_image::files::{Budget, FileTree, Path, Tree};
 use ocikit_image::{BlobFile, ConvertOptions, Error, Format, Image, Layer, NewLayer, Result, Root};
 use ocikit_spec::{Annotations, Descriptor, History, MediaType};
 
+use crate::lost_xattr::LostXattr;
 use crate::rafs::blob::DEFAULT_DIGESTER;
 use crate::rafs::bootstrap::{BOOTSTRAP_ANNOTATION, Bootstrap, VERSION_ANNOTATION, is_nydus, write_layer};
 use crate::rafs::data::{Chunking, OtherBlobs};
@@ -63,16 +64,6 @@ pub struct NydusImage {
     pub image: Image,
     /// The extended attributes that the format cannot hold; at most 100 are listed.
     pub lost_xattrs: Vec<LostXattr>,
-}
-
-/// An extended attribute that RAFS cannot hold: its name does not start with `user.`, `trusted.` or `security.` and is not
-/// that of an access control list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LostXattr {
-    /// The file.
-    pub path: Path,
-    /// The name of the attribute.
-    pub name: String,
 }
 
 /// Converts an image to the format of Nydus: each layer becomes a blob of compressed chunks, and one more layer, the

@@ -35,9 +35,10 @@ mod tree;
 mod v5;
 mod v6;
 
+pub use crate::lost_xattr::LostXattr;
 pub use bootstrap::is_nydus;
 pub use contents::{NydusReader, from_nydus};
-pub use convert::{LostXattr, NydusImage, NydusOptions, to_nydus};
+pub use convert::{NydusImage, NydusOptions, to_nydus};
 pub use dictionary::Dictionary;
 pub use options::{ChunkSize, Compressor, Deduplicate, RafsVersion, UnknownChoice};
 pub use read::NydusBootstrap;
