@@ -222,7 +222,9 @@ fn hint(error: &Error) -> Option<String> {
             "add a range to `--uid-map` or `--gid-map`, or leave both out".to_owned()
         }
         Error::Pipe { .. } => "save it to a file first, and name the file".to_owned(),
-        Error::Conflict { .. } => "run the command again; it then starts from what the tag leads to now".to_owned(),
+        Error::Conflict { .. } => {
+            "run the command again, unless the tag has the change already: the other client may have kept it".to_owned()
+        }
         Error::Exists { .. } => {
             "leave out --no-clobber to add signatures and attestations to the tag; delete the tag first to replace an SBOM"
                 .to_owned()
