@@ -4,6 +4,7 @@ use std::fs;
 
 use ocikit_tests::{Peers, testdata};
 
+use super::engine;
 use crate::bench;
 
 const READERS: [&str; 5] = ["crane", "skopeo", "podman", "umoci", "registry"];
@@ -74,6 +75,39 @@ fn other_tools_accept_a_normalized_image() {
 #[test]
 fn other_tools_accept_an_image_in_the_format_of_docker() {
     other_tools_accept(&["convert", "--to", "docker", "--drop-unsupported"]);
+}
+
+#[test]
+fn docker_loads_changed_images() {
+    let Some(peers) = Peers::find(&["dockerd", "docker", "runc"]) else { return };
+    let bench = bench();
+    fs::create_dir(bench.path("dist")).unwrap();
+    fs::write(bench.path("dist/program"), "text").unwrap();
+    let source = testdata("buildkit-attested/multi.tar").display().to_string();
+    let changes: [(&str, &[&str]); 6] = [
+        ("append", &["dist", "--destination", "/opt"]),
+        ("edit", &["--label", "team=web", "--cmd", "/program"]),
+        ("flatten", &[]),
+        ("normalize", &["--time", "1700000000"]),
+        ("recompress", &["--compression", "gzip", "--level", "9"]),
+        ("convert", &["--to", "docker", "--drop-unsupported"]),
+    ];
+    let mut daemon = engine(&peers);
+    let docker = format!("docker -H {}", daemon.address);
+    for (command, rest) in changes {
+        let archive = bench.path(&format!("{command}.tar")).display().to_string();
+        bench.ok(&["copy", &source, &format!("oci-archive:{archive}:acme/{command}:1")]);
+        bench.ok(&[&[command, &archive], rest].concat());
+        let loaded = peers.ok(&format!("{docker} load -i {archive}"));
+        assert!(loaded.contains(&format!("acme/{command}:1")), "{command}: {loaded}");
+        let layers = peers.ok(&format!("{docker} image inspect acme/{command}:1 --format {{{{.RootFS.Layers}}}}"));
+        let config = bench.ok(&["config", "--platform", "linux/amd64", &archive]);
+        let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+        for diff_id in config["rootfs"]["diff_ids"].as_array().unwrap() {
+            assert!(layers.contains(diff_id.as_str().unwrap()), "{command}: {layers}");
+        }
+    }
+    daemon.stop();
 }
 
 #[test]
