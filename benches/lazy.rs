@@ -19,18 +19,7 @@ fn main() {
     let ocikit = env!("CARGO_BIN_EXE_ocikit-under-bench");
     let tree = place.tree();
     layout(&place.path("base"), 1, 0);
-    place.run(&[
-        ocikit,
-        "append",
-        "oci:base:1",
-        &tree,
-        "--destination",
-        "/tree",
-        "--remove-layer",
-        "1",
-        "-o",
-        "oci:app:1",
-    ]);
+    place.run(&[ocikit, "append", "oci:base:1", &tree, "--remove-layer", "1", "-o", "oci:app:1"]);
     let blob = |layout: &str| place.first_layer(ocikit, layout);
     let source = blob("app");
     place.run(&["sh", "-c", &format!("gzip -dc {source} >app.layer")]);
@@ -46,6 +35,11 @@ fn main() {
             let words = [ocikit, "convert", "--to", format, "oci:app:1", "-o", &target];
             table.add(&format!("ocikit {format}"), measure(&place.command(&words)));
             if round == 0 && format != "soci" {
+                assert_ne!(
+                    blob(format).rsplit('/').next(),
+                    source.rsplit('/').next(),
+                    "{format} left the layer as it was"
+                );
                 sizes(&format!("ocikit {format}"), &place.path(blob(format)));
             }
             fs::remove_dir_all(place.path(format)).expect("the result");
