@@ -113,7 +113,7 @@ impl Ecr {
     }
 }
 
-/// Returns the URL if nobody else can read what is sent to it.
+/// Returns the URL if others cannot read what is sent to it.
 pub(super) fn private(what: &str, url: String) -> Result<String, ExchangeError> {
     match Http::is_private(&url) {
         true => Ok(url),

@@ -6,7 +6,7 @@
 //! 3. Each file is renamed into place.
 //! 4. The journal is removed.
 //!
-//! Reading a project fails while a journal exists, so nobody sees one half of the files.
+//! Reading a project fails while a journal exists, so one half of the files is never seen.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

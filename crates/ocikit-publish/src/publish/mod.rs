@@ -29,7 +29,7 @@ use crate::tags::{PlannedTag, TagSet};
 use signer::Stored;
 use time::Stopwatch;
 
-/// A destination, and what is about to happen there.
+/// A destination, and what is done there.
 struct Prepared {
     destination: Destination,
     sink: Arc<dyn Sink>,
