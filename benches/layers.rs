@@ -7,26 +7,24 @@
 
 use std::fs;
 
-use ocikit_benches::{Place, Table, find, layout, measure, run_if_asked, tar};
+use ocikit_benches::{Place, Table, find, layout, measure, tar};
 
 const ROUNDS: usize = 3;
 
 fn main() {
-    run_if_asked();
-    let place = Place::new();
-    let ocikit = env!("CARGO_BIN_EXE_ocikit-under-bench");
+    let place = Place::start(env!("CARGO_BIN_EXE_ocikit-under-bench"));
     let tree = place.tree();
     layout(&place.path("layout"), 1, 1 << 10);
     tar(&place.path("layout"), &place.path("base.tar"));
-    place.run(&[ocikit, "append", "base.tar", &tree, "--destination", "/tree", "-o", "oci:gzip:1"]);
-    place.run(&[ocikit, "recompress", "--compression", "zstd", "oci:gzip:1", "-o", "oci:zstd:1"]);
+    place.run_ocikit(&["append", "base.tar", &tree, "--destination", "/tree", "-o", "oci:gzip:1"]);
+    place.run_ocikit(&["recompress", "--compression", "zstd", "oci:gzip:1", "-o", "oci:zstd:1"]);
 
     for (from, to) in [("gzip", "zstd"), ("zstd", "gzip")] {
         let mut table = Table::new();
         for _ in 0..ROUNDS {
             let source = format!("oci:{from}:1");
-            let ours = [ocikit, "recompress", "--compression", to, &source, "-o", "oci:out:1"];
-            table.add("ocikit recompress", measure(&place.command(&ours)));
+            let ours = ["recompress", "--compression", to, &source, "-o", "oci:out:1"];
+            table.add("ocikit recompress", measure(&place.ocikit(&ours)));
             fs::remove_dir_all(place.path("out")).expect("the result");
             if find("skopeo").is_some() {
                 let format = ["--dest-compress-format", to];
@@ -40,7 +38,7 @@ fn main() {
 
     let mut table = Table::new();
     for _ in 0..ROUNDS {
-        table.add("ocikit append", measure(&place.command(&[ocikit, "append", "base.tar", &tree, "-o", "out.tar"])));
+        table.add("ocikit append", measure(&place.ocikit(&["append", "base.tar", &tree, "-o", "out.tar"])));
         fs::remove_file(place.path("out.tar")).expect("the result");
         if find("crane").is_some() {
             let script =

@@ -1,66 +1,93 @@
-//! How much time and memory does it take to convert an image with one gzip layer to a lazily pulled format, beside the
-//! programs of others?
+//! How much time and memory does it take to convert images with gzip layers to lazily pulled formats, beside the programs of
+//! others?
 //!
-//! The layer holds a directory of this machine: `/usr` by default, `OCIKIT_BENCH_TREE` otherwise; `OCIKIT_BENCH_SMOKE` takes a
-//! small one. The other programs are those of `tests/peers/install.sh lazy`. Levels are equal: 6 for gzip, 3 for zstd.
+//! The first image has one layer, a directory of this machine: `/usr` by default, `OCIKIT_BENCH_TREE` otherwise. The second one has
+//! several, of about 1 GiB together: three directories of `/usr`, or those of `OCIKIT_BENCH_LAYERS`, separated by colons.
+//! `OCIKIT_BENCH_SMOKE` takes small ones. The other programs are those of `tests/peers/install.sh lazy` and `nydus`; they read
+//! the decompressed layers one after the other, ocikit and `soci` read the image. Levels are equal: 6 for gzip, 3 for zstd. The
+//! limit is what any program has to do, without hashing and tables: to decompress, and to compress.
 
-#![allow(clippy::expect_used, clippy::print_stdout, reason = "this is a bench")]
+#![allow(clippy::expect_used, reason = "this is a bench")]
 
 use std::fs;
-use std::path::Path;
 
-use ocikit_benches::{Place, Table, find, layout, measure, run_if_asked};
+use ocikit_benches::{Place, Table, find, measure};
 
 const ROUNDS: usize = 3;
 
+/// A program, and what it needs to convert the layers `0.tar.gz`, `1.tar.gz` … and their tars to `0.out`, `1.out` ….
+struct Peer {
+    name: &'static str,
+    program: &'static str,
+    /// The words of a shell for each layer.
+    script: &'static str,
+}
+
+const PEERS: [Peer; 5] = [
+    Peer { name: "estargz library", program: "estargz-build", script: "estargz-build $n.tar.gz $n.out 6" },
+    Peer { name: "containers/storage", program: "chunked-build", script: "chunked-build $n.tar $n.out 3" },
+    Peer {
+        name: "nydus-image create",
+        program: "nydus-image",
+        script: "nydus-image --log-level error create --type tar-rafs --fs-version 6 --compressor zstd \
+                 --blob-inline-meta --blob $n.out $n.tar",
+    },
+    Peer { name: "limit: gzip -dc, gzip -6", program: "gzip", script: "gzip -dc $n.tar.gz | gzip -6 >$n.out" },
+    Peer {
+        name: "limit: gzip -dc, zstd -3 -T2",
+        program: "zstd",
+        script: "gzip -dc $n.tar.gz | zstd -q -3 -T2 -f -o $n.out",
+    },
+];
+
 fn main() {
-    run_if_asked();
-    let place = Place::new();
-    let ocikit = env!("CARGO_BIN_EXE_ocikit-under-bench");
+    let place = Place::start(env!("CARGO_BIN_EXE_ocikit-under-bench"));
     let tree = place.tree();
-    layout(&place.path("base"), 1, 0);
-    place.run(&[ocikit, "append", "oci:base:1", &tree, "--remove-layer", "1", "-o", "oci:app:1"]);
-    let blob = |layout: &str| place.first_layer(ocikit, layout);
-    let source = blob("app");
-    place.run(&["sh", "-c", &format!("gzip -dc {source} >app.layer")]);
+    compare(&place, "one layer", std::slice::from_ref(&tree));
+    compare(&place, "several layers", &place.trees(&tree));
+}
+
+fn compare(place: &Place, title: &str, trees: &[String]) {
+    // zstd:chunked needs an entry for each directory, and the destination has none.
+    place.image_of("app", trees, "/");
+    let sources = place.layers("app");
+    for (number, source) in sources.iter().enumerate() {
+        place.run(&["sh", "-c", &format!("ln {source} {number}.tar.gz && gzip -dc {source} >{number}.tar")]);
+    }
+    let outputs = || (0..sources.len()).map(|number| format!("{number}.out"));
+    let numbers = (0..sources.len()).map(|number| number.to_string()).collect::<Vec<_>>().join(" ");
 
     let mut table = Table::new();
-    let sizes = |name: &str, file: &Path| {
-        let bytes = fs::metadata(file).map(|found| found.len()).unwrap_or_default();
-        println!("{name}: {bytes} bytes");
-    };
-    for round in 0..ROUNDS {
-        for format in ["estargz", "zstd-chunked", "soci"] {
-            let target = format!("oci:{format}:1");
-            let words = [ocikit, "convert", "--to", format, "oci:app:1", "-o", &target];
-            table.add(&format!("ocikit {format}"), measure(&place.command(&words)));
-            if round == 0 && format != "soci" {
-                assert_ne!(
-                    blob(format).rsplit('/').next(),
-                    source.rsplit('/').next(),
-                    "{format} left the layer as it was"
-                );
-                sizes(&format!("ocikit {format}"), &place.path(blob(format)));
+    for _ in 0..ROUNDS {
+        for format in ["estargz", "zstd-chunked", "soci", "nydus"] {
+            let mut cost =
+                measure(&place.ocikit(&["convert", "--to", format, "oci:app:1", "-o", &format!("oci:{format}:1")]));
+            if format != "soci" {
+                let layers = place.layers(format);
+                assert!(!sources.iter().any(|source| layers.iter().any(|new| new.ends_with(&source["app".len()..]))));
+                cost.result = Some(place.bytes(layers));
             }
+            table.add(&format!("ocikit convert --to {format}"), cost);
             fs::remove_dir_all(place.path(format)).expect("the result");
         }
-        let theirs: [(&str, [&str; 4]); 2] = [
-            ("estargz library", ["estargz-build", &source, "theirs", "6"]),
-            ("containers/storage", ["chunked-build", "app.layer", "theirs", "3"]),
-        ];
-        for (name, words) in theirs.iter().filter(|(_, words)| find(words[0]).is_some()) {
-            table.add(name, measure(&place.command(words)));
-            if round == 0 {
-                sizes(name, &place.path("theirs"));
-            }
-            fs::remove_file(place.path("theirs")).expect("the result");
+        for Peer { name, script, .. } in PEERS.iter().filter(|peer| find(peer.program).is_some()) {
+            let script = format!("set -e; for n in {numbers}; do {script}; done");
+            let mut cost = measure(&place.command(&["sh", "-c", &script]));
+            cost.result = Some(place.bytes(outputs()));
+            table.add(name, cost);
+            outputs().for_each(|output| fs::remove_file(place.path(output)).expect("the result"));
         }
         if find("soci").is_some() {
             let words =
                 ["soci", "convert", "--standalone", "--platform", "linux/amd64", "--format", "oci-dir", "app", "out"];
-            table.add("soci", measure(&place.command(&words)));
+            table.add("soci convert", measure(&place.command(&words)));
             fs::remove_dir_all(place.path("out")).expect("the result");
         }
     }
-    table.print("lazy formats");
+    for number in 0..sources.len() {
+        let _ = fs::remove_file(place.path(format!("{number}.tar")));
+        let _ = fs::remove_file(place.path(format!("{number}.tar.gz")));
+    }
+    fs::remove_dir_all(place.path("app")).expect("the image");
+    table.print(&format!("lazy formats: {title}"));
 }

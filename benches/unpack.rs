@@ -7,25 +7,18 @@
 
 use std::fs;
 
-use ocikit_benches::{Place, Table, find, layout, measure, run_if_asked};
+use ocikit_benches::{Place, Table, find, measure};
 
 const ROUNDS: usize = 3;
 
 fn main() {
-    run_if_asked();
-    let place = Place::new();
-    let ocikit = env!("CARGO_BIN_EXE_ocikit-under-bench");
-    let tree = place.tree();
-    layout(&place.path("base"), 1, 0);
-    // The empty layer is no tar, which umoci refuses.
-    let words =
-        [ocikit, "append", "oci:base:1", &tree, "--destination", "/tree", "--remove-layer", "1", "-o", "oci:app:1"];
-    place.run(&words);
-    let blob = place.first_layer(ocikit, "app");
+    let place = Place::start(env!("CARGO_BIN_EXE_ocikit-under-bench"));
+    place.image_of("app", &[place.tree()], "/tree");
+    let blob = place.layers("app").remove(0);
 
     let mut table = Table::new();
     for _ in 0..ROUNDS {
-        table.add("ocikit unpack", measure(&place.command(&[ocikit, "unpack", "oci:app:1", "out"])));
+        table.add("ocikit unpack", measure(&place.ocikit(&["unpack", "oci:app:1", "out"])));
         fs::remove_dir_all(place.path("out")).expect("the result");
         fs::create_dir(place.path("out")).expect("a directory");
         let script = format!("gzip -dc {blob} | tar -x --numeric-owner -C out");

@@ -20,6 +20,8 @@ pub struct Cost {
     pub written: u64,
     /// The number of requests, if they were counted.
     pub requests: Option<u64>,
+    /// The bytes of the result, if they were counted.
+    pub result: Option<u64>,
 }
 
 /// If this variable is set, the benchmark only measures one program. The system adds up the cost of all children of a process, so
@@ -55,6 +57,7 @@ pub fn measure(command: &Command) -> Cost {
         memory: numbers[2] as u64,
         written: numbers[3] as u64,
         requests: None,
+        result: None,
     }
 }
 

@@ -30,21 +30,24 @@ impl Table {
     pub fn print(&self, title: &str) {
         let first = self.rows.first().map_or(1.0, |(_, costs)| median(costs, |cost| cost.wall));
         println!("\n{title}\n");
-        let counted = self.rows.iter().flat_map(|(_, costs)| costs).any(|cost| cost.requests.is_some());
-        let (heading, rule) = if counted { (" requests |", "---|") } else { ("", "") };
+        let has = |of: Column| self.rows.iter().flat_map(|(_, costs)| costs).any(|cost| of(cost).is_some());
+        let columns: [(&str, Column); 2] = [("requests", |cost| cost.requests), ("result bytes", |cost| cost.result)];
+        let columns: Vec<_> = columns.into_iter().filter(|(_, of)| has(*of)).collect();
+        let heading: String = columns.iter().map(|(name, _)| format!(" {name} |")).collect();
         println!("| | seconds | spread | ratio to ocikit | processor s | memory MiB | written MiB |{heading}");
-        println!("|---|---|---|---|---|---|---|{rule}");
+        println!("|---|---|---|---|---|---|---|{}", "---|".repeat(columns.len()));
         for (name, costs) in &self.rows {
             let wall = median(costs, |cost| cost.wall);
             let (min, max) = costs
                 .iter()
                 .fold((f64::MAX, 0.0), |(min, max): (f64, f64), cost| (min.min(cost.wall), max.max(cost.wall)));
-            let requests = match counted {
-                true => format!(" {} |", median(costs, |cost| cost.requests.unwrap_or_default() as f64)),
-                false => String::new(),
+            let counted = |of: &Column| match costs.iter().any(|cost| of(cost).is_some()) {
+                true => format!(" {} |", median(costs, |cost| of(cost).unwrap_or_default() as f64)),
+                false => " |".to_owned(),
             };
+            let counted: String = columns.iter().map(|(_, of)| counted(of)).collect();
             println!(
-                "| {name} | {wall:.4} | {min:.3}–{max:.3} | {:.2} | {:.3} | {:.1} | {:.1} |{requests}",
+                "| {name} | {wall:.4} | {min:.3}–{max:.3} | {:.2} | {:.3} | {:.1} | {:.1} |{counted}",
                 wall / first,
                 median(costs, |cost| cost.processor),
                 median(costs, |cost| cost.memory as f64 / 1024.0),
@@ -53,6 +56,9 @@ impl Table {
         }
     }
 }
+
+/// A number that some benchmarks count.
+type Column = fn(&Cost) -> Option<u64>;
 
 fn median(costs: &[Cost], of: impl Fn(&Cost) -> f64) -> f64 {
     let mut values: Vec<f64> = costs.iter().map(of).collect();
