@@ -61,6 +61,8 @@ pub(super) struct Indexer<R> {
 
 impl<R: Read> Indexer<R> {
     pub(super) fn new(reader: R, span_size: u64) -> Indexer<R> {
+        // Their number, which is known at the end, and the size of the spans.
+        let checkpoints = [&0_u32.to_le_bytes()[..], &span_size.to_le_bytes()].concat();
         Indexer {
             reader,
             input: vec![0; INPUT_BYTES].into_boxed_slice(),
@@ -76,7 +78,7 @@ impl<R: Read> Indexer<R> {
             uncompressed: 0,
             span_size,
             last: 0,
-            checkpoints: Vec::new(),
+            checkpoints,
             count: 0,
             digests: Vec::new(),
             hasher: None,
@@ -88,11 +90,8 @@ impl<R: Read> Indexer<R> {
         if let Some(hasher) = self.hasher.take() {
             self.digests.push(hasher.finish());
         }
-        let mut checkpoints = Vec::with_capacity(12 + self.checkpoints.len());
-        checkpoints.extend_from_slice(&self.count.to_le_bytes());
-        checkpoints.extend_from_slice(&self.span_size.to_le_bytes());
-        checkpoints.append(&mut self.checkpoints);
-        Spans { checkpoints, digests: self.digests }
+        self.checkpoints[..4].copy_from_slice(&self.count.to_le_bytes());
+        Spans { checkpoints: self.checkpoints, digests: self.digests }
     }
 
     /// Reads more input if there is none; false at its end.

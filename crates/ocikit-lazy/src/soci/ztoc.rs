@@ -1,11 +1,12 @@
 //! The flatbuffer with the files and checkpoints of a layer. The order of its parts is that of the reference, so that the
 //! bytes are the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use flatbuffers::{FlatBufferBuilder, TableFinishedWIPOffset, WIPOffset};
-use ocikit_archive::layer::{Budget, RawEntry, RawKind, RawReader};
+use ocikit_archive::layer::{Budget, PaxRecord, RawEntry, RawKind, RawReader, Time};
 use ocikit_archive::padding;
 use ocikit_spec::{Algorithm, Digest, Hasher};
 
@@ -42,12 +43,32 @@ struct File {
     mode: u32,
     uid: u64,
     gid: u64,
-    user: Box<[u8]>,
-    group: Box<[u8]>,
-    modified: String,
+    user: Arc<[u8]>,
+    group: Arc<[u8]>,
+    modified: Time,
     major: u32,
     minor: u32,
-    records: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    records: Box<[PaxRecord]>,
+}
+
+/// The names of owners and groups, which most files share.
+#[derive(Default)]
+struct OwnerNames(HashSet<Arc<[u8]>>);
+
+impl OwnerNames {
+    /// The maximum number of names that are shared.
+    const MAX: usize = 1 << 12;
+
+    fn shared(&mut self, name: &[u8]) -> Arc<[u8]> {
+        if let Some(known) = self.0.get(name) {
+            return known.clone();
+        }
+        let name: Arc<[u8]> = name.into();
+        if self.0.len() < OwnerNames::MAX {
+            self.0.insert(name.clone());
+        }
+        name
+    }
 }
 
 /// Returns the ztoc of the compressed bytes of a layer, which are read to their end.
@@ -74,14 +95,14 @@ pub(crate) fn build(
     if spans.checkpoints.len().saturating_add(strings) > MAX_ZTOC_BYTES {
         return Err(Reason::TableSize { bytes: spans.checkpoints.len() as u64 + strings as u64 }.into());
     }
-    Ok(flatbuffer(&files, &spans, compression, size, end))
+    Ok(flatbuffer(files, spans, strings, (compression, size, end)))
 }
 
 /// Reads the entries of a tar, and the position of its end.
 fn files(tar: impl Read, budget: &Budget) -> Result<(Vec<File>, u64), Stopped> {
     let mut reader = RawReader::within(budget, tar);
     let (mut files, mut between, mut position) = (Vec::new(), Vec::new(), 0);
-    let mut gap = 0;
+    let (mut gap, mut names) = (0, OwnerNames::default());
     while let Some(entry) = reader.next_entry(&mut between)? {
         match entry.kind {
             RawKind::Sparse => return Err(Reason::Sparse { path: entry.path }.into()),
@@ -97,7 +118,7 @@ fn files(tar: impl Read, budget: &Budget) -> Result<(Vec<File>, u64), Stopped> {
         position = entry.data.offset + entry.data.size;
         gap = padding(entry.data.size);
         io::copy(&mut reader, &mut io::sink()).map_err(|error| Stopped::Reading(error.into()))?;
-        files.push(File::of(entry));
+        files.push(File::of(entry, &mut names));
         between.clear();
     }
     let end = (between.len() as u64).min(gap + END_BYTES);
@@ -105,9 +126,11 @@ fn files(tar: impl Read, budget: &Budget) -> Result<(Vec<File>, u64), Stopped> {
 }
 
 impl File {
-    fn of(entry: RawEntry) -> File {
+    fn of(entry: RawEntry, names: &mut OwnerNames) -> File {
+        // Sorted by key, the last of several with one key.
+        let records: BTreeMap<_, _> = entry.records.into_iter().collect();
         File {
-            modified: entry.modified.to_string(),
+            modified: entry.modified,
             name: entry.name,
             kind: entry.kind,
             offset: entry.data.offset,
@@ -116,11 +139,11 @@ impl File {
             mode: entry.mode,
             uid: entry.uid,
             gid: entry.gid,
-            user: entry.user,
-            group: entry.group,
+            user: names.shared(&entry.user),
+            group: names.shared(&entry.group),
             major: entry.major,
             minor: entry.minor,
-            records: entry.records.into_iter().collect(),
+            records: records.into_iter().collect(),
         }
     }
 
@@ -139,23 +162,34 @@ const fn slot(number: u16) -> u16 {
 
 type Table = WIPOffset<TableFinishedWIPOffset>;
 
-fn flatbuffer(files: &[File], spans: &Spans, compression: LayerCompression, size: u64, end: u64) -> Vec<u8> {
-    let mut builder = FlatBufferBuilder::new();
+/// Returns the flatbuffer of files that need about `strings` bytes. Files and checkpoints are freed as soon as they are in it.
+fn flatbuffer(
+    files: Vec<File>,
+    spans: Spans,
+    strings: usize,
+    (compression, size, end): (LayerCompression, u64, u64),
+) -> Vec<u8> {
+    // A builder that grows doubles its memory, and holds both halves meanwhile.
+    let mut builder = FlatBufferBuilder::with_capacity(strings + spans.checkpoints.len() + spans.digests.len() * 96);
     let version = builder.create_string(VERSION);
     let tool = builder.create_string(BUILD_TOOL_NAME);
 
-    let mut tables: Vec<Table> = files.iter().rev().map(|file| table(&mut builder, file)).collect();
+    let mut tables: Vec<Table> = files.into_iter().rev().map(|file| table(&mut builder, &file)).collect();
     tables.reverse();
     let tables = builder.create_vector(&tables);
     let start = builder.start_table();
     builder.push_slot_always(slot(0), tables);
     let toc = builder.end_table(start);
 
-    let checkpoints = builder.create_vector(&spans.checkpoints);
-    let digests: Vec<_> = spans.digests.iter().map(|digest| builder.create_string(&digest.to_string())).collect();
+    let Spans { checkpoints, digests: span_digests } = spans;
+    let checkpoints = {
+        let bytes = checkpoints;
+        builder.create_vector(&bytes)
+    };
+    let digests: Vec<_> = span_digests.iter().map(|digest| builder.create_string(&digest.to_string())).collect();
     let digests = builder.create_vector(&digests);
     let start = builder.start_table();
-    builder.push_slot(slot(1), i32::try_from(spans.digests.len()).unwrap_or(i32::MAX) - 1, 0);
+    builder.push_slot(slot(1), i32::try_from(span_digests.len()).unwrap_or(i32::MAX) - 1, 0);
     builder.push_slot_always(slot(2), digests);
     builder.push_slot_always(slot(3), checkpoints);
     builder.push_slot(slot(0), compression as i8, LayerCompression::Gzip as i8);
@@ -170,7 +204,9 @@ fn flatbuffer(files: &[File], spans: &Spans, compression: LayerCompression, size
     builder.push_slot_always(slot(5), info);
     let root = builder.end_table(start);
     builder.finish_minimal(root);
-    builder.finished_data().to_vec()
+    let (mut bytes, start) = builder.collapse();
+    bytes.drain(..start);
+    bytes
 }
 
 fn table(builder: &mut FlatBufferBuilder<'_>, file: &File) -> Table {
@@ -179,7 +215,7 @@ fn table(builder: &mut FlatBufferBuilder<'_>, file: &File) -> Table {
     let link = builder.create_byte_string(&file.link);
     let user = builder.create_byte_string(&file.user);
     let group = builder.create_byte_string(&file.group);
-    let modified = builder.create_string(&file.modified);
+    let modified = builder.create_string(&file.modified.to_string());
     let record = |(key, value): (&[u8], &[u8])| {
         let key = builder.create_byte_string(key);
         let value = builder.create_byte_string(value);
