@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::pieces::Failure;
 use crate::reason::Reason;
 
 /// The result of this crate's functions.
@@ -63,6 +64,15 @@ impl From<ocikit_archive::Error> for Stopped {
 impl From<io::Error> for Stopped {
     fn from(error: io::Error) -> Stopped {
         Stopped::Writing(error)
+    }
+}
+
+impl From<Failure> for Stopped {
+    fn from(failure: Failure) -> Stopped {
+        match failure {
+            Failure::Read(error) => Stopped::Reading(error.into()),
+            Failure::Write(error) => Stopped::Writing(error),
+        }
     }
 }
 

@@ -25,7 +25,10 @@ mod plain;
 pub mod rafs;
 mod reason;
 pub mod soci;
+mod source;
 mod table;
+mod toc;
+mod waiting;
 
 pub use check::{TableProblem, check_layer};
 pub use convert::{

@@ -1,10 +1,10 @@
 //! A blob of pieces that are compressed one by one, in parallel, so that each can be read without the others.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
 
-use flate2::{Compress, Crc, FlushCompress, Status};
+use flate2::Crc;
 use ocikit_archive::Ordered;
 use ocikit_spec::Digest;
 
@@ -13,8 +13,30 @@ use crate::output::Output;
 /// The size in bytes from which pieces are handed to a thread. Their bytes in the blob do not depend on it.
 const BATCH_BYTES: usize = 512 << 10;
 
-/// The maximum number of uncompressed bytes in progress, unless a single batch has more.
-const MAX_BYTES_IN_PROGRESS: usize = 12 << 20;
+/// The maximum number of uncompressed bytes in progress for each thread, unless a single batch has more: a large piece and
+/// what is between it and the next.
+const IN_PROGRESS_PER_THREAD: usize = 5 << 20;
+
+/// The maximum number of uncompressed bytes in progress of all threads.
+const MAX_BYTES_IN_PROGRESS: usize = 16 << 20;
+
+/// The maximum size of a small buffer, in bytes.
+const MAX_SMALL_BYTES: usize = 2 * BATCH_BYTES;
+
+/// The room in a large buffer for the headers behind a piece, in bytes.
+const ROOM_BYTES: usize = 256 << 10;
+
+/// The maximum number of large buffers that are kept: those of pieces in progress, and that of the next one.
+const MAX_LARGE: usize = 4;
+
+/// The number of batches for each thread: one that is compressed, one that waits and one that was compressed.
+const BATCHES_PER_THREAD: usize = 3;
+
+/// The start of a member without a name or a time, by an unknown operating system.
+const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+
+/// The size of the checksum and the length at the end of a member.
+const GZIP_TRAILER_BYTES: usize = 8;
 
 /// How the pieces are compressed.
 #[derive(Debug, Clone, Copy)]
@@ -36,11 +58,14 @@ pub(crate) struct Placed {
 /// Compresses pieces and writes them in order.
 pub(crate) struct Pieces {
     batches: Ordered<Batch, io::Result<Packed>>,
+    /// The batch that is filled. Behind its pieces are bytes that are not part of one yet.
     batch: Batch,
     /// The uncompressed sizes of the batches in progress.
     sizes: VecDeque<usize>,
     in_progress: usize,
-    spare: Vec<Vec<u8>>,
+    /// Buffers for further batches, and for what they are compressed to.
+    spare: Spare,
+    spare_packed: Spare,
     output: Output,
     placed: VecDeque<Placed>,
 }
@@ -51,9 +76,12 @@ struct Batch {
     bytes: Vec<u8>,
     /// The end of each piece, and the length of its hashed part.
     pieces: Vec<(usize, usize)>,
+    /// The buffer for the compressed pieces.
+    packed: Vec<u8>,
 }
 
 struct Packed {
+    /// The compressed pieces, and unused room.
     bytes: Vec<u8>,
     /// The end of each compressed piece, and the digest of its hashed part.
     pieces: Vec<(usize, Option<Digest>)>,
@@ -64,30 +92,70 @@ struct Packed {
 impl Pieces {
     pub(crate) fn new(codec: Codec, threads: NonZeroUsize, output: Output) -> Pieces {
         let new_worker = move || -> Box<dyn FnMut(Batch) -> io::Result<Packed> + Send> {
-            match codec {
-                Codec::Gzip { level } => Box::new(move |batch| batch.pack(|piece, packed| gzip(piece, level, packed))),
-                Codec::Zstd { level } => {
-                    let mut compressor = None;
-                    Box::new(move |batch| batch.pack(|piece, packed| zstd(piece, level, &mut compressor, packed)))
-                }
-            }
+            let mut packer = None;
+            Box::new(move |batch| {
+                let packer = match &mut packer {
+                    Some(packer) => packer,
+                    None => packer.insert(Packer::new(codec)?),
+                };
+                batch.pack(packer)
+            })
         };
         Pieces {
             batches: Ordered::new("pieces", threads, new_worker),
             batch: Batch::default(),
             sizes: VecDeque::new(),
             in_progress: 0,
-            spare: Vec::new(),
+            spare: Spare::default(),
+            spare_packed: Spare::default(),
             output,
             placed: VecDeque::new(),
         }
     }
 
-    /// Adds a piece, of whose first bytes the digest is computed.
-    pub(crate) fn push(&mut self, piece: &[u8], hashed: usize) -> io::Result<()> {
-        self.batch.bytes.extend_from_slice(piece);
-        self.batch.pieces.push((self.batch.bytes.len(), hashed));
-        match self.batch.bytes.len() >= BATCH_BYTES {
+    /// Returns the bytes that are not part of a piece yet.
+    pub(crate) fn rest(&self) -> &[u8] {
+        &self.batch.bytes[self.batch.end()..]
+    }
+
+    /// Adds bytes to the rest.
+    pub(crate) fn append(&mut self, bytes: &[u8]) {
+        self.batch.bytes.extend_from_slice(bytes);
+    }
+
+    /// Adds the next bytes of a reader to the rest, and returns how many; fewer than the limit only at the end.
+    ///
+    /// # Errors
+    ///
+    /// Those of the reader and of writing earlier pieces.
+    pub(crate) fn fill(&mut self, reader: impl Read, limit: usize) -> Result<usize, Failure> {
+        if limit > BATCH_BYTES {
+            self.make_room(limit).map_err(Failure::Write)?;
+        }
+        reader.take(limit as u64).read_to_end(&mut self.batch.bytes).map_err(Failure::Read)
+    }
+
+    /// Gives the rest a batch of its own that has room for a large piece.
+    fn make_room(&mut self, size: usize) -> io::Result<()> {
+        if !self.batch.pieces.is_empty() {
+            self.submit()?;
+        }
+        let missing = size + ROOM_BYTES;
+        if self.batch.bytes.capacity() - self.batch.bytes.len() < missing {
+            let mut large = self.spare.take(true);
+            large.clear();
+            large.extend_from_slice(&self.batch.bytes);
+            large.reserve_exact(missing);
+            self.spare.put(std::mem::replace(&mut self.batch.bytes, large));
+        }
+        Ok(())
+    }
+
+    /// Makes a piece of the first bytes of the rest, of whose first bytes the digest is computed.
+    pub(crate) fn end_piece(&mut self, length: usize, hashed: usize) -> io::Result<()> {
+        let end = self.batch.end() + length;
+        self.batch.pieces.push((end, hashed));
+        match end >= BATCH_BYTES {
             true => self.submit(),
             false => Ok(()),
         }
@@ -111,16 +179,24 @@ impl Pieces {
     }
 
     fn submit(&mut self) -> io::Result<()> {
-        let next = Batch { bytes: self.spare.pop().unwrap_or_default(), pieces: Vec::new() };
-        let batch = std::mem::replace(&mut self.batch, next);
-        let size = batch.bytes.len();
-        while !self.sizes.is_empty() && self.in_progress + size > MAX_BYTES_IN_PROGRESS {
+        let size = self.batch.end();
+        let mut bytes = self.spare.take(false);
+        bytes.clear();
+        bytes.extend_from_slice(self.rest());
+        self.batch.bytes.truncate(size);
+        let mut batch = std::mem::replace(&mut self.batch, Batch { bytes, ..Batch::default() });
+        batch.packed = self.spare_packed.take(size > MAX_SMALL_BYTES);
+        let threads = self.batches.threads();
+        let max_bytes = (threads * IN_PROGRESS_PER_THREAD).min(MAX_BYTES_IN_PROGRESS);
+        while !self.sizes.is_empty()
+            && (self.in_progress + size > max_bytes || self.sizes.len() >= threads * BATCHES_PER_THREAD)
+        {
             self.write_one()?;
         }
         self.sizes.push_back(size);
         self.in_progress += size;
         self.batches.submit(batch)?;
-        if self.batches.threads() == 1 {
+        if threads == 1 {
             self.write_one()?;
         }
         Ok(())
@@ -128,79 +204,141 @@ impl Pieces {
 
     fn write_one(&mut self) -> io::Result<bool> {
         let Some(packed) = self.batches.take() else { return Ok(false) };
-        let Packed { bytes, pieces, mut buffer } = packed??;
+        let Packed { bytes, pieces, buffer } = packed??;
         self.in_progress -= self.sizes.pop_front().unwrap_or_default();
         let start = self.output.position();
-        self.output.write_all(&bytes)?;
+        self.output.write_all(&bytes[..pieces.last().map_or(0, |(end, _)| *end)])?;
         let mut offset = start;
         for (end, digest) in pieces {
             let end = start + end as u64;
             self.placed.push_back(Placed { offset, end, digest });
             offset = end;
         }
-        buffer.clear();
-        self.spare.push(buffer);
+        self.spare.put(buffer);
+        self.spare_packed.put(bytes);
         Ok(true)
     }
 }
 
+/// An error of [`Pieces::fill`].
+pub(crate) enum Failure {
+    Read(io::Error),
+    Write(io::Error),
+}
+
+/// Buffers of two sizes. If all were alike, all would reach the size of the largest piece sooner or later.
+#[derive(Default)]
+struct Spare {
+    small: Vec<Vec<u8>>,
+    large: Vec<Vec<u8>>,
+}
+
+impl Spare {
+    /// Returns a buffer with what it had; without capacity if there is no spare one.
+    fn take(&mut self, is_large: bool) -> Vec<u8> {
+        let buffers = if is_large { &mut self.large } else { &mut self.small };
+        buffers.pop().unwrap_or_default()
+    }
+
+    fn put(&mut self, buffer: Vec<u8>) {
+        match buffer.capacity() {
+            0 => {}
+            1..=MAX_SMALL_BYTES => self.small.push(buffer),
+            _ if self.large.len() < MAX_LARGE => self.large.push(buffer),
+            _ => {}
+        }
+    }
+}
+
 impl Batch {
-    fn pack(self, mut compress: impl FnMut(&[u8], &mut Vec<u8>) -> io::Result<()>) -> io::Result<Packed> {
-        let mut bytes = Vec::with_capacity(self.bytes.len() / 2 + 1024);
-        let mut pieces = Vec::with_capacity(self.pieces.len());
-        let mut start = 0;
-        for (end, hashed) in self.pieces {
-            let piece = &self.bytes[start..end];
+    /// Returns the end of the last piece.
+    fn end(&self) -> usize {
+        self.pieces.last().map_or(0, |(end, _)| *end)
+    }
+
+    fn pack(self, packer: &mut Packer) -> io::Result<Packed> {
+        let Batch { bytes: buffer, pieces, packed: mut bytes } = self;
+        let (mut start, mut bound) = (0, 0);
+        for (end, _) in &pieces {
+            bound += packer.bound(end - start);
+            start = *end;
+        }
+        if bytes.len() < bound {
+            // Buffers of few sizes are used again more often. Memory that is not needed is not touched.
+            bytes = vec![0; if bound <= MAX_SMALL_BYTES { MAX_SMALL_BYTES } else { bound + ROOM_BYTES }];
+        }
+        let (mut start, mut length) = (0, 0);
+        let mut compressed = Vec::with_capacity(pieces.len());
+        for (end, hashed) in pieces {
+            let piece = &buffer[start..end];
             let digest = (hashed > 0).then(|| Digest::sha256_of(&piece[..hashed]));
-            compress(piece, &mut bytes)?;
-            pieces.push((bytes.len(), digest));
+            length += packer.pack(piece, &mut bytes[length..])?;
+            compressed.push((length, digest));
             start = end;
         }
-        Ok(Packed { bytes, pieces, buffer: self.bytes })
+        Ok(Packed { bytes, pieces: compressed, buffer })
     }
 }
 
-fn zstd(
-    piece: &[u8],
-    level: i32,
-    compressor: &mut Option<zstd::bulk::Compressor<'static>>,
-    packed: &mut Vec<u8>,
-) -> io::Result<()> {
-    let compressor = match compressor {
-        Some(compressor) => compressor,
-        None => compressor.insert(zstd::bulk::Compressor::new(level)?),
-    };
-    let start = packed.len();
-    packed.resize(start + zstd::zstd_safe::compress_bound(piece.len()), 0);
-    let length = compressor.compress_to_buffer(piece, &mut packed[start..])?;
-    packed.truncate(start + length);
-    Ok(())
+/// The state that a thread keeps from piece to piece. The bytes of a piece do not depend on those before it.
+enum Packer {
+    Gzip(libdeflater::Compressor),
+    Zstd(zstd::bulk::Compressor<'static>),
 }
 
-fn gzip(piece: &[u8], level: u32, packed: &mut Vec<u8>) -> io::Result<()> {
-    // A new state for each member: one of zlib-rs 0.6 that was reset may give other bytes than a new one.
-    let mut compress = Compress::new(flate2::Compression::new(level), false);
-    packed.extend_from_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]);
-    packed.reserve(piece.len() / 2 + 64);
-    loop {
-        let taken = usize::try_from(compress.total_in()).map_err(io::Error::other)?;
-        let status = compress.compress_vec(&piece[taken..], packed, FlushCompress::Finish).map_err(io::Error::other)?;
-        if status == Status::StreamEnd {
-            break;
+impl Packer {
+    fn new(codec: Codec) -> io::Result<Packer> {
+        Ok(match codec {
+            Codec::Gzip { level } => Packer::Gzip(libdeflater::Compressor::new(deflate_level(level)?)),
+            Codec::Zstd { level } => Packer::Zstd(zstd::bulk::Compressor::new(level)?),
+        })
+    }
+
+    /// Returns the maximum size of a compressed piece in bytes.
+    fn bound(&mut self, size: usize) -> usize {
+        match self {
+            Packer::Gzip(compressor) => {
+                GZIP_HEADER.len() + compressor.deflate_compress_bound(size) + GZIP_TRAILER_BYTES
+            }
+            Packer::Zstd(_) => zstd::zstd_safe::compress_bound(size),
         }
-        packed.reserve(piece.len() / 4 + 64);
     }
-    let mut crc = Crc::new();
-    crc.update(piece);
-    packed.extend_from_slice(&crc.sum().to_le_bytes());
-    packed.extend_from_slice(&crc.amount().to_le_bytes());
-    Ok(())
+
+    /// Compresses a piece and returns its compressed size.
+    fn pack(&mut self, piece: &[u8], packed: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Packer::Gzip(compressor) => {
+                let (header, rest) = packed.split_at_mut(GZIP_HEADER.len());
+                header.copy_from_slice(&GZIP_HEADER);
+                let length = compressor.deflate_compress(piece, rest).map_err(io::Error::other)?;
+                let mut crc = Crc::new();
+                crc.update(piece);
+                let trailer = [crc.sum().to_le_bytes(), crc.amount().to_le_bytes()];
+                rest[length..][..GZIP_TRAILER_BYTES].copy_from_slice(trailer.as_flattened());
+                Ok(GZIP_HEADER.len() + length + GZIP_TRAILER_BYTES)
+            }
+            Packer::Zstd(compressor) => compressor.compress_to_buffer(piece, packed),
+        }
+    }
+}
+
+/// Returns the level of libdeflate that takes the place of a level of gzip: up to 7 the fastest one whose output is not
+/// larger than that of zlib; 8 and 9 are smaller, in less time than zlib's. `docs/decisions/lazy-deflate.md` has the numbers.
+fn deflate_level(gzip: u32) -> io::Result<libdeflater::CompressionLvl> {
+    let level = match gzip {
+        ..=2 => 1,
+        3 => 2,
+        4 => 3,
+        5 | 6 => 4,
+        7 => 5,
+        8 => 7,
+        9.. => 9,
+    };
+    libdeflater::CompressionLvl::new(level).map_err(|error| io::Error::other(format!("level {level}: {error:?}")))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
     use ocikit_archive::Decoder;
 
     use super::*;
@@ -213,7 +351,10 @@ mod tests {
         let mut packing = Pieces::new(codec, NonZeroUsize::new(threads).unwrap(), output);
         let mut placed = Vec::new();
         for piece in pieces {
-            packing.push(piece, piece.len() / 2).unwrap();
+            let (start, rest) = piece.split_at(piece.len() / 3);
+            packing.append(start);
+            assert_eq!(packing.fill(rest, rest.len()).ok(), Some(rest.len()));
+            packing.end_piece(piece.len(), piece.len() / 2).unwrap();
             placed.extend(std::iter::from_fn(|| packing.next_placed()));
         }
         packing.complete().unwrap();
@@ -226,7 +367,8 @@ mod tests {
     #[test]
     fn each_piece_is_read_alone_and_threads_do_not_change_the_bytes() {
         let pieces: Vec<Vec<u8>> = (0_usize..200)
-            .map(|number| (0..number * number * 3).map(|at| ((at * number) >> 5) as u8).collect())
+            .map(|number| if number % 50 == 49 { 1_500 } else { number })
+            .map(|number| (0..number * number * 3 / 2).map(|at| ((at * number) >> 5) as u8).collect())
             .collect();
         for codec in [Codec::Gzip { level: 6 }, Codec::Zstd { level: 3 }] {
             let (bytes, placed) = blob(codec, 1, &pieces);

@@ -25,125 +25,168 @@ pub(super) enum ChunkKind {
     Zeros,
 }
 
-/// Cuts the content of one file.
+/// Cuts the content of one file. It passes on the size of each chunk when the chunk ends.
 pub(super) struct Splitter {
-    low: u32,
-    high: u32,
-    window: [u8; WINDOW_BYTES],
-    next: usize,
-    /// The bytes from the last cut. The run of zeros at their end is not in the sum yet.
-    chunk: Vec<u8>,
+    sum: Sum,
+    /// The number of bytes from the last cut to the run of zeros at the end.
+    length: usize,
+    /// The number of zeros at the end. They are not in the sum yet.
     zeros: usize,
-    /// Whether the chunk is a run of zeros that was cut at its maximum size and may continue.
+    /// Whether the last chunk was a run of zeros that was cut at its maximum size and may continue.
     in_hole: bool,
 }
 
-impl Splitter {
-    pub(super) fn new() -> Splitter {
-        Splitter {
-            low: WINDOW_BYTES as u32 * BYTE_OFFSET,
-            high: (WINDOW_BYTES * (WINDOW_BYTES - 1)) as u32 * BYTE_OFFSET,
-            window: [0; WINDOW_BYTES],
-            next: 0,
-            chunk: Vec::new(),
-            zeros: 0,
-            in_hole: false,
-        }
+impl Default for Splitter {
+    fn default() -> Splitter {
+        Splitter { sum: Sum::new(), length: 0, zeros: 0, in_hole: false }
     }
+}
 
+impl Splitter {
     /// Starts the next file.
     pub(super) fn reset(&mut self) {
-        let chunk = std::mem::take(&mut self.chunk);
-        *self = Splitter { chunk, ..Splitter::new() };
-        self.chunk.clear();
+        *self = Splitter::default();
     }
 
     /// Passes on the chunks that end in these bytes.
-    pub(super) fn feed<E>(
-        &mut self,
-        bytes: &[u8],
-        chunk: &mut impl FnMut(&[u8], ChunkKind) -> Result<(), E>,
-    ) -> Result<(), E> {
-        for byte in bytes {
-            if *byte == 0 {
-                self.chunk.push(0);
-                self.zeros += 1;
-                if self.zeros >= MIN_HOLE_BYTES && self.zeros + 1 > MAX_CHUNK_BYTES {
-                    self.end_hole(chunk)?;
-                    self.in_hole = true;
-                }
-                continue;
-            }
+    pub(super) fn feed(&mut self, mut bytes: &[u8], cut: &mut impl FnMut(usize, ChunkKind)) {
+        while !bytes.is_empty() {
             if self.zeros > 0 || self.in_hole {
-                self.end_zeros(chunk)?;
+                let run = leading_zeros(bytes);
+                self.extend_zeros(run, cut);
+                bytes = &bytes[run..];
+                if bytes.is_empty() {
+                    return;
+                }
+                self.end_zeros(cut);
             }
-            self.chunk.push(*byte);
-            let is_end = self.roll(*byte);
-            if is_end || self.chunk.len() >= MAX_CHUNK_BYTES {
-                chunk(&self.chunk, ChunkKind::Data)?;
-                self.chunk.clear();
+            // A run of zeros that is long enough for a hole has a whole block of zeros in it, or is at the end.
+            let blocks = bytes.chunks(MIN_HOLE_BYTES / 2).take_while(|block| block.iter().any(|byte| *byte != 0));
+            let dense = &bytes[..blocks.map(<[u8]>::len).sum()];
+            let end = dense.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            self.add(&bytes[..end], cut);
+            bytes = &bytes[end..];
+            if bytes.first() == Some(&0) {
+                self.extend_zeros(1, cut);
+                bytes = &bytes[1..];
             }
         }
-        Ok(())
     }
 
     /// Passes on the last chunks.
-    pub(super) fn finish<E>(&mut self, chunk: &mut impl FnMut(&[u8], ChunkKind) -> Result<(), E>) -> Result<(), E> {
-        self.end_zeros(chunk)?;
-        if !self.chunk.is_empty() {
-            chunk(&self.chunk, ChunkKind::Data)?;
-            self.chunk.clear();
+    pub(super) fn finish(&mut self, cut: &mut impl FnMut(usize, ChunkKind)) {
+        self.end_zeros(cut);
+        if self.length > 0 {
+            cut(std::mem::take(&mut self.length), ChunkKind::Data);
         }
-        Ok(())
+    }
+
+    /// Adds bytes whose runs of zeros are too short for a hole.
+    fn add(&mut self, bytes: &[u8], cut: &mut impl FnMut(usize, ChunkKind)) {
+        let mut start = 0;
+        loop {
+            let found = self.sum.next_end(&bytes[start..]);
+            let end = found.map_or(bytes.len(), |length| start + length);
+            self.length += end - start;
+            while self.length > MAX_CHUNK_BYTES {
+                self.length -= MAX_CHUNK_BYTES;
+                cut(MAX_CHUNK_BYTES, ChunkKind::Data);
+            }
+            if found.is_some() || self.length == MAX_CHUNK_BYTES {
+                cut(std::mem::take(&mut self.length), ChunkKind::Data);
+            }
+            start = end;
+            if found.is_none() {
+                return;
+            }
+        }
+    }
+
+    fn extend_zeros(&mut self, run: usize, cut: &mut impl FnMut(usize, ChunkKind)) {
+        self.zeros += run;
+        while self.zeros >= MAX_CHUNK_BYTES {
+            let rest = self.zeros - MAX_CHUNK_BYTES;
+            self.zeros = MAX_CHUNK_BYTES;
+            self.end_hole(cut);
+            self.in_hole = true;
+            self.zeros = rest;
+        }
     }
 
     /// Decides about the zeros before a byte or the end.
-    fn end_zeros<E>(&mut self, chunk: &mut impl FnMut(&[u8], ChunkKind) -> Result<(), E>) -> Result<(), E> {
+    fn end_zeros(&mut self, cut: &mut impl FnMut(usize, ChunkKind)) {
         if self.in_hole || self.zeros >= MIN_HOLE_BYTES {
-            return self.end_hole(chunk);
+            return self.end_hole(cut);
         }
         let zeros = std::mem::take(&mut self.zeros);
-        let known = self.chunk.len() - zeros;
-        let mut start = 0;
-        for at in 0..zeros {
-            let end = known + at + 1;
-            if self.roll(0) || end - start >= MAX_CHUNK_BYTES {
-                chunk(&self.chunk[start..end], ChunkKind::Data)?;
-                start = end;
-            }
-        }
-        self.chunk.drain(..start);
-        Ok(())
+        self.add(&[0; MIN_HOLE_BYTES][..zeros], cut);
     }
 
     /// Passes on what is before a run of zeros, and the run.
-    fn end_hole<E>(&mut self, chunk: &mut impl FnMut(&[u8], ChunkKind) -> Result<(), E>) -> Result<(), E> {
-        let zeros = std::mem::take(&mut self.zeros);
+    fn end_hole(&mut self, cut: &mut impl FnMut(usize, ChunkKind)) {
         self.in_hole = false;
-        let (before, hole) = self.chunk.split_at(self.chunk.len() - zeros);
-        if !before.is_empty() {
-            chunk(before, ChunkKind::Data)?;
+        for (length, kind) in [(&mut self.length, ChunkKind::Data), (&mut self.zeros, ChunkKind::Zeros)] {
+            if *length > 0 {
+                cut(std::mem::take(length), kind);
+            }
         }
-        if !hole.is_empty() {
-            chunk(hole, ChunkKind::Zeros)?;
-        }
-        self.chunk.clear();
-        // More zeros than the window holds change nothing.
-        for _ in 0..zeros.min(WINDOW_BYTES) {
-            self.roll(0);
-        }
-        Ok(())
+        self.sum.add_window_of_zeros();
+    }
+}
+
+fn leading_zeros(bytes: &[u8]) -> usize {
+    bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len())
+}
+
+/// The rolling sum over the last bytes. Its value depends on nothing else.
+struct Sum {
+    low: u32,
+    high: u32,
+    window: [u8; WINDOW_BYTES],
+}
+
+impl Sum {
+    fn new() -> Sum {
+        let low = WINDOW_BYTES as u32 * BYTE_OFFSET;
+        Sum { low, high: low * (WINDOW_BYTES as u32 - 1), window: [0; WINDOW_BYTES] }
     }
 
-    /// Adds a byte to the sum, and returns whether a chunk ends behind it.
-    #[inline]
-    fn roll(&mut self, byte: u8) -> bool {
-        let dropped = u32::from(std::mem::replace(&mut self.window[self.next], byte));
-        self.next = (self.next + 1) % WINDOW_BYTES;
-        self.low = self.low.wrapping_add(u32::from(byte)).wrapping_sub(dropped);
-        let leaving = (WINDOW_BYTES as u32).wrapping_mul(dropped + BYTE_OFFSET);
-        self.high = self.high.wrapping_add(self.low).wrapping_sub(leaving);
-        self.high & SPLIT_MASK == SPLIT_MASK
+    /// Adds bytes until a chunk ends behind one of them, and returns the number of those; `None` if no chunk ends.
+    fn next_end(&mut self, bytes: &[u8]) -> Option<usize> {
+        let (mut low, mut high) = (self.low, self.high);
+        let mut is_end = |(byte, dropped): (&u8, &u8)| {
+            let dropped = u32::from(*dropped);
+            low = low.wrapping_add(u32::from(*byte)).wrapping_sub(dropped);
+            high = high.wrapping_add(low).wrapping_sub((WINDOW_BYTES as u32).wrapping_mul(dropped + BYTE_OFFSET));
+            high & SPLIT_MASK == SPLIT_MASK
+        };
+        // The bytes that leave the window are first those before these bytes, then these bytes themselves.
+        let first = bytes.iter().zip(&self.window).position(&mut is_end);
+        let found = first.or_else(|| {
+            let (_, later) = bytes.split_at_checked(WINDOW_BYTES)?;
+            later.iter().zip(bytes).position(&mut is_end).map(|at| at + WINDOW_BYTES)
+        });
+        let length = found.map_or(bytes.len(), |at| at + 1);
+        (self.low, self.high) = (low, high);
+        self.shift(&bytes[..length]);
+        found.map(|at| at + 1)
+    }
+
+    /// Adds as many zeros as the window holds: more change nothing.
+    fn add_window_of_zeros(&mut self) {
+        let zeros = Sum::new();
+        (self.low, self.high, self.window) = (zeros.low, zeros.high, zeros.window);
+    }
+
+    /// Appends to the window.
+    fn shift(&mut self, bytes: &[u8]) {
+        match bytes.last_chunk() {
+            Some(last) => self.window = *last,
+            None => {
+                self.window.copy_within(bytes.len().., 0);
+                self.window[WINDOW_BYTES - bytes.len()..].copy_from_slice(bytes);
+            }
+        }
     }
 }
 
@@ -154,17 +197,63 @@ mod tests {
     use super::*;
 
     fn chunks(bytes: &[u8], step: usize) -> Vec<(Vec<u8>, ChunkKind)> {
-        let mut found = Vec::new();
-        let mut keep = |chunk: &[u8], kind: ChunkKind| {
-            found.push((chunk.to_vec(), kind));
-            Ok::<_, ()>(())
+        let (mut found, mut at) = (Vec::new(), 0);
+        let mut keep = |length: usize, kind: ChunkKind| {
+            found.push((bytes[at..at + length].to_vec(), kind));
+            at += length;
         };
-        let mut splitter = Splitter::new();
+        let mut splitter = Splitter::default();
         for part in bytes.chunks(step) {
-            splitter.feed(part, &mut keep).unwrap();
+            splitter.feed(part, &mut keep);
         }
-        splitter.finish(&mut keep).unwrap();
+        splitter.finish(&mut keep);
         found
+    }
+
+    /// The rule in its plainest form: a sum over the whole window for each byte.
+    fn plain_sizes(bytes: &[u8]) -> Vec<usize> {
+        let padded = [&[0; WINDOW_BYTES - 1][..], bytes].concat();
+        let sum_at = |at: usize| {
+            let weighted = padded[at..at + WINDOW_BYTES].iter().rev().zip(1_u32..);
+            // The sum starts with weights of 63 instead of 1 to 64.
+            let start = 64 * 63 - 64 * 65 / 2;
+            weighted.map(|(byte, weight)| weight * (u32::from(*byte) + BYTE_OFFSET)).sum::<u32>() + start * BYTE_OFFSET
+        };
+        let (mut sizes, mut start, mut at) = (Vec::new(), 0, 0);
+        while at < bytes.len() {
+            let zeros = leading_zeros(&bytes[at..]);
+            if zeros >= MIN_HOLE_BYTES {
+                sizes.extend([at - start, zeros]);
+                at += zeros;
+                start = at;
+                continue;
+            }
+            for _ in 0..zeros.max(1) {
+                at += 1;
+                if sum_at(at - 1) & SPLIT_MASK == SPLIT_MASK {
+                    sizes.push(at - start);
+                    start = at;
+                }
+            }
+        }
+        sizes.push(bytes.len() - start);
+        sizes.retain(|size| *size > 0);
+        sizes
+    }
+
+    #[test]
+    fn chunks_end_where_the_sum_says_so() {
+        let noise = noise(2 << 20);
+        let mixed = [&noise[..500_000], &[0; 999], &noise[..300_000], &[0; 1024], &noise[300_000..]].concat();
+        // Few values of bytes, and many short runs of zeros.
+        let sparse: Vec<u8> = noise.iter().map(|byte| if byte & 3 == 0 { *byte } else { 0 }).collect();
+        for bytes in [&noise, &mixed, &sparse] {
+            let wanted = plain_sizes(bytes);
+            assert!(wanted.len() > 10, "{}", wanted.len());
+            for step in [1, 63, 64, 65, 1000, 1 << 16, usize::MAX] {
+                assert_eq!(chunks(bytes, step).iter().map(|(chunk, _)| chunk.len()).collect::<Vec<_>>(), wanted);
+            }
+        }
     }
 
     fn noise(length: usize) -> Vec<u8> {

@@ -1,28 +1,29 @@
-use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use ocikit_archive::layer::{Budget, RawEntry, RawReader};
-use ocikit_spec::{Algorithm, Digest, Hasher};
+use ocikit_archive::layer::{Budget, RawEntry};
+use ocikit_spec::{Algorithm, Hasher};
 
 use crate::chunked::crc64::Crc64;
 use crate::chunked::format::{
     FOOTER_BYTES, MAGIC, MANIFEST_CHECKSUM, MANIFEST_POSITION, SKIPPABLE_MAGIC, TAR_SPLIT_POSITION,
 };
-use crate::chunked::split::Splitter;
+use crate::chunked::split::{ChunkKind, Splitter};
 use crate::chunked::tar_split::TarSplit;
-use crate::chunked::toc::{Chunk, Toc};
+use crate::chunked::toc::Toc;
 use crate::error::Stopped;
 use crate::output::{Output, Stored};
 use crate::pieces::{Codec, Pieces};
 use crate::reason::{Paths, Reason};
+use crate::source::Source;
+use crate::waiting::{Chunk, Waiting};
 
 /// The size from which headers and padding become a frame, in bytes.
 const MAX_BETWEEN_BYTES: usize = 1 << 20;
 
-/// The size of the buffer for contents, in bytes.
-const BUFFER_BYTES: usize = 64 << 10;
+/// The number of bytes of contents that are read at once.
+const READ_BYTES: usize = 64 << 10;
 
 /// The maximum size of table and tar-split that readers accept, compressed and uncompressed.
 const MAX_TABLE_BYTES: u64 = 150 << 20;
@@ -31,17 +32,6 @@ const MAX_TABLE_BYTES: u64 = 150 << 20;
 pub(crate) struct Written {
     pub(crate) stored: Stored,
     pub(crate) annotations: Vec<(&'static str, String)>,
-}
-
-/// An entry whose chunks are not all written yet.
-struct Waiting {
-    entry: RawEntry,
-    chunks: Vec<Chunk>,
-    /// The number of chunks whose place is known.
-    placed: usize,
-    /// The digest of the whole contents, if there are several chunks.
-    digest: Option<Digest>,
-    end: u64,
 }
 
 /// Compressed lines that are counted before compression.
@@ -62,35 +52,15 @@ pub(crate) fn write(
         pieces: Pieces::new(Codec::Zstd { level }, threads, Output::create(directory)?),
         toc: Toc::new(Table::create(directory, level)?)?,
         tar_split: TarSplit::new(Table::create(directory, level)?),
-        splitter: Splitter::new(),
-        waiting: VecDeque::new(),
-        buffer: vec![0; BUFFER_BYTES],
+        splitter: Splitter::default(),
+        waiting: Waiting::default(),
     };
-    let (mut reader, mut paths) = (RawReader::within(budget, tar), Paths::with_parents());
-    // The bytes since the last contents; those of the last entry start at `mark`, which is `position` in the tar.
-    let (mut between, mut mark, mut position) = (Vec::new(), 0, 0);
-    while let Some(entry) = reader.next_entry(&mut between)? {
-        let headers = entry.start - position;
-        let mut before = between[mark..].iter().take(usize::try_from(headers).unwrap_or(usize::MAX));
-        if before.any(|byte| *byte != 0) {
-            return Err(Reason::GlobalHeader.into());
-        }
-        paths.add(&entry)?;
-        writer.tar_split.segment(&between[mark..])?;
-        position = entry.data.offset;
-        mark = between.len();
-        if entry.data.size > 0 || between.len() > MAX_BETWEEN_BYTES {
-            writer.pieces.push(&between, 0)?;
-            between.clear();
-            mark = 0;
-        }
-        position += entry.data.size;
-        writer.entry(entry, &mut reader)?;
+    let mut source = Source::new(tar, budget, Some(Paths::with_parents()));
+    while let Some(entry) = source.next_entry(|_| false)? {
+        writer.between(source.between())?;
+        writer.entry(entry, source.contents())?;
     }
-    writer.tar_split.segment(&between[mark..])?;
-    if !between.is_empty() {
-        writer.pieces.push(&between, 0)?;
-    }
+    writer.between(source.between())?;
     writer.finish()
 }
 
@@ -99,56 +69,77 @@ struct Writer {
     toc: Toc<Table>,
     tar_split: TarSplit<Table>,
     splitter: Splitter,
-    waiting: VecDeque<Waiting>,
-    buffer: Vec<u8>,
+    waiting: Waiting,
 }
 
 impl Writer {
+    /// Adds bytes that are not contents.
+    fn between(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.tar_split.segment(bytes)?;
+        self.pieces.append(bytes);
+        match self.pieces.rest().len() > MAX_BETWEEN_BYTES {
+            true => self.end_between(),
+            false => Ok(()),
+        }
+    }
+
+    fn end_between(&mut self) -> io::Result<()> {
+        match self.pieces.rest().len() {
+            0 => Ok(()),
+            length => self.pieces.end_piece(length, 0),
+        }
+    }
+
     /// Writes the contents of an entry, whose headers were written.
     fn entry(&mut self, entry: RawEntry, reader: &mut impl Read) -> Result<(), Stopped> {
         let mut chunks: Vec<Chunk> = Vec::new();
         let mut crc = Crc64::new();
-        let mut hasher = Hasher::new(Algorithm::Sha256);
-        let pieces = &mut self.pieces;
-        let mut add = |bytes: &[u8], kind| -> io::Result<()> {
-            pieces.push(bytes, bytes.len())?;
-            chunks.push(Chunk { size: bytes.len() as u64, kind, offset: 0, digest: None });
-            Ok(())
-        };
-        self.splitter.reset();
+        let mut digest = None;
         if entry.data.size > 0 {
+            self.end_between()?;
+            // One chunk has the digest of the file, which is computed with its compression.
+            let mut hasher = Hasher::new(Algorithm::Sha256);
+            let mut is_hashed = false;
+            self.splitter.reset();
             loop {
-                // What the reader says about the tar is not an error of the result.
-                let read = reader.read(&mut self.buffer).map_err(|error| Stopped::Reading(error.into()))?;
-                let bytes = &self.buffer[..read];
-                if bytes.is_empty() {
+                let read = self.pieces.fill(&mut *reader, READ_BYTES)?;
+                let is_end = read < READ_BYTES;
+                let rest = self.pieces.rest();
+                let bytes = &rest[rest.len() - read..];
+                crc.update(bytes);
+                let mut ends = Vec::new();
+                let mut cut = |size, kind| ends.push((size, kind));
+                self.splitter.feed(bytes, &mut cut);
+                if is_end {
+                    self.splitter.finish(&mut cut);
+                }
+                // The first bytes are hashed when it is known that there is a second chunk.
+                if is_hashed {
+                    hasher.update(bytes);
+                } else if chunks.len() + ends.len() > usize::from(is_end) {
+                    hasher.update(rest);
+                    is_hashed = true;
+                }
+                for (size, kind) in ends {
+                    self.pieces.end_piece(size, size)?;
+                    let is_hole = kind == ChunkKind::Zeros;
+                    chunks.push(Chunk { size: size as u64, is_hole, ..Chunk::default() });
+                }
+                if is_end {
                     break;
                 }
-                crc.update(bytes);
-                hasher.update(bytes);
-                self.splitter.feed(bytes, &mut add)?;
             }
-            self.splitter.finish(&mut add)?;
+            digest = is_hashed.then(|| hasher.finish());
         }
         self.tar_split.entry(&entry.name, entry.data.size, crc)?;
-        let digest = (entry.data.size > 0).then(|| hasher.finish());
-        self.waiting.push_back(Waiting { entry, chunks, placed: 0, digest, end: 0 });
+        self.waiting.push(Some(entry), chunks, digest);
         Ok(self.list()?)
     }
 
     /// Lists the entries whose chunks were written.
     fn list(&mut self) -> io::Result<()> {
-        let mut placed = || std::iter::from_fn(|| self.pieces.next_placed()).find(|placed| placed.digest.is_some());
-        while let Some(first) = self.waiting.front_mut() {
-            while first.placed < first.chunks.len() {
-                let Some(place) = placed() else { return Ok(()) };
-                let chunk = &mut first.chunks[first.placed];
-                (chunk.offset, chunk.digest, first.end) = (place.offset, place.digest, place.end);
-                first.placed += 1;
-            }
-            if let Some(Waiting { entry, chunks, digest, end, .. }) = self.waiting.pop_front() {
-                self.toc.add(&entry, &chunks, digest, end)?;
-            }
+        while let Some(listed) = self.waiting.next_listed(&mut self.pieces) {
+            self.toc.add(&listed)?;
         }
         Ok(())
     }

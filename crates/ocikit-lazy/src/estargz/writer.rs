@@ -1,9 +1,8 @@
-use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use ocikit_archive::layer::{Budget, RawEntry, RawReader};
+use ocikit_archive::layer::{Budget, RawEntry};
 use ocikit_archive::{Compression, END, Encoder, EncoderOptions, Header, padding};
 use ocikit_spec::{Algorithm, Digest, Hasher};
 
@@ -11,10 +10,12 @@ use crate::error::Stopped;
 use crate::estargz::format::{
     LANDMARK, NO_PREFETCH_LANDMARK, TOC_DIGEST, TOC_NAME, UNCOMPRESSED_SIZE, footer, is_own_file,
 };
-use crate::estargz::toc::{CHUNK_BYTES, Chunk, Toc};
+use crate::estargz::toc::{CHUNK_BYTES, Toc};
 use crate::output::{Output, Stored};
 use crate::pieces::{Codec, Pieces};
 use crate::reason::{Paths, Reason};
+use crate::source::Source;
+use crate::waiting::{Chunk, Waiting};
 
 /// The size from which headers and padding start a member, in bytes.
 const MAX_BETWEEN_BYTES: usize = 1 << 20;
@@ -29,15 +30,6 @@ pub(crate) struct Written {
     pub(crate) annotations: Vec<(&'static str, String)>,
 }
 
-/// An entry whose chunks are not all written yet.
-struct Waiting {
-    /// `None` for the landmark.
-    entry: Option<RawEntry>,
-    chunks: Vec<Chunk>,
-    placed: usize,
-    digest: Option<Digest>,
-}
-
 /// Writes a tar as a layer. Entries that are part of the format are replaced.
 pub(crate) fn write(
     tar: &mut impl Read,
@@ -46,48 +38,30 @@ pub(crate) fn write(
     threads: NonZeroUsize,
     directory: &Path,
 ) -> Result<Written, Stopped> {
-    let output = Output::create(directory)?;
     let mut writer = Writer {
-        pieces: Pieces::new(Codec::Gzip { level }, threads, output),
+        pieces: Pieces::new(Codec::Gzip { level }, threads, Output::create(directory)?),
         toc: Toc::new(Output::create(directory)?)?,
-        waiting: VecDeque::new(),
-        member: Vec::new(),
+        waiting: Waiting::default(),
         hashed: 0,
         tar: Hasher::new(Algorithm::Sha256),
         size: 0,
     };
-    writer.landmark()?;
-    let (mut reader, mut paths, mut between) = (RawReader::within(budget, tar), Paths::default(), Vec::new());
-    // The end of the contents of the last entry in the source, and whether its contents were left out.
-    let (mut position, mut is_left_out, mut missing_padding) = (0, false, 0);
-    while let Some(entry) = reader.next_entry(&mut between)? {
-        let gap = usize::try_from(entry.start - position).map_err(io::Error::other)?;
-        if !is_left_out && between[..gap].iter().any(|byte| *byte != 0) {
-            return Err(Reason::GlobalHeader.into());
-        }
-        writer.between(&vec![0; missing_padding])?;
-        position = entry.data.offset;
-        is_left_out = is_own_file(&entry.name);
-        missing_padding = 0;
-        if !is_left_out {
-            paths.add(&entry)?;
-            writer.between(&between[gap..])?;
-            missing_padding = usize::try_from(padding(entry.data.size)).map_err(io::Error::other)?;
-            position += entry.data.size;
-            writer.entry(entry, &mut reader)?;
-        }
-        between.clear();
+    writer.between(&Header::file(NO_PREFETCH_LANDMARK, LANDMARK.len() as u64).to_bytes())?;
+    writer.file(None, LANDMARK.len() as u64, &mut &LANDMARK[..])?;
+    let mut source = Source::new(tar, budget, Some(Paths::default()));
+    while let Some(entry) = source.next_entry(is_own_file)? {
+        writer.between(source.headers())?;
+        let size = entry.data.size;
+        writer.file(Some(entry), size, source.contents())?;
     }
-    writer.between(&vec![0; missing_padding])?;
     writer.finish(level, threads)
 }
 
 struct Writer {
     pieces: Pieces,
     toc: Toc<Output>,
-    waiting: VecDeque<Waiting>,
-    /// The bytes of the member in progress, and the number of those at its start that are contents of a file.
-    member: Vec<u8>,
+    waiting: Waiting,
+    /// The number of bytes at the start of the member in progress that are contents of a file.
     hashed: usize,
     /// The digest and size of the decompressed layer.
     tar: Hasher,
@@ -95,83 +69,55 @@ struct Writer {
 }
 
 impl Writer {
-    fn landmark(&mut self) -> io::Result<()> {
-        let size = LANDMARK.len();
-        self.between(&Header::file(NO_PREFETCH_LANDMARK, size as u64).to_bytes())?;
-        self.contents(&LANDMARK)?;
-        let chunks = vec![Chunk { size: size as u64, offset: 0, digest: None }];
-        self.waiting.push_back(Waiting { entry: None, chunks, placed: 0, digest: None });
-        self.between(&vec![0; usize::try_from(padding(size as u64)).map_err(io::Error::other)?])
-    }
-
     /// Adds bytes that are not contents.
     fn between(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.member.extend_from_slice(bytes);
-        match self.member.len() > self.hashed + MAX_BETWEEN_BYTES {
+        self.pieces.append(bytes);
+        match self.pieces.rest().len() > self.hashed + MAX_BETWEEN_BYTES {
             true => self.end_member(),
             false => Ok(()),
         }
     }
 
-    /// Starts a member with a chunk of contents.
-    fn contents(&mut self, chunk: &[u8]) -> io::Result<()> {
-        self.end_member()?;
-        self.member.extend_from_slice(chunk);
-        self.hashed = chunk.len();
-        Ok(())
-    }
-
     fn end_member(&mut self) -> io::Result<()> {
-        if self.member.is_empty() {
+        let member = self.pieces.rest();
+        if member.is_empty() {
             return Ok(());
         }
-        self.tar.update(&self.member);
-        self.size += self.member.len() as u64;
-        self.pieces.push(&self.member, self.hashed)?;
-        self.member.clear();
-        self.hashed = 0;
-        Ok(())
+        self.tar.update(member);
+        self.size += member.len() as u64;
+        self.pieces.end_piece(member.len(), std::mem::take(&mut self.hashed))
     }
 
-    /// Writes the contents of an entry, whose headers were written.
-    fn entry(&mut self, entry: RawEntry, reader: &mut impl Read) -> Result<(), Stopped> {
+    /// Writes the contents of a file and their padding. The headers were written.
+    fn file(&mut self, entry: Option<RawEntry>, size: u64, reader: &mut impl Read) -> Result<(), Stopped> {
         let mut chunks = Vec::new();
-        let mut hasher = Hasher::new(Algorithm::Sha256);
-        let mut rest = entry.data.size;
-        while rest > 0 {
-            let size = rest.min(CHUNK_BYTES as u64);
+        // One chunk has the digest of the file, which is computed with its compression.
+        let mut hasher = (size == 0 || size > CHUNK_BYTES as u64).then(|| Hasher::new(Algorithm::Sha256));
+        let mut left = size;
+        while left > 0 {
             self.end_member()?;
-            // The memory follows the bytes that exist, not the size in the header.
-            let read = reader.by_ref().take(size).read_to_end(&mut self.member);
-            let read = read.map_err(|error| Stopped::Reading(error.into()))?;
-            if read as u64 != size {
+            let chunk = left.min(CHUNK_BYTES as u64);
+            let length = usize::try_from(chunk).map_err(io::Error::other)?;
+            self.hashed = self.pieces.fill(&mut *reader, length)?;
+            if self.hashed != length {
                 return Err(Stopped::Reading(io::Error::from(io::ErrorKind::UnexpectedEof).into()));
             }
-            self.hashed = read;
-            hasher.update(&self.member);
-            chunks.push(Chunk { size, offset: 0, digest: None });
-            rest -= size;
+            if let Some(hasher) = &mut hasher {
+                hasher.update(self.pieces.rest());
+            }
+            chunks.push(Chunk { size: chunk, ..Chunk::default() });
+            left -= chunk;
         }
-        self.waiting.push_back(Waiting { entry: Some(entry), chunks, placed: 0, digest: Some(hasher.finish()) });
+        let padded = usize::try_from(padding(size)).map_err(io::Error::other)?;
+        self.between(&END[..padded])?;
+        self.waiting.push(entry, chunks, hasher.map(Hasher::finish));
         Ok(self.list()?)
     }
 
     /// Lists the entries whose chunks were written.
     fn list(&mut self) -> io::Result<()> {
-        let mut placed = || std::iter::from_fn(|| self.pieces.next_placed()).find(|placed| placed.digest.is_some());
-        while let Some(first) = self.waiting.front_mut() {
-            while first.placed < first.chunks.len() {
-                let Some(place) = placed() else { return Ok(()) };
-                let chunk = &mut first.chunks[first.placed];
-                (chunk.offset, chunk.digest) = (place.offset, place.digest);
-                first.placed += 1;
-            }
-            let Some(Waiting { entry, chunks, digest, .. }) = self.waiting.pop_front() else { return Ok(()) };
-            match (&entry, &chunks[..]) {
-                (Some(entry), _) => self.toc.add(entry, &chunks, digest)?,
-                (None, [chunk, ..]) => self.toc.add_landmark(NO_PREFETCH_LANDMARK, chunk)?,
-                (None, []) => {}
-            }
+        while let Some(listed) = self.waiting.next_listed(&mut self.pieces) {
+            self.toc.add(&listed)?;
         }
         Ok(())
     }

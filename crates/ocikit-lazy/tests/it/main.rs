@@ -12,6 +12,7 @@ use ocikit_archive::Decoder;
 use ocikit_archive::layer::{Budget, RawKind, RawReader};
 use ocikit_image::testing::{Compression, Tar, hard_layer, image_of, random};
 use ocikit_image::{Image, Layer, Memory, Root, SourceExt};
+use ocikit_lazy::rafs::{NydusOptions, RafsVersion};
 use ocikit_lazy::{
     Converted, EstargzOptions, Format, LazyOptions, PlainOptions, Reason, SociOptions, SociVersion, Warning,
     ZstdChunkedOptions, check_layer, convert, soci,
@@ -118,15 +119,41 @@ async fn estargz_keeps_the_files_and_names_the_new_tars() {
     assert_eq!(found, entries(&hard_layer()));
 }
 
+/// Returns a layer with many small files, large ones, zeros and bytes that do not shrink: several batches of work.
+fn mixed_layer(seed: u64) -> Vec<u8> {
+    let noise = random(seed, 6 << 20);
+    let mut tar = Tar::new().directory("d");
+    for (number, part) in noise[..256].iter().enumerate() {
+        let (start, length) = (number * usize::from(*part), usize::from(*part).pow(2) / 4);
+        tar = tar.file(&format!("d/{number}"), &noise[start..start + length]);
+    }
+    let text: Vec<u8> = noise.iter().map(|byte| b"etaoin shrdlu\n\0\0"[usize::from(*byte & 15)]).collect();
+    let holes = [&noise[..100_000], &[0; 5000], &text[..300_000], &[0; 1 << 20], b"end"].concat();
+    tar.file("noise", &noise).file("text", &text).file("holes", &holes).file("zeros", &[0; 5 << 20]).finish()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_bytes_do_not_depend_on_threads() {
-    let root = root_of(Compression::Gzip, &[hard_layer()]).await;
-    for format in formats().into_iter().chain([small_soci()]) {
+    let root = root_of(Compression::Gzip, &[hard_layer(), mixed_layer(1), mixed_layer(2)]).await;
+    let nydus = |version| {
+        let mut options = NydusOptions::default();
+        options.version = version;
+        Format::Nydus(options)
+    };
+    let lazy = formats().into_iter().chain([small_soci(), nydus(RafsVersion::V5), nydus(RafsVersion::V6)]);
+    for format in lazy {
         let mut digests = Vec::new();
-        for threads in [1, 2, 5] {
-            digests.push(convert(&root, &format, &options(threads)).await.unwrap().mapped.root.digest());
+        for threads in [1, 2, 7] {
+            let done = convert(&root, &format, &options(threads)).await.unwrap();
+            digests.push(done.mapped.root.digest());
         }
         assert!(digests.iter().all(|digest| *digest == digests[0]), "{format:?}");
+        if let Format::ZstdChunked(_) | Format::Estargz(_) = format {
+            for layer in converted(&root, &format).await.mapped.root.layers() {
+                let problems = check_layer(&layer, &Budget::new(), &std::env::temp_dir()).await.unwrap();
+                assert_eq!(problems, [], "{format:?}");
+            }
+        }
     }
 }
 
