@@ -34,10 +34,16 @@ struct Manager {
     commands: &'static [&'static str],
 }
 
+/// Corepack, which the images of Node.js have until version 24, provides pnpm and the later versions of Yarn.
+const COREPACK: &str = "corepack enable";
+const INSTALL_COREPACK: &str = "npm install --global corepack";
+/// The first version of Node.js without Corepack.
+const WITHOUT_COREPACK: u32 = 25;
+
 const PNPM: Manager = Manager {
     program: "pnpm",
     files: &["package.json", "pnpm-lock.yaml", ".npmrc"],
-    commands: &["corepack enable", "pnpm install --frozen-lockfile"],
+    commands: &[COREPACK, "pnpm install --frozen-lockfile"],
 };
 const YARN: Manager = Manager {
     program: "yarn",
@@ -48,7 +54,7 @@ const YARN: Manager = Manager {
 const YARN_BERRY: Manager = Manager {
     program: "yarn",
     files: &["package.json", "yarn.lock", ".yarnrc.yml"],
-    commands: &["corepack enable", "yarn install --immutable"],
+    commands: &[COREPACK, "yarn install --immutable"],
 };
 const NPM: Manager = Manager {
     program: "npm",
@@ -70,6 +76,62 @@ impl Manager {
             None => NPM_WITHOUT_LOCK,
         }
     }
+
+    /// Returns the commands for a project, with the version of the package manager that can read the lock file. The project may
+    /// name a version itself: `packageManager` of `package.json`, `yarnPath` of `.yarnrc.yml`.
+    fn commands(&self, project: &Project<'_>, package: &Value, base: &str) -> Vec<&'static str> {
+        let mut commands = self.commands.to_vec();
+        if commands[0] != COREPACK {
+            return commands;
+        }
+        let is_named = package["packageManager"].is_string() || setting(project, "yarnPath").is_some();
+        if let Some(version) = (!is_named).then(|| self.version(project)).flatten() {
+            commands.insert(1, version);
+        }
+        let node = base.strip_prefix("node:").and_then(first_version);
+        if node.is_some_and(|node| node.parse().is_ok_and(|node: u32| node >= WITHOUT_COREPACK)) {
+            commands.insert(0, INSTALL_COREPACK);
+        }
+        commands
+    }
+
+    /// Returns the command for the version that wrote the lock file, if the default of Corepack cannot read it. For Yarn that is
+    /// Yarn 1, which ignores the lock file and `--immutable`.
+    fn version(&self, project: &Project<'_>) -> Option<&'static str> {
+        let stated = |file: &str, key: &str| {
+            let text = project.read(file)?;
+            let line =
+                text.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(':').map(str::to_owned))?;
+            first_version(&line)?.split('.').next()?.parse::<u32>().ok()
+        };
+        match self.program {
+            "pnpm" => match stated("pnpm-lock.yaml", "lockfileVersion")? {
+                5 => Some("corepack install --global pnpm@7"),
+                6 => Some("corepack install --global pnpm@8"),
+                _ => None,
+            },
+            _ => match stated("yarn.lock", "version") {
+                Some(..=5) => Some("corepack install --global yarn@2"),
+                Some(6 | 7) => Some("corepack install --global yarn@3"),
+                _ => Some("corepack install --global yarn@4"),
+            },
+        }
+    }
+}
+
+/// Returns a top-level setting of Yarn 2 and later.
+fn setting(project: &Project<'_>, key: &str) -> Option<String> {
+    let text = project.read(".yarnrc.yml")?;
+    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':').map(str::trim))?;
+    Some(value.trim_matches(['"', '\'']).to_owned())
+}
+
+/// Returns whether a dependency is a directory or archive of the project.
+fn has_local_dependency(package: &Value) -> bool {
+    let lists = ["dependencies", "devDependencies", "optionalDependencies", "resolutions", "overrides"];
+    let values = lists.into_iter().filter_map(|list| package[list].as_object()).flat_map(|list| list.values());
+    let local = ["file:", "link:", "portal:", "patch:", "./", "../"];
+    values.filter_map(Value::as_str).any(|value| local.iter().any(|start| value.starts_with(start)))
 }
 
 fn write(project: &Project<'_>, recipe: Recipe, base: &str) -> Result<Recipe, Problem> {
@@ -81,9 +143,15 @@ fn write(project: &Project<'_>, recipe: Recipe, base: &str) -> Result<Recipe, Pr
         || project.has("pnpm-workspace.yaml")
         || project.has_directory(".yarn")
         || project.has_directory("patches")
+        || has_local_dependency(&package)
         || INSTALL_SCRIPTS.into_iter().any(has_script);
-    let mut recipe =
-        recipe.from(base).workdir("/app").install(&project.existing(manager.files), needs_all, manager.commands);
+    let commands = manager.commands(project, &package, base);
+    let mut recipe = recipe.from(base).workdir("/app");
+    if manager.program == "pnpm" && package["packageManager"].is_null() {
+        // The newest pnpm needs a newer Node.js than that of the image. Corepack knows a version that fits.
+        recipe = recipe.env("COREPACK_DEFAULT_TO_LATEST", "0");
+    }
+    recipe = recipe.install(&project.existing(manager.files), needs_all, &commands);
     if manager.commands == NPM_WITHOUT_LOCK.commands {
         recipe = recipe.note("there is no lock file: `npm install` takes the newest versions of the dependencies");
     }
@@ -93,7 +161,16 @@ fn write(project: &Project<'_>, recipe: Recipe, base: &str) -> Result<Recipe, Pr
     let main = package["main"].as_str().filter(|main| is_inside(main));
     let main = main.filter(|main| has_script("build") || project.has(main.trim_start_matches("./")));
     match (project.first(&ENTRIES), main) {
-        (Some(entry), _) | (None, Some(entry)) => Ok(recipe.cmd(&["node", entry])),
+        (Some(entry), _) | (None, Some(entry)) => {
+            let is_plug_and_play = manager.commands == YARN_BERRY.commands
+                && setting(project, "nodeLinker").is_none_or(|linker| linker == "pnp");
+            let loader: &[&str] = match (is_plug_and_play, package["type"] == "module") {
+                (false, _) => &[],
+                (true, false) => &["--require", "./.pnp.cjs"],
+                (true, true) => &["--require", "./.pnp.cjs", "--experimental-loader", "./.pnp.loader.mjs"],
+            };
+            Ok(recipe.cmd(&[&["node"], loader, &[entry]].concat()))
+        }
         (None, None) if has_script("start") => Ok(recipe.cmd(&[manager.program, "run", "start"])),
         (None, None) => {
             Err(format!("none of {} exists, and package.json has no `main` and no script `start`", ENTRIES.join(", "))

@@ -1,3 +1,5 @@
+use serde_json::Value;
+
 use super::language::{Language, Versions, first_version};
 use super::project::Project;
 use super::recipe::{Problem, Recipe};
@@ -17,14 +19,17 @@ pub(super) const PHP: Language = Language {
 const COMPOSER: &str = "composer:2";
 
 fn write(project: &Project<'_>, recipe: Recipe, base: &str) -> Result<Recipe, Problem> {
-    if !project.has("composer.json") {
-        return Err("composer.json not found in source directory".into());
-    }
+    let text = project.read("composer.json").ok_or("composer.json not found in source directory")?;
+    let package: Value = serde_json::from_str(&text).map_err(|error| format!("composer.json is not valid: {error}"))?;
+    // The repositories are a list, or a map.
+    let repositories = package["repositories"].as_array().cloned().unwrap_or_default();
+    let named = package["repositories"].as_object().into_iter().flat_map(|named| named.values());
+    let needs_all = repositories.iter().chain(named).any(|repository| repository["type"] == "path");
     let files = project.existing(&["composer.json", "composer.lock"]);
     let install = "composer install --no-dev --no-interaction --no-scripts --no-autoloader --ignore-platform-reqs";
     let autoload = "composer dump-autoload --no-dev --no-scripts --optimize --ignore-platform-reqs";
     let mut recipe =
-        recipe.stage(COMPOSER, "vendor").workdir("/app").install(&files, false, &[install]).run(&[autoload]);
+        recipe.stage(COMPOSER, "vendor").workdir("/app").install(&files, needs_all, &[install]).run(&[autoload]);
     if !project.has("composer.lock") {
         recipe = recipe.note("there is no composer.lock: Composer takes the newest versions of the dependencies");
     }

@@ -1,3 +1,5 @@
+use serde_json::Value;
+
 use super::language::{Language, Versions, first_version};
 use super::project::Project;
 use super::recipe::{Problem, Recipe};
@@ -40,11 +42,15 @@ fn write(project: &Project<'_>, recipe: Recipe, base: &str) -> Result<Recipe, Pr
     let recipe = match project.first(&known) {
         Some("poetry.lock") => {
             needs("pyproject.toml")?;
-            recipe.install(&["pyproject.toml", "poetry.lock"], false, &POETRY)
+            let lock = project.read("poetry.lock").unwrap_or_default();
+            let is_local = |line: &str| line == "type = \"directory\"" || line == "type = \"file\"";
+            let needs_all = lock.lines().map(str::trim).any(is_local);
+            recipe.install(&["pyproject.toml", "poetry.lock"], needs_all, &POETRY)
         }
         Some("Pipfile.lock") => {
             needs("Pipfile")?;
-            recipe.install(&["Pipfile", "Pipfile.lock"], false, &PIPENV)
+            let needs_all = locks_files(&project.read("Pipfile.lock").unwrap_or_default());
+            recipe.install(&["Pipfile", "Pipfile.lock"], needs_all, &PIPENV)
         }
         Some("requirements.txt") => {
             let text = project.read("requirements.txt").ok_or("requirements.txt cannot be read")?;
@@ -58,6 +64,14 @@ fn write(project: &Project<'_>, recipe: Recipe, base: &str) -> Result<Recipe, Pr
     };
     let entry = project.first(&ENTRIES).ok_or_else(|| format!("none of {} exists", ENTRIES.join(", ")))?;
     Ok(recipe.cmd(&["python", entry]))
+}
+
+/// Returns whether a lock file of Pipenv names directories or files of the project.
+fn locks_files(lock: &str) -> bool {
+    let lock: Value = serde_json::from_str(lock).unwrap_or_default();
+    let packages = lock["default"].as_object().into_iter().flat_map(|packages| packages.values());
+    let mut sources = packages.filter_map(|package| package["path"].as_str().or_else(|| package["file"].as_str()));
+    sources.any(|source| !source.contains("://") || source.starts_with("file:"))
 }
 
 /// Returns whether requirements name files of the project: other requirements, constraints, or packages in directories.

@@ -36,6 +36,11 @@ impl Recipe {
         self.add(format!("WORKDIR {directory}"))
     }
 
+    /// Sets an environment variable to a value without spaces.
+    pub(super) fn env(self, name: &str, value: &str) -> Recipe {
+        self.add(format!("ENV {name}={value}"))
+    }
+
     /// Copies files of the project to the working directory.
     pub(super) fn copy(self, files: &[&str]) -> Recipe {
         self.add(format!("COPY {} ./", files.join(" ")))

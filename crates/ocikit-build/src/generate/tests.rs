@@ -56,16 +56,84 @@ fn node_projects_use_their_package_manager() {
     for (lock, content, copied, run) in [
         ("pnpm-lock.yaml", "", "package.json pnpm-lock.yaml", "corepack enable && pnpm install --frozen-lockfile"),
         ("yarn.lock", "# yarn lockfile v1", "package.json yarn.lock", "yarn install --frozen-lockfile"),
-        ("yarn.lock", "__metadata:\n", "package.json yarn.lock", "corepack enable && yarn install --immutable"),
         ("npm-shrinkwrap.json", "", "package.json npm-shrinkwrap.json", "npm ci"),
     ] {
         let files = [PACKAGE, (lock, content), ("src/index.js", ""), ("server.js", "")];
         let expected =
             [&format!("COPY {copied} ./"), &format!("RUN {run}"), "COPY . .", "CMD [\"node\",\"src/index.js\"]"];
-        assert_eq!(steps("nodejs20", &files), expected, "{lock}");
+        let mut steps = steps("nodejs20", &files);
+        steps.retain(|step| !step.starts_with("ENV "));
+        assert_eq!(steps, expected, "{lock}");
     }
     let both = [PACKAGE, ("pnpm-lock.yaml", ""), ("yarn.lock", ""), ("package-lock.json", ""), INDEX];
-    assert!(steps("nodejs20", &both)[1].contains("pnpm"), "the first lock file counts");
+    assert!(steps("nodejs20", &both)[2].contains("pnpm"), "the first lock file counts");
+}
+
+/// Returns the instruction RUN that installs the dependencies.
+fn installation(runtime: &str, package: &str, lock: &str, content: &str) -> String {
+    let text = text(runtime, &[("package.json", package), (lock, content), INDEX]);
+    text.lines().find_map(|line| line.strip_prefix("RUN ")).unwrap().to_owned()
+}
+
+#[test]
+fn node_projects_get_a_package_manager_that_reads_their_lock_file() {
+    for (lock, content, version) in [
+        ("pnpm-lock.yaml", "lockfileVersion: '9.0'\n", ""),
+        ("pnpm-lock.yaml", "lockfileVersion: '6.0'\n", "corepack install --global pnpm@8 && "),
+        ("pnpm-lock.yaml", "lockfileVersion: 5.4\n", "corepack install --global pnpm@7 && "),
+        ("yarn.lock", "__metadata:\n  version: 8\n", "corepack install --global yarn@4 && "),
+        ("yarn.lock", "__metadata:\n  version: 6\n", "corepack install --global yarn@3 && "),
+        ("yarn.lock", "__metadata:\n  version: 4\n", "corepack install --global yarn@2 && "),
+    ] {
+        let install = match lock {
+            "yarn.lock" => "yarn install --immutable",
+            _ => "pnpm install --frozen-lockfile",
+        };
+        let named = r#"{"packageManager":"a@1"}"#;
+        assert_eq!(installation("nodejs20", "{}", lock, content), format!("corepack enable && {version}{install}"));
+        assert_eq!(installation("nodejs20", named, lock, content), format!("corepack enable && {install}"));
+        let without = installation("nodejs25", named, lock, content);
+        assert_eq!(without, format!("npm install --global corepack && corepack enable && {install}"));
+    }
+    let files =
+        [PACKAGE, ("yarn.lock", "__metadata:\n"), (".yarnrc.yml", "yarnPath: .yarn/releases/yarn.cjs\n"), INDEX];
+    assert_eq!(steps("nodejs20", &files)[1], "RUN corepack enable && yarn install --immutable");
+}
+
+/// Yarn 2 and later installs no `node_modules` unless it is set to.
+#[test]
+fn node_projects_without_node_modules_start_with_the_loader_of_yarn() {
+    let command = |package: &str, settings: &str| {
+        let files = [("package.json", package), ("yarn.lock", "__metadata:\n"), (".yarnrc.yml", settings), INDEX];
+        steps("nodejs20", &files).pop().unwrap()
+    };
+    let loader = r#"CMD ["node","--require","./.pnp.cjs","index.js"]"#;
+    assert_eq!(command("{}", ""), loader);
+    assert_eq!(command("{}", "nodeLinker: pnp\n"), loader);
+    assert_eq!(command("{}", "nodeLinker: \"node-modules\"\n"), r#"CMD ["node","index.js"]"#);
+    assert!(command(r#"{"type":"module"}"#, "").contains(r#""--experimental-loader","./.pnp.loader.mjs""#));
+}
+
+#[test]
+fn projects_with_dependencies_in_their_own_directories_are_copied_first() {
+    let app = ("app.py", "");
+    let poetry = |source: &str| format!("[[package]]\nname = \"a\"\n\n[package.source]\n{source}\n");
+    let (directory, legacy) = (poetry("type = \"directory\""), poetry("type = \"legacy\""));
+    let pipenv = |package: &str| format!(r#"{{"default":{{"a":{package}}}}}"#);
+    let (path, url) = (pipenv(r#"{"path":"./a"}"#), pipenv(r#"{"file":"https://example.com/a.whl"}"#));
+    let npm = ("package.json", r#"{"dependencies":{"a":"file:./a"}}"#);
+    let composer = r#"{"repositories":[{"type":"path","url":"./a"}]}"#;
+    for (runtime, files, is_copied) in [
+        ("python312", &[("pyproject.toml", ""), ("poetry.lock", &*directory), app][..], true),
+        ("python312", &[("pyproject.toml", ""), ("poetry.lock", &*legacy), app], false),
+        ("python312", &[("Pipfile", ""), ("Pipfile.lock", &*path), app], true),
+        ("python312", &[("Pipfile", ""), ("Pipfile.lock", &*url), app], false),
+        ("nodejs20", &[npm, ("package-lock.json", ""), INDEX], true),
+        ("php84", &[("composer.json", composer), ("index.php", "")], true),
+        ("php84", &[("composer.json", "{}"), ("index.php", "")], false),
+    ] {
+        assert_eq!(steps(runtime, files)[0] == "COPY . .", is_copied, "{files:?}");
+    }
 }
 
 #[test]
@@ -206,7 +274,7 @@ fn other_runtimes_build_in_stages() {
 
     CMD ["java","-jar","/app/app.jar"]
     "#);
-    insta::assert_snapshot!(text("php84", &[("composer.json", ""), ("composer.lock", ""), ("public/index.php", "")]), @r#"
+    insta::assert_snapshot!(text("php84", &[("composer.json", "{}"), ("composer.lock", ""), ("public/index.php", "")]), @r#"
     FROM composer:2 AS vendor
 
     WORKDIR /app
