@@ -66,11 +66,21 @@ impl BuilderArguments {
         let flags = variable("BUILDKITD_FLAGS").unwrap_or_default();
         daemon.arguments = flags.split_whitespace().map(str::to_owned).collect();
         daemon.entitlements = entitlements;
+        daemon.user = variable("OCIKIT_BUILDKIT_USER").as_deref().map(user).transpose()?;
         options.nodes = nodes;
         options.daemon = daemon;
         options.installations = installations();
         Ok(options)
     }
+}
+
+/// Reads a user and a group as numbers: `1000:1000`.
+fn user(text: &str) -> Result<(u32, u32)> {
+    let parts = text.split_once(':').and_then(|(user, group)| Some((user.parse().ok()?, group.parse().ok()?)));
+    let valid = parts.filter(|(user, _)| *user != 0);
+    valid.ok_or_else(|| {
+        Failure::usage("cannot use OCIKIT_BUILDKIT_USER: it is not a user without root and a group, such as 1000:1000")
+    })
 }
 
 /// Returns where `buildkit install` installs, if the user has a cache directory.

@@ -121,6 +121,9 @@ struct CandidateOutput {
     /// Why it cannot be used.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
+    /// How a daemon would be started.
+    #[serde(skip)]
+    mode: &'static str,
 }
 
 #[derive(Serialize)]
@@ -237,7 +240,8 @@ impl Status {
         };
         let is_usable = !used.is_empty() && used.iter().all(|position| candidates[*position].problem.is_none());
         let builders = candidates.into_iter().enumerate();
-        let builders = builders.map(|(position, found)| CandidateOutput::of(found, used.contains(&position)));
+        let mode = Builder::daemon_mode(&options.daemon);
+        let builders = builders.map(|(position, found)| CandidateOutput::of(found, used.contains(&position), mode));
         let result = StatusOutput { builders: builders.collect() };
         context.output.result(&result, || result.builders.iter().map(CandidateOutput::line).collect::<Lines>())?;
         match is_usable {
@@ -249,7 +253,7 @@ impl Status {
 }
 
 impl CandidateOutput {
-    fn of(found: Candidate, used: bool) -> CandidateOutput {
+    fn of(found: Candidate, used: bool, mode: &'static str) -> CandidateOutput {
         CandidateOutput {
             kind: found.kind.as_str(),
             address: found.address.map(|address| address.to_string()),
@@ -257,13 +261,14 @@ impl CandidateOutput {
             version: found.version,
             used,
             problem: found.problem,
+            mode,
         }
     }
 
     fn line(&self) -> String {
         let name = self.address.as_deref().unwrap_or(self.kind);
         let starts = [BuilderKind::Daemon, BuilderKind::Installed].iter().any(|kind| kind.as_str() == self.kind);
-        let mode = if starts { format!(" ({})", Builder::daemon_mode()) } else { String::new() };
+        let mode = if starts { format!(" ({})", self.mode) } else { String::new() };
         let version = self.version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
         let digest = self.digest.map(|digest| format!(" {digest}")).unwrap_or_default();
         let state = match (&self.problem, self.used) {

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use ocikit_image::process::command;
 
 use crate::address::{Address, Node};
-use crate::daemon::{Daemon, DaemonOptions, is_root};
+use crate::daemon::{Daemon, DaemonOptions};
 use crate::error::{Error, Result};
 use crate::installation::{Installation, Installations};
 use crate::version::{version, version_word};
@@ -181,8 +181,8 @@ impl Builder {
     }
 
     /// Returns how a daemon would be started: as root, or without root by `rootlesskit`.
-    pub fn daemon_mode() -> &'static str {
-        if is_root() { "root" } else { "rootless" }
+    pub fn daemon_mode(options: &DaemonOptions) -> &'static str {
+        if options.is_rootless() { "rootless" } else { "root" }
     }
 }
 

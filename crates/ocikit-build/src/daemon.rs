@@ -19,8 +19,11 @@ pub struct DaemonOptions {
     pub program: PathBuf,
     /// Additional arguments, like `BUILDKITD_FLAGS` of `buildctl-daemonless.sh`.
     pub arguments: Vec<String>,
-    /// The program that runs a daemon without root; used if this process is not root.
+    /// The program that runs a daemon without root; used if this process is not root, or starts the daemon as another user.
     pub rootlesskit: PathBuf,
+    /// The user and group that run the daemon if this process is root, as numbers. The daemon then has no more rights than if that
+    /// user had started it, while this process reads and writes files as root. Without root it is not used.
+    pub user: Option<(u32, u32)>,
     /// The program that starts containers. `buildkitd` looks for it only when the first step runs.
     pub runc: PathBuf,
     /// A directory that the daemon searches for programs before the search path.
@@ -54,11 +57,21 @@ impl DaemonOptions {
     /// user namespace.
     pub fn check(&self) -> Result<()> {
         watched::find(&self.program)?;
-        if !is_root() {
+        if self.is_rootless() {
             watched::find(&self.rootlesskit)?;
-            rootless::check()?;
+            rootless::check(self.other_user().map(|(user, _)| user))?;
         }
         self.check_runtime()
+    }
+
+    /// Returns whether the daemon runs without root.
+    pub(crate) fn is_rootless(&self) -> bool {
+        !is_root() || self.user.is_some()
+    }
+
+    /// Returns the user of the daemon if it is not that of this process.
+    fn other_user(&self) -> Option<(u32, u32)> {
+        self.user.filter(|_| is_root())
     }
 
     /// Returns the options with the programs of an installation.
@@ -82,6 +95,7 @@ impl Default for DaemonOptions {
             program: "buildkitd".into(),
             arguments: Vec::new(),
             rootlesskit: "rootlesskit".into(),
+            user: None,
             runc: "runc".into(),
             programs: None,
             entitlements: Vec::new(),
@@ -118,13 +132,21 @@ impl Daemon {
         let (output, errors) = (copy()?, copy()?);
         let address: Address = format!("unix://{}", socket.display()).parse()?;
         options.check()?;
-        if !is_root() {
+        let rootless = options.is_rootless();
+        if rootless {
             fs::create_dir(directory.path().join(RUNTIME)).map_err(Error::failed("make a temporary directory"))?;
         }
+        if let Some(user) = options.other_user() {
+            for path in [directory.path(), &directory.path().join(RUNTIME)] {
+                give(path, user).map_err(Error::failed("make a temporary directory"))?;
+            }
+        }
         let (program, arguments) = call(options, directory.path(), &address);
-        let remover = (!is_root()).then_some(&*options.rootlesskit);
+        let remover = rootless.then_some(&*options.rootlesskit);
         let leftovers = Leftovers { always: vec![directory.path()], remover, ..Leftovers::default() };
-        let program = Some(Watched::start(&program, &arguments, &leftovers, output.into(), errors.into())?);
+        let user = options.other_user();
+        let program = Watched::start_as(user, &program, &arguments, &leftovers, output.into(), errors.into())?;
+        let program = Some(program);
         let mut daemon = Daemon { program, address, log, _directory: directory };
         daemon.wait_until_ready(&socket, options.startup_timeout).await?;
         Ok(daemon)
@@ -184,15 +206,17 @@ exec "$@""#;
 /// read.
 const RUNTIME: &str = "runtime";
 
-/// Names the directory for the state of `runc`.
+/// Names the directory for the state of `runc`, and a home directory unless it is empty: the daemon of another user cannot read that of
+/// root.
 const WITH_RUNTIME: &str = r#"XDG_RUNTIME_DIR=$1
-export XDG_RUNTIME_DIR
-shift
+HOME=${2:-$HOME}
+export XDG_RUNTIME_DIR HOME
+shift 2
 exec "$@""#;
 
 /// Returns the program to start and its arguments.
 fn call(options: &DaemonOptions, directory: &Path, address: &Address) -> (PathBuf, Vec<String>) {
-    let program = if is_root() { &options.program } else { &options.rootlesskit };
+    let program = if options.is_rootless() { &options.rootlesskit } else { &options.program };
     let arguments = arguments(options, directory, address);
     let Some(programs) = &options.programs else { return (program.clone(), arguments) };
     let text = |path: &Path| path.display().to_string();
@@ -204,13 +228,14 @@ fn call(options: &DaemonOptions, directory: &Path, address: &Address) -> (PathBu
 fn arguments(options: &DaemonOptions, directory: &Path, address: &Address) -> Vec<String> {
     let text = |path: &Path| path.display().to_string();
     let mut arguments = Vec::new();
-    if !is_root() {
+    if options.is_rootless() {
         arguments.push(format!("--state-dir={}", text(&directory.join("rootlesskit"))));
         arguments.extend(["--net=host", "--copy-up=/etc", "--copy-up=/run"].map(str::to_owned));
     }
-    if !is_root() {
+    if options.is_rootless() {
         let shell = ["sh", "-c", WITH_RUNTIME, "ocikit-runtime"].map(str::to_owned);
-        arguments.extend(shell.into_iter().chain([text(&directory.join(RUNTIME)), text(&options.program)]));
+        let home = options.other_user().map_or(String::new(), |_| text(directory));
+        arguments.extend(shell.into_iter().chain([text(&directory.join(RUNTIME)), home, text(&options.program)]));
         arguments.extend(["--rootless", "--oci-worker-no-process-sandbox"].map(str::to_owned));
     }
     arguments.push(format!("--root={}", text(&directory.join("root"))));
@@ -233,6 +258,17 @@ fn is_listening(socket: &Path) -> bool {
 #[cfg(not(unix))]
 fn is_listening(socket: &Path) -> bool {
     socket.exists()
+}
+
+/// Makes a user the owner of a file.
+#[cfg(unix)]
+fn give(path: &Path, (user, group): (u32, u32)) -> std::io::Result<()> {
+    std::os::unix::fs::chown(path, Some(user), Some(group))
+}
+
+#[cfg(not(unix))]
+fn give(_: &Path, _: (u32, u32)) -> std::io::Result<()> {
+    Ok(())
 }
 
 #[cfg(unix)]

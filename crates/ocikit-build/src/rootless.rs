@@ -16,12 +16,13 @@ const IDS: [(&str, &str, &str); 2] = [("user", "/etc/subuid", "newuidmap"), ("gr
 const KERNEL_SETTINGS: [(&str, &str); 2] =
     [("user.max_user_namespaces", "0"), ("kernel.unprivileged_userns_clone", "0")];
 
-/// Checks that a user namespace with several IDs can be made. `rootlesskit` would fail with the same problem, in other words.
+/// Checks that a user namespace with several IDs can be made, by a user or by that of this process. `rootlesskit` would fail with the
+/// same problem, in other words.
 ///
 /// # Errors
 ///
 /// [`Error::Rootless`] for what is missing.
-pub(crate) fn check() -> Result<()> {
+pub(crate) fn check(other_user: Option<u32>) -> Result<()> {
     let refuse = |reason: String| Error::Rootless { reason };
     for (_, _, program) in IDS {
         watched::find(Path::new(program))
@@ -34,7 +35,7 @@ pub(crate) fn check() -> Result<()> {
             return Err(refuse(format!("the kernel forbids user namespaces: sysctl {name} is {forbidden}")));
         }
     }
-    let user = user();
+    let user = other_user.unwrap_or_else(user);
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     // `rootlesskit` finds out by itself what this machine knows about users of a directory service.
     let Some(name) = name_of(&passwd, user) else { return Ok(()) };

@@ -1,6 +1,6 @@
 use std::io;
 use std::path::Path;
-use std::process::{Child, ChildStderr, ChildStdout, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use ocikit_image::process::command;
@@ -69,8 +69,20 @@ while [ "$failed" -gt 0 ] && [ "$code" -ne 0 ]; do
 done
 exit "$code""#;
 
+/// Returns the call of the shell that watches a program.
+fn watchdog(program: &Path, arguments: &[String], leftovers: &Leftovers<'_>) -> Command {
+    let mut command = command("sh");
+    command.args(["-c", WATCHDOG, "ocikit-watchdog"]);
+    let Leftovers { always, on_failure, remover } = leftovers;
+    command.arg(always.len().to_string()).arg(on_failure.len().to_string());
+    command.arg(remover.unwrap_or(Path::new("")));
+    command.args(always).args(on_failure).arg(program).args(arguments);
+    command
+}
+
 impl Watched {
     /// Starts a program with these arguments.
+    #[cfg(test)]
     pub(crate) fn start(
         program: &Path,
         arguments: &[String],
@@ -79,6 +91,27 @@ impl Watched {
         stderr: Stdio,
     ) -> Result<Watched> {
         Watched::start_with(&[], program, arguments, leftovers, stdout, stderr)
+    }
+
+    /// Starts a program as a user and group, or as those of this process. Only root can start it as others.
+    pub(crate) fn start_as(
+        user: Option<(u32, u32)>,
+        program: &Path,
+        arguments: &[String],
+        leftovers: &Leftovers<'_>,
+        stdout: Stdio,
+        stderr: Stdio,
+    ) -> Result<Watched> {
+        let mut command = watchdog(program, arguments, leftovers);
+        #[cfg(unix)]
+        if let Some((user, group)) = user {
+            use std::os::unix::process::CommandExt;
+            // The standard library also drops the other groups of root.
+            command.gid(group).uid(user);
+        }
+        #[cfg(not(unix))]
+        let _ = user;
+        Watched::spawn(command, stdout, stderr)
     }
 
     /// Starts a program with these variables added to its environment.
@@ -90,13 +123,12 @@ impl Watched {
         stdout: Stdio,
         stderr: Stdio,
     ) -> Result<Watched> {
-        let mut command = command("sh");
+        let mut command = watchdog(program, arguments, leftovers);
         command.envs(environment.iter().copied());
-        command.args(["-c", WATCHDOG, "ocikit-watchdog"]);
-        let Leftovers { always, on_failure, remover } = leftovers;
-        command.arg(always.len().to_string()).arg(on_failure.len().to_string());
-        command.arg(remover.unwrap_or(Path::new("")));
-        command.args(always).args(on_failure).arg(program).args(arguments);
+        Watched::spawn(command, stdout, stderr)
+    }
+
+    fn spawn(mut command: Command, stdout: Stdio, stderr: Stdio) -> Result<Watched> {
         command.stdin(Stdio::piped()).stdout(stdout).stderr(stderr);
         // Ctrl-C reaches this process only, which stops the program in the right order.
         #[cfg(unix)]
