@@ -36,7 +36,7 @@ pub(crate) struct Login {
     scope: CredentialScope,
     /// Exchange the identity of the CI job for a credential instead
     ///
-    /// KIND is github, gitlab, ecr, artifact-registry or acr; by default the host of the registry decides.
+    /// KIND is github, gitlab, ecr, ecr-public, artifact-registry or acr; by default the host of the registry decides.
     #[arg(long, value_name = "KIND", num_args = 0..=1, require_equals = true, default_missing_value = "auto", value_parser = exchange_kind, conflicts_with_all = ["username", "password_stdin", "token_stdin"])]
     exchange: Option<ExchangeBy>,
 }

@@ -26,7 +26,7 @@ pub(crate) struct TargetArguments {
     restricted: bool,
     /// Log in to the registries with the identity of the CI job
     ///
-    /// KIND is github, gitlab, ecr, artifact-registry or acr; by default the host of each registry decides.
+    /// KIND is github, gitlab, ecr, ecr-public, artifact-registry or acr; by default the host of each registry decides.
     #[arg(long, value_name = "KIND", num_args = 0..=1, require_equals = true, default_missing_value = "auto", value_parser = exchange_kind)]
     exchange: Option<ExchangeBy>,
     /// Also sign the attestations that BuildKit stored in the index

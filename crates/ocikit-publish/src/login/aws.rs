@@ -1,4 +1,5 @@
-//! Amazon's ECR: `AssumeRoleWithWebIdentity` of the Security Token Service, and `GetAuthorizationToken` of ECR.
+//! Amazon's ECR and its public registry: `AssumeRoleWithWebIdentity` of the Security Token Service, and `GetAuthorizationToken` of
+//! the registry's own service.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -20,12 +21,40 @@ const STS: &str = "the Security Token Service";
 const ECR: &str = "ECR";
 /// The audience of OIDC tokens for roles.
 const AUDIENCE: &str = "sts.amazonaws.com";
-const TARGET: &str = "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken";
 const AMZ_JSON: &str = "application/x-amz-json-1.1";
+
+/// A service that gives passwords.
+#[derive(Debug)]
+struct Service {
+    kind: ExchangeKind,
+    /// The name in signatures, and after `api.` in the host.
+    name: &'static str,
+    /// The header `X-Amz-Target` of the operation.
+    target: &'static str,
+    /// The variable for another endpoint, as the tools of Amazon call it.
+    endpoint: &'static str,
+}
+
+const PRIVATE: Service = Service {
+    kind: ExchangeKind::Ecr,
+    name: "ecr",
+    target: "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken",
+    endpoint: "AWS_ENDPOINT_URL_ECR",
+};
+/// <https://docs.aws.amazon.com/AmazonECRPublic/latest/APIReference/API_GetAuthorizationToken.html>
+const PUBLIC: Service = Service {
+    kind: ExchangeKind::EcrPublic,
+    name: "ecr-public",
+    target: "SpencerFrontendService.GetAuthorizationToken",
+    endpoint: "AWS_ENDPOINT_URL_ECR_PUBLIC",
+};
+/// The region in which the public registry gives passwords.
+const PUBLIC_REGION: &str = "us-east-1";
 
 /// The way to a password of a registry.
 #[derive(Debug, Clone)]
 pub(super) struct Ecr {
+    service: &'static Service,
     region: String,
     sts: String,
     ecr: String,
@@ -50,6 +79,15 @@ impl Ecr {
                 .or_else(|| source.get("AWS_DEFAULT_REGION"))
                 .ok_or(ExchangeError::Missing { kind, variable: "AWS_REGION" })?,
         };
+        Ecr::in_region(&PRIVATE, region, source)
+    }
+
+    pub(super) fn read_public(source: &Source<'_>) -> Result<Ecr, ExchangeError> {
+        Ecr::in_region(&PUBLIC, PUBLIC_REGION, source)
+    }
+
+    fn in_region(service: &'static Service, region: &str, source: &Source<'_>) -> Result<Ecr, ExchangeError> {
+        let kind = service.kind;
         let is_name = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         if !is_name(region) {
             return Err(ExchangeError::Invalid { what: "AWS_REGION".to_owned(), problem: "it is not a region" });
@@ -60,7 +98,7 @@ impl Ecr {
             private(variable, url)
         };
         let sts = endpoint("AWS_ENDPOINT_URL_STS", format!("https://sts.{region}.{domain}/"))?;
-        let ecr = endpoint("AWS_ENDPOINT_URL_ECR", format!("https://api.ecr.{region}.{domain}/"))?;
+        let ecr = endpoint(service.endpoint, format!("https://api.{}.{region}.{domain}/", service.name))?;
         let by = match (source.get("AWS_ROLE_ARN"), source.get("AWS_ACCESS_KEY_ID")) {
             (None, Some(id)) => Caller::Keys(AwsKeys {
                 id: id.to_owned(),
@@ -77,7 +115,7 @@ impl Ecr {
                 return Err(ExchangeError::Missing { kind, variable });
             }
         };
-        Ok(Ecr { region: region.to_owned(), sts, ecr, by })
+        Ok(Ecr { service, region: region.to_owned(), sts, ecr, by })
     }
 
     pub(super) async fn credential(
@@ -96,18 +134,18 @@ impl Ecr {
         let request = b"{}";
         let signed = sign(
             &Post {
-                service: "ecr",
+                service: self.service.name,
                 region: &self.region,
                 host: &host,
                 path: "/",
-                headers: &[("content-type", AMZ_JSON), ("x-amz-target", TARGET)],
+                headers: &[("content-type", AMZ_JSON), ("x-amz-target", self.service.target)],
                 body: request,
             },
             &keys,
             now,
         );
         let mut headers: Vec<_> = signed.iter().map(|(name, value)| (*name, value.reveal())).collect();
-        headers.push(("x-amz-target", TARGET));
+        headers.push(("x-amz-target", self.service.target));
         let answer = http.post(&self.ecr, AMZ_JSON, &headers, request.to_vec(), MAX_RESPONSE_BYTES).await;
         password(json(ECR, answer)?)
     }
@@ -157,7 +195,15 @@ fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct AuthorizationJson {
-    authorization_data: Vec<AuthorizationData>,
+    authorization_data: OneOrMany,
+}
+
+/// A list, or the element alone in a response of the public registry.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    Many(Vec<AuthorizationData>),
+    One(AuthorizationData),
 }
 
 #[derive(Deserialize)]
@@ -169,7 +215,10 @@ struct AuthorizationData {
 
 /// Returns the user and password in a response, which has them in base64 as `USER:PASSWORD`.
 fn password(answer: AuthorizationJson) -> Result<(Credential, Option<Timestamp>), ExchangeError> {
-    let data = answer.authorization_data.into_iter().next().ok_or_else(|| other_form(ECR))?;
+    let data = match answer.authorization_data {
+        OneOrMany::Many(list) => list.into_iter().next().ok_or_else(|| other_form(ECR))?,
+        OneOrMany::One(data) => data,
+    };
     let text = STANDARD.decode(data.authorization_token.reveal()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     let text = text.map(zeroize::Zeroizing::new).ok_or_else(|| other_form(ECR))?;
     let (username, password) = text.split_once(':').ok_or_else(|| other_form(ECR))?;

@@ -81,6 +81,7 @@ impl Exchange {
             ExchangeKind::GitHub => Way::Token(github(registry, &source)?),
             ExchangeKind::GitLab => Way::Token(gitlab(registry, &source)?),
             ExchangeKind::Ecr => Way::Ecr(Ecr::read(registry, &source)?),
+            ExchangeKind::EcrPublic => Way::Ecr(Ecr::read_public(&source)?),
             ExchangeKind::ArtifactRegistry => Way::Google(Google::read(&source)?),
             ExchangeKind::Acr => Way::Acr(Acr::read(registry, &source)?),
         };

@@ -12,6 +12,8 @@ pub enum ExchangeKind {
     GitLab,
     /// Amazon's ECR: an OIDC token for a role, and the role for a password.
     Ecr,
+    /// Amazon's public registry, `public.ecr.aws`: the same, with the service of that registry.
+    EcrPublic,
     /// Google's Artifact Registry: an OIDC token for an access token, of a service account if one is named.
     ArtifactRegistry,
     /// Azure's container registry: an OIDC token for an access token, and that for a refresh token of the registry.
@@ -20,10 +22,11 @@ pub enum ExchangeKind {
 
 impl ExchangeKind {
     /// All kinds.
-    pub const ALL: [ExchangeKind; 5] = [
+    pub const ALL: [ExchangeKind; 6] = [
         ExchangeKind::GitHub,
         ExchangeKind::GitLab,
         ExchangeKind::Ecr,
+        ExchangeKind::EcrPublic,
         ExchangeKind::ArtifactRegistry,
         ExchangeKind::Acr,
     ];
@@ -34,6 +37,7 @@ impl ExchangeKind {
             ExchangeKind::GitHub => "github",
             ExchangeKind::GitLab => "gitlab",
             ExchangeKind::Ecr => "ecr",
+            ExchangeKind::EcrPublic => "ecr-public",
             ExchangeKind::ArtifactRegistry => "artifact-registry",
             ExchangeKind::Acr => "acr",
         }
@@ -48,6 +52,8 @@ impl ExchangeKind {
             Some(ExchangeKind::GitLab)
         } else if ecr_region(host).is_some() {
             Some(ExchangeKind::Ecr)
+        } else if host == "public.ecr.aws" {
+            Some(ExchangeKind::EcrPublic)
         } else if host.ends_with("-docker.pkg.dev") || host == "gcr.io" || host.ends_with(".gcr.io") {
             Some(ExchangeKind::ArtifactRegistry)
         } else if [".azurecr.io", ".azurecr.cn", ".azurecr.us"].iter().any(|suffix| host.ends_with(suffix)) {

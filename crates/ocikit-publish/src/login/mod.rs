@@ -5,6 +5,7 @@
 //! | `github` | the token of the job, which the token service of the registry exchanges |
 //! | `gitlab` | the same, for the registry of the GitLab that runs the job |
 //! | `ecr` | `AssumeRoleWithWebIdentity`, then `GetAuthorizationToken`, signed with Signature Version 4 |
+//! | `ecr-public` | the same in `us-east-1`, with the service of `public.ecr.aws` |
 //! | `artifact-registry` | the token exchange of RFC 8693, then `generateAccessToken` for a service account |
 //! | `acr` | a federated token for an access token, then `/oauth2/exchange` of the registry |
 //!

@@ -113,6 +113,7 @@ fn hosts_tell_how_tokens_are_exchanged() {
         ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", Some(ExchangeKind::Ecr)),
         ("123456789012.dkr.ecr-fips.us-east-1.amazonaws.com", Some(ExchangeKind::Ecr)),
         ("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn", Some(ExchangeKind::Ecr)),
+        ("public.ecr.aws", Some(ExchangeKind::EcrPublic)),
         ("europe-docker.pkg.dev", Some(ExchangeKind::ArtifactRegistry)),
         ("eu.gcr.io", Some(ExchangeKind::ArtifactRegistry)),
         ("acme.azurecr.io", Some(ExchangeKind::Acr)),
@@ -121,6 +122,7 @@ fn hosts_tell_how_tokens_are_exchanged() {
         ("x.dkr.ecr.eu-west-1.amazonaws.com.evil.example", None),
         ("evil.dkr.ecr.a.b.amazonaws.com", None),
         ("azurecr.io.evil.example", None),
+        ("evil.public.ecr.aws", None),
     ] {
         assert_eq!(ExchangeKind::of(&host.parse().unwrap()), kind, "{host}");
     }
@@ -192,6 +194,44 @@ async fn double_of_ecr_gets_a_signed_request_with_the_keys_of_the_role() {
         assert!(asked.contains(part), "{part}: {asked}");
     }
     assert!(!format!("{exchange:?} {exchanged:?}").contains("canary"));
+}
+
+#[tokio::test]
+async fn double_of_ecr_public_gets_a_request_signed_for_its_own_service() {
+    // <https://docs.aws.amazon.com/AmazonECRPublic/latest/APIReference/API_GetAuthorizationToken.html>: the same protocol as ECR,
+    // but the signature names `ecr-public` and `us-east-1`, and the response has one element and no list.
+    let ecr = Double::start(&[(
+        "/",
+        200,
+        r#"{"authorizationData": {"authorizationToken": "QVdTOmNhbmFyeS1wYXNzd29yZA==", "expiresAt": 1.7673662455E9}}"#,
+    )])
+    .await;
+    let variables = [
+        ("AWS_ACCESS_KEY_ID", "ASgeIAIOSFODNN7EXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "canary/secret+key"),
+        // The region of the job is that of its private registries.
+        ("AWS_REGION", "eu-west-1"),
+        ("AWS_ENDPOINT_URL_ECR", "http://127.0.0.1:1"),
+        ("AWS_ENDPOINT_URL_ECR_PUBLIC", &ecr.url()),
+    ];
+    let exchange = read(None, "public.ecr.aws", &variables).unwrap();
+    assert_eq!(exchange.kind(), "ecr-public".parse().unwrap());
+    let exchanged = exchange.credential(&http(), now()).await.unwrap();
+    assert_eq!(shown(&exchanged.credential), ("AWS".to_owned(), "canary-password".to_owned()));
+    assert_eq!(exchanged.expires.unwrap().as_second(), 1_767_366_245);
+    let asked = ecr.requests().join("");
+    for part in [
+        "x-amz-target: SpencerFrontendService.GetAuthorizationToken",
+        "Credential=ASgeIAIOSFODNN7EXAMPLE/20260102/us-east-1/ecr-public/aws4_request, SignedHeaders=content-type;host;x-amz-date;x-amz-target, Signature=",
+    ] {
+        assert!(asked.contains(part), "{part}: {asked}");
+    }
+    assert!(!format!("{exchange:?} {exchanged:?}").contains("canary"));
+    let error = read(None, "public.ecr.aws", &[]).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "cannot log in by ecr-public: the environment variable AWS_ROLE_ARN or AWS_ACCESS_KEY_ID is not set"
+    );
 }
 
 #[tokio::test]
