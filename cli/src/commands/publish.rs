@@ -99,6 +99,11 @@ impl PublishArguments {
         self.signing.check_flags(&[])?;
         let planned = self.target.plan(context, &job, destinations, has_key, self.dry_run)?;
         let Planned { mut plan, name, recorder } = planned;
+        if plan.attest.build && self.image.formats(&job).len() > 1 {
+            // The statements name one image for each platform.
+            return Err(Failure::usage("cannot publish: the attestations of a build apply to one layer format only")
+                .hint("leave out --attest-build, or give one --layer-format"));
+        }
         let referrers = if self.image.no_referrers { Referrers::None } else { Referrers::All };
         let options = SessionOptions::default().referrers(referrers);
         let session = self.target.session(context, &plan, image, credential, options)?;

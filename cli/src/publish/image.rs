@@ -73,7 +73,7 @@ impl ImageArguments {
         for (key, value) in &self.annotation {
             changes.annotations.insert(key.clone(), value.clone());
         }
-        changes.formats = if self.layer_format.is_empty() { &job.config.formats } else { &self.layer_format }.clone();
+        changes.formats = self.formats(job).to_vec();
         changes.directory = Some(std::env::temp_dir());
         let changed = change(&root, &changes).await?;
         if changed.orphans > 0 {
@@ -83,6 +83,11 @@ impl ImageArguments {
             ));
         }
         Ok(Opened { root: changed.root, annotated_from: changed.annotated_from, _built: built })
+    }
+
+    /// Returns the formats of the layers: those of the flags, or of the configuration.
+    pub(crate) fn formats<'a>(&'a self, job: &'a Job) -> &'a [LayerFormat] {
+        if self.layer_format.is_empty() { &job.config.formats } else { &self.layer_format }
     }
 
     async fn build(&self, context: &Context, session: &Session, job: &Job) -> Result<BuiltImage> {
