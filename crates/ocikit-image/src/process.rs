@@ -7,8 +7,10 @@ use std::process::Command;
 
 /// Environment variables that hold secrets of this program, or give access to them. No protocol of helpers, plugins or
 /// BuildKit needs one of these.
-pub const SECRET_VARIABLES: [&str; 7] = [
+pub const SECRET_VARIABLES: [&str; 9] = [
     "OCIKIT_PASSWORD",
+    "OCIKIT_ID_TOKEN",
+    "PLP_REGISTRY_PASSWORD",
     "OCIKIT_KEY_PASSWORD",
     "OCIKIT_TOKEN",
     "COSIGN_PASSWORD",
