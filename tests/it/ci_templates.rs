@@ -122,7 +122,8 @@ fn workflow_has_the_inputs_and_outputs_of_the_image_builder() {
     for name in with.as_object().unwrap().keys() {
         assert!(action["inputs"].get(name).is_some(), "the action has the input {name}");
     }
-    let names = action["runs"]["steps"][1]["env"].as_object().unwrap();
+    let mut names = action["runs"]["steps"][1]["env"].as_object().unwrap().clone();
+    names.extend(action["runs"]["steps"][0]["env"].as_object().unwrap().clone());
     for name in action["inputs"].as_object().unwrap().keys() {
         let variable = name.to_uppercase().replace('-', "_");
         assert_eq!(names[&variable], format!("${{{{ inputs.{name} }}}}").as_str(), "{name} is in the environment");
@@ -240,33 +241,63 @@ fn action_builds_with_every_input() {
     assert_eq!(job.run(&script, "github-push", &variables).ok(), expected);
 }
 
-/// Without `buildctl`, a build gets a BuildKit in a container; without a build, nothing is started.
-#[test]
-fn action_starts_a_buildkit_for_builds_only() {
+/// Runs the action's script for BuildKit with programs that record their calls. `ocikit buildkit status` succeeds after `usable`
+/// installations; 0 is a machine that has a BuildKit. Returns the calls, and the variables for later steps.
+#[cfg(unix)]
+fn installed_by_the_action(usable: u32, variables: &[(&str, &str)], has_docker: bool) -> (String, String) {
+    use std::os::unix::fs::{PermissionsExt, symlink};
     let job = Job::new();
-    let docker = "#!/bin/sh\necho \"$*\" >> calls\ncase $1 in cp) : > \"$3\" ;; esac\n";
-    fs::write(job.bench.path("bin/docker"), docker).unwrap();
-    #[cfg(unix)]
-    fs::set_permissions(job.bench.path("bin/docker"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    // A search path without `buildctl`.
-    let search = std::env::var_os("PATH").unwrap();
-    for program in ["bash", "mktemp", "dirname"] {
-        let found = std::env::split_paths(&search).map(|path| path.join(program)).find(|path| path.exists()).unwrap();
-        #[cfg(unix)]
-        std::os::unix::fs::symlink(found, job.bench.path(&format!("bin/{program}"))).unwrap();
+    let script = |name: &str, text: &str| {
+        let path = job.bench.path(&format!("bin/{name}"));
+        let _ = fs::remove_file(&path);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    let ocikit = format!(
+        "#!/bin/bash\necho \"ocikit $*\" >> calls\ninstalled=0\n[[ ! -e installed ]] || installed=1\ncase \"$1 $2\" in\n\
+         'buildkit status') ((installed >= {usable})) ;;\n'buildkit install') : > installed ;;\n'digest --') echo sha256:00 ;;\nesac\n"
+    );
+    script("ocikit", &ocikit);
+    if has_docker {
+        script("docker", "#!/bin/bash\necho \"docker $*\" >> calls\n");
     }
+    // A search path without Docker, BuildKit and cargo.
+    let search = std::env::var_os("PATH").unwrap();
+    let bash = std::env::split_paths(&search).map(|path| path.join("bash")).find(|path| path.exists()).unwrap();
+    symlink(bash, job.bench.path("bin/bash")).unwrap();
     let path = job.bench.path("bin").display().to_string();
-    let variables = [("PATH", &*path), ("TMPDIR", &*path), ("GITHUB_PATH", "paths"), ("GITHUB_ENV", "variables")];
-    let script = text(".github/actions/publish/install.sh");
-    job.run(&script, "github-push", &[&variables[..], &[("IMAGE", "app.tar")]].concat()).ok();
-    assert!(!job.bench.path("calls").exists());
-    job.run(&script, "github-push", &variables).ok();
-    let calls = fs::read_to_string(job.bench.path("calls")).unwrap();
-    assert!(calls.starts_with("run --detach --privileged --name ocikit-buildkitd moby/buildkit:v"), "{calls}");
-    let added = fs::read_to_string(job.bench.path("paths")).unwrap();
-    assert!(Path::new(added.trim()).join("buildctl").exists(), "{added}");
-    let variables = fs::read_to_string(job.bench.path("variables")).unwrap();
+    let all = [&[("PATH", &*path), ("GITHUB_ENV", "variables")], variables].concat();
+    job.run(&text(".github/actions/publish/install.sh"), "github-push", &all).ok();
+    assert!(!job.bench.path("canary").exists(), "nothing in an input is a command");
+    let read = |name: &str| fs::read_to_string(job.bench.path(name)).unwrap_or_default();
+    (read("calls"), read("variables"))
+}
+
+/// Where there is no BuildKit, a build installs one with the program itself; without a build, nothing is installed.
+#[cfg(unix)]
+#[test]
+fn action_installs_a_buildkit_for_builds_only() {
+    let status = "ocikit buildkit status\n";
+    assert_eq!(installed_by_the_action(0, &[("IMAGE", "app.tar")], true), (String::new(), String::new()));
+    assert_eq!(installed_by_the_action(0, &[], true), (status.to_owned(), String::new()));
+    let (calls, variables) = installed_by_the_action(1, &[], true);
+    let lines: Vec<_> = calls.lines().collect();
+    assert!(lines[1].starts_with("ocikit digest -- moby/buildkit:v"), "{calls}");
+    let image = lines[1].strip_prefix("ocikit digest -- ").unwrap();
+    assert_eq!(lines[2], format!("ocikit buildkit install --from={image}@sha256:00"), "by digest");
+    assert_eq!((lines[3], lines.len(), &*variables), ("ocikit buildkit status", 4, ""), "{calls}");
+
+    // An image with its digest is not looked up, and no text of it is a command.
+    let own = "registry.example/buildkit@sha256:11; touch canary; $(touch canary)";
+    let (calls, _) = installed_by_the_action(1, &[("BUILDKIT", own)], true);
+    assert_eq!(calls, format!("{status}ocikit buildkit install --from={own}\n{status}"));
+
+    // What is installed cannot be used, for example without user namespaces.
+    let (calls, variables) = installed_by_the_action(2, &[], true);
+    assert!(calls.contains("\ndocker run --detach --privileged --name ocikit-buildkitd moby/buildkit:v"), "{calls}");
     assert_eq!(variables, "BUILDKIT_HOST=docker-container://ocikit-buildkitd\n");
+    let (calls, variables) = installed_by_the_action(2, &[], false);
+    assert!(!calls.contains("docker") && variables.is_empty(), "the build says what is missing: {calls}");
 }
 
 #[test]
@@ -316,6 +347,60 @@ fn azure_template_publishes_with_a_recorded_environment() {
     ];
     let outcome = job.check(job.run(&script, "azure-postsubmit", &variables));
     assert!(outcome.to_string().contains("##vso[task.setvariable variable=digest;"), "{outcome}");
+}
+
+/// Text from outside, in every variable that a CI system fills with it and in every input of a template: it is data for the program,
+/// which refuses it or uses it as it is, and no shell reads it.
+#[test]
+fn text_from_outside_is_never_a_command() {
+    const TEXTS: [&str; 3] =
+        ["x\"; touch canary; $(touch canary) `touch canary`; echo \"", "x'; touch canary; echo '", "x\ntouch canary\n"];
+    let (azure, gitlab) =
+        (scripts_of("docs/ci/azure-pipelines.yml").concat(), scripts_of("docs/ci/gitlab.yml").concat());
+    let action = text(".github/actions/publish/publish.sh");
+    let inputs = ["PUBLISH_NAME", "PUBLISH_CONFIG", "PUBLISH_IMAGE", "PUBLISH_TAGS"];
+    let github =
+        ["NAME", "CONFIG", "IMAGE", "TAGS", "CONTEXT", "DOCKERFILE", "BUILD_ARGS", "PLATFORMS", "TARGET", "ARGUMENTS"];
+    for (script, fixture, inputs, outside) in [
+        (
+            &action,
+            "github-push",
+            &github[..],
+            &["GITHUB_REF", "GITHUB_REF_NAME", "GITHUB_HEAD_REF", "GITHUB_ACTOR"][..],
+        ),
+        (
+            &gitlab,
+            "gitlab-push",
+            &inputs,
+            &["CI_COMMIT_BRANCH", "CI_COMMIT_REF_NAME", "CI_COMMIT_TITLE", "CI_COMMIT_MESSAGE"],
+        ),
+        (&gitlab, "gitlab-merge-request", &inputs, &["CI_MERGE_REQUEST_TITLE", "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME"]),
+        (&jenkins_script(), "jenkins-push", &inputs, &["BRANCH_NAME", "GIT_BRANCH", "CHANGE_TITLE", "CHANGE_BRANCH"]),
+        (
+            &azure,
+            "azure-postsubmit",
+            &inputs,
+            &["BUILD_SOURCEBRANCH", "BUILD_SOURCEBRANCHNAME", "BUILD_SOURCEVERSIONMESSAGE"],
+        ),
+    ] {
+        let job = Job::new();
+        let usual = [
+            ("PUBLISH_NAME", "app"),
+            ("PUBLISH_CONFIG", "publish.yaml"),
+            ("PUBLISH_IMAGE", "container-image.tar"),
+            ("PUBLISH_TAGS", "same=fixed"),
+            ("NAME", "app"),
+            ("CONFIG", "publish.yaml"),
+            ("IMAGE", "container-image.tar"),
+            ("OCIKIT_USR", ""),
+            ("OCIKIT_PSW", ""),
+        ];
+        for (variable, text) in inputs.iter().chain(outside).flat_map(|variable| TEXTS.map(|text| (*variable, text))) {
+            let outcome = job.run(script, fixture, &[&usual[..], &[(variable, text)]].concat());
+            assert!(!job.bench.path("canary").exists(), "{fixture}: {variable}={text}: {outcome}");
+            assert!(outcome.code < 126 && !outcome.stderr.contains("syntax error"), "{variable}={text}: {outcome}");
+        }
+    }
 }
 
 /// Returns the arguments of the entry point of a target in `docs/ci/Dockerfile`.
