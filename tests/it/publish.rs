@@ -165,10 +165,16 @@ fn plp_17_failures_have_their_exit_codes() {
     }
     assert_eq!(run(&single(), &registry, &[]).code, 4);
 
+    registry.clear_requests();
     registry.faults().add(Fault::on("POST /v2/**", Action::Answer(Reply::status(503))));
     let repository = format!("{}/acme/app", registry.name());
     let outcome = plugin(&single(), &repository, &[branch]).ocikit(&["publish", "--retries", "1"]);
     assert_eq!((outcome.code, digests(&registry, &["main"])), (1, vec![None]), "{outcome}");
+    let mut uploads = std::collections::BTreeMap::new();
+    for request in registry.requests().iter().filter(|request| request.method == "POST") {
+        *uploads.entry(request.path.clone()).or_insert(0) += 1;
+    }
+    assert!(uploads.values().any(|count| *count >= 2), "it is tried again: {uploads:?}");
 }
 
 #[test]
@@ -192,6 +198,50 @@ fn plp_19_private_authorities_need_the_option() {
     assert_eq!((outcome.code, digests(&registry, &["main"])), (1, vec![None]), "{outcome}");
     bench.ok(&["publish", "--ca-file", "ca.pem"]);
     assert!(digests(&registry, &["main"])[0].is_some());
+}
+
+/// A registry without TLS at an address that is not of this machine: a proxy leads to the registry of the test.
+#[test]
+fn plp_19_plain_http_needs_the_option() {
+    let registry = Registry::for_user(USER, PASSWORD);
+    let proxy = format!("http://{}", registry.name());
+    let bench = plugin(&single(), "198.51.100.7:5000/acme/app", &[("PLP_BRANCH_NAME", "main")]);
+    let bench = bench.with("HTTP_PROXY", &proxy).with("HTTPS_PROXY", &proxy);
+    let outcome = bench.ocikit(&["publish", "--retries", "0"]);
+    assert_eq!((outcome.code, writes(&registry)), (1, 0), "{outcome}");
+    assert!(registry.requests().iter().all(|request| request.method == "CONNECT"), "{:?}", registry.requests());
+    bench.ok(&["publish", "--plain-http"]);
+    assert!(digests(&registry, &["main"])[0].is_some());
+}
+
+/// The credential of the plugin starts no credential helper, and a helper for another registry does not receive it.
+#[cfg(unix)]
+#[test]
+fn plp_20_credentials_are_in_no_other_program() {
+    use std::os::unix::fs::PermissionsExt;
+    let registry = Registry::for_user(USER, PASSWORD);
+    let bench = plugin(&single(), &format!("{}/acme/app", registry.name()), &[("PLP_BRANCH_NAME", "main")]);
+    let (helper, seen) = (bench.path("bin/docker-credential-spy"), bench.path("seen"));
+    fs::create_dir_all(bench.path("bin")).unwrap();
+    fs::create_dir_all(bench.path("home/.docker")).unwrap();
+    fs::write(bench.path("home/.docker/config.json"), r#"{"credsStore": "spy"}"#).unwrap();
+    let text = format!("#!/bin/sh\n{{ env; echo \"$@\"; cat; }} > '{}'\necho '{{}}'\n", seen.display());
+    fs::write(&helper, text).unwrap();
+    fs::set_permissions(&helper, PermissionsExt::from_mode(0o755)).unwrap();
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    let search = [bench.path("bin")].into_iter().chain(std::env::split_paths(&search));
+    let search = std::env::join_paths(search).unwrap().into_string().unwrap();
+    let bench = bench.with("PATH", &search);
+    bench.ok(&["publish"]);
+    assert!(!seen.exists(), "{:?}", fs::read_to_string(&seen));
+
+    let bench = bench.with("OCIKIT_ID_TOKEN", "canary-token");
+    bench.ocikit(&["digest", "--retries", "0", &format!("{}/acme/app:main", registry.name())]);
+    let seen = fs::read_to_string(&seen).unwrap();
+    assert!(
+        seen.contains("PLP_BRANCH_NAME=main") && !seen.contains(PASSWORD) && !seen.contains("canary-token"),
+        "{seen}"
+    );
 }
 
 #[test]
@@ -568,6 +618,33 @@ fn attestations_follow_the_policy_of_the_event() {
     assert_eq!(registries.each_ref().map(writes), [0; 3], "they are signed already");
     let pull_request = github("github-pull_request_target", &registries, more);
     publish(&pull_request, &[]).ok();
+}
+
+/// The statements of a build name one image for each platform. With several layer formats there are several, so nothing is sent; one
+/// other format is a change that the layers' content does not notice.
+#[test]
+fn attestations_of_a_build_need_one_layer_format() {
+    let registries = three();
+    let bench = github("github-push", &registries, "events: {push: {attest: [build]}}\nformats: [gzip, zstd]\n");
+    bench.ok(&["keygen", "--unencrypted", "-o", "ocikit"]);
+    let (source, to) = (multi(), format!("{}/acme/app", registries[0].name()));
+    let line = ["publish", &*source, "--to", &to, "--event", "push", "--commit", COMMIT, "--tag", "x"];
+    let flags = ["--attest-build", "--layer-format", "gzip", "--layer-format", "zstd"];
+    for outcome in [
+        publish(&bench, &["--key", "ocikit.key"]),
+        bench.ocikit(&[&line[..], &["--key", "ocikit.key"], &flags].concat()),
+    ] {
+        assert_eq!(outcome.code, 2, "{outcome}");
+        assert!(outcome.stderr.contains("one layer format only") && outcome.stderr.contains("hint: "), "{outcome}");
+    }
+    assert_eq!(registries.each_ref().map(writes), [0; 3]);
+
+    let one = bench.ocikit(&[&line[..], &["--key", "ocikit.key", "--attest-build", "--layer-format", "zstd"]].concat());
+    assert!(one.code == 0 && one.stderr.contains("attestations signed"), "{one}");
+    let reference = format!("{to}:x");
+    let verify = ["verify", "--recursive", "--images-only", "--key", "ocikit.pub", "--attestation", "slsaprovenance1"];
+    bench.ok(&[&verify[..], &[&reference]].concat());
+    publish(&bench, &["--key", "ocikit.key", "--layer-format", "gzip"]).ok();
 }
 
 /// Canaries in every secret of the new parts are in no output at the highest verbosity, and in no file.
