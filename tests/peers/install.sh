@@ -20,6 +20,8 @@ go_peers=(crane registry regctl oras umoci buildkit olareg)
 signing_peers=(cosign notation fulcio rekor timestamp)
 # Programs here, with crates that the workspace does not have.
 rust_peers=(sigstore-rs)
+# Packages of Python and Node.js with a program that serves them: package-index. Needs python3 with pip, and npm.
+package_peers=(packages)
 # Readers of lazily pulled formats. storage alone builds as long as most of the others together.
 lazy_peers=(estargz storage soci)
 # Docker's engine of today, next to Debian's of 2023: only testdata/regenerate.sh wants both.
@@ -38,13 +40,13 @@ fail() { printf 'install.sh: %s\n' "$*" >&2; exit 1; }
 
 usage() {
   sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
-  printf '\ngroups: default (go and debian), go, debian, signing, lazy, fixtures, all\nnames: %s\n' \
+  printf '\ngroups: default (go and debian), go, debian, signing, lazy, packages, fixtures, all\nnames: %s\n' \
     "${go_peers[*]} ${signing_peers[*]} ${lazy_peers[*]} ${rust_peers[*]} ${fixture_peers[*]} ${debian_peers[*]%%=*}"
 }
 
 # --- what was asked for ---------------------------------------------------------------------------
 
-go_wanted=() rust_wanted=() debian_wanted=()
+go_wanted=() rust_wanted=() package_wanted=() debian_wanted=()
 
 want() {
   local peer
@@ -55,7 +57,8 @@ want() {
     signing) go_wanted+=("${signing_peers[@]}"); rust_wanted+=("${rust_peers[@]}"); return ;;
     fixtures) go_wanted+=("${fixture_peers[@]}"); return ;;
     lazy) go_wanted+=("${lazy_peers[@]}"); return ;;
-    all) want default; want signing; want lazy; want fixtures; return ;;
+    packages | package-index) package_wanted+=("${package_peers[@]}"); return ;;
+    all) want default; want signing; want lazy; want packages; want fixtures; return ;;
     buildctl | buildkitd) go_wanted+=(buildkit); return ;;
   esac
   for peer in "${go_peers[@]}" "${signing_peers[@]}" "${lazy_peers[@]}" "${fixture_peers[@]}"; do
@@ -190,6 +193,39 @@ install_rust() {
   exec 8>&-
 }
 
+# --- packages -------------------------------------------------------------------------------------
+
+# Wheels depend on the version of Python.
+package_stamp_of() { { cat "$here/$1"/*; python3 --version; } | sha256sum | cut -d ' ' -f 1; }
+
+are_packages_there() {
+  [[ -x $bin/package-index && -f $cache/stamps/$1 && $(<"$cache/stamps/$1") == "$(package_stamp_of "$1")" ]]
+}
+
+download_packages() {
+  local new=$cache/packages.new
+  printf 'downloading packages of Python and Node.js\n' >&2
+  rm -rf -- "$new" "$cache/packages"
+  mkdir -p "$new"
+  python3 -m pip download --quiet --disable-pip-version-check --only-binary :all: --dest "$new" \
+    --requirement "$here/$1/python.txt" >&2 || return 1
+  (cd "$new" && xargs npm pack --silent <"$here/$1/node.txt" >/dev/null) || return 1
+  mv "$new" "$cache/packages"
+  install -m 755 "$here/$1/index.py" "$bin/package-index"
+  package_stamp_of "$1" >"$cache/stamps/$1"
+}
+
+install_packages() {
+  local peer
+  mkdir -p "$bin" "$cache/stamps"
+  exec 8>"$cache/lock"
+  flock 8
+  for peer in "$@"; do
+    are_packages_there "$peer" || download_packages "$peer" || printf 'install.sh: %s could not be downloaded\n' "$peer" >&2
+  done
+  exec 8>&-
+}
+
 # --- Debian programs ------------------------------------------------------------------------------
 
 # Daemons live in sbin, which an ordinary user may not have on PATH.
@@ -252,13 +288,14 @@ debian_version() {
 
 # --- the three things it does ---------------------------------------------------------------------
 
-go_missing=() rust_missing=() debian_missing=() packages_missing=()
+go_missing=() rust_missing=() package_missing=() debian_missing=() packages_missing=()
 
 look() {
   local peer
-  go_missing=() rust_missing=() debian_missing=() packages_missing=()
+  go_missing=() rust_missing=() package_missing=() debian_missing=() packages_missing=()
   for peer in "${go_wanted[@]}"; do is_built "$peer" || go_missing+=("$peer"); done
   for peer in "${rust_wanted[@]}"; do is_rust_built "$peer" || rust_missing+=("$peer"); done
+  for peer in "${package_wanted[@]}"; do are_packages_there "$peer" || package_missing+=("$peer"); done
   for peer in "${debian_wanted[@]}"; do
     is_installed "${peer%%=*}" && continue
     debian_missing+=("${peer%%=*}")
@@ -272,6 +309,9 @@ report_missing() {
   fi
   if ((${#rust_missing[@]})); then
     printf 'missing, or built from other sources: %s\n  tests/peers/install.sh %s\n' "${rust_missing[*]}" "${rust_missing[*]}"
+  fi
+  if ((${#package_missing[@]})); then
+    printf 'missing, or of another version: %s\n  tests/peers/install.sh %s\n' "${package_missing[*]}" "${package_missing[*]}"
   fi
   if ((${#debian_missing[@]})); then
     printf 'missing: %s\n  apt-get update && %s\n' "${debian_missing[*]}" "$(apt_command "${packages_missing[@]}")"
@@ -290,6 +330,7 @@ table() {
   for peer in "${rust_wanted[@]}"; do
     printf '%-16s %-22s %s\n' "$peer" "$(rust_version_of "$peer")" "$bin/$peer"
   done
+  for peer in "${package_wanted[@]}"; do printf '%-16s %-22s %s\n' package-index - "$bin/package-index"; done
   for peer in "${debian_wanted[@]}"; do
     path=$(path_of "${peer%%=*}")
     printf '%-16s %-22s %s\n' "${peer%%=*}" "$(debian_version "${peer%%=*}" "$path")" "$path"
@@ -317,9 +358,10 @@ main() {
     if ((${#packages_missing[@]})); then install_debian "${packages_missing[@]}"; fi
     if ((${#go_missing[@]})); then install_go "${go_missing[@]}"; fi
     if ((${#rust_missing[@]})); then install_rust "${rust_missing[@]}"; fi
+    if ((${#package_missing[@]})); then install_packages "${package_missing[@]}"; fi
     look
   fi
-  if ((${#go_missing[@]} + ${#rust_missing[@]} + ${#debian_missing[@]})); then
+  if ((${#go_missing[@]} + ${#rust_missing[@]} + ${#package_missing[@]} + ${#debian_missing[@]})); then
     report_missing >&2
     exit 1
   fi

@@ -13,7 +13,7 @@ use super::build::{BUILDERS, context};
 use crate::bench;
 
 /// Copies a program and the libraries that it needs.
-fn copy_program(from: &Path, to: &Path, root: &Path) {
+pub(super) fn copy_program(from: &Path, to: &Path, root: &Path) {
     fs::create_dir_all(to.parent().unwrap()).unwrap();
     fs::copy(from, to).unwrap();
     let listed = Command::new("ldd").arg(from).output().unwrap();
@@ -30,7 +30,7 @@ fn copy_program(from: &Path, to: &Path, root: &Path) {
 
 /// Pushes an image in place of `moby/buildkit:rootless`: the programs of the peers with their libraries, a shell, and a user with
 /// IDs for a user namespace.
-fn buildkit_image(peers: &Peers, bench: &Bench, reference: &str) {
+pub(super) fn buildkit_image(peers: &Peers, bench: &Bench, reference: &str) {
     let root = bench.path("base/root");
     let locate = |name: &str| PathBuf::from(peers.command(name).get_program());
     for name in ["buildctl", "buildkitd", "rootlesskit", "newuidmap", "newgidmap"] {
@@ -61,12 +61,12 @@ fn buildkit_image(peers: &Peers, bench: &Bench, reference: &str) {
     let environment =
         "ENV HOME=/home/user BUILDKIT_HOST=unix:///run/user/1000/buildkit/buildkitd.sock\nUSER 1000:1000\n";
     fs::write(bench.path("base/Dockerfile"), format!("FROM scratch\nCOPY root /\n{environment}")).unwrap();
-    let line = ["build", "base", "--no-cache-directory", "--compression", "zstd:1", "--tag", reference, "--push"];
+    let line = ["build", "base", "--no-cache-directory", "--compression", "gzip:1", "--tag", reference, "--push"];
     bench.ok(&line);
 }
 
 /// Copies the program under test without its debug information. It is not static, so its libraries are added to the base image.
-fn program(bench: &Bench) {
+pub(super) fn program(bench: &Bench) {
     fs::create_dir_all(bench.path("program")).unwrap();
     let from = PathBuf::from(bench.command::<&str>(&[]).get_program());
     let to = bench.path("program/ocikit");
@@ -75,7 +75,7 @@ fn program(bench: &Bench) {
     let _ = Command::new("strip").arg(&to).status();
 }
 
-/// Runs a bundle by runc, with the privileges of `docker run --privileged` and these mounts and variables.
+/// Runs a bundle by runc, with the privileges of `docker run --privileged --user 1000` and these mounts and variables.
 fn run_bundle(peers: &Peers, bundle: &Path, mounts: &[(PathBuf, &str, bool)], variables: &[&str]) -> Outcome {
     let path = bundle.join("config.json");
     let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
@@ -91,6 +91,7 @@ fn run_bundle(peers: &Peers, bundle: &Path, mounts: &[(PathBuf, &str, bool)], va
         config["process"]["capabilities"][set] = json!(all);
     }
     config["process"]["capabilities"]["ambient"] = json!([]);
+    config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
     config["process"]["noNewPrivileges"] = json!(false);
     config["process"]["terminal"] = json!(false);
     config["root"]["readonly"] = json!(false);

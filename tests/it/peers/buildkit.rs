@@ -216,7 +216,7 @@ fn bare_with_cache(peers: &Peers, cache: &Path) -> Bench {
 }
 
 /// Starts `buildkitd` at an address.
-fn buildkitd(peers: &Peers, address: &str, more: &[String]) -> Daemon {
+pub(super) fn buildkitd(peers: &Peers, address: &str, more: &[String]) -> Daemon {
     let mut command = peers.command("buildkitd");
     command.arg("--root").arg(peers.path("bk")).args(["--addr", address, "--oci-worker-snapshotter=native"]);
     command.arg(format!("--otel-socket-path={}", peers.path("otel.sock").display())).args(more);
