@@ -130,6 +130,45 @@ fn workflow_has_the_inputs_and_outputs_of_the_image_builder() {
     }
 }
 
+/// Each output of the workflow leads over its job and the action to one that the program writes.
+#[test]
+fn workflow_outputs_come_from_the_program() {
+    let workflow = &yaml(".github/workflows/image-builder.yml")[0];
+    let action = &yaml(".github/actions/publish/action.yml")[0];
+    let call = &workflow.get("on").or_else(|| workflow.get("true")).unwrap()["workflow_call"];
+    let job = &workflow["jobs"]["build-image"];
+    let last = |value: &Value, start: &str| {
+        let inner = value.as_str()?.strip_prefix("${{ ")?.strip_suffix(" }}")?;
+        inner.strip_prefix(start).map(str::to_owned)
+    };
+    for (name, output) in call["outputs"].as_object().unwrap() {
+        let of_job = last(&output["value"], "jobs.build-image.outputs.").unwrap();
+        let value = &job["outputs"][&of_job];
+        if name == "adoResult" {
+            assert_eq!(value, "${{ steps.publish.outcome == 'success' && 'succeeded' || 'failed' }}");
+            continue;
+        }
+        let of_step = last(value, "steps.publish.outputs.").unwrap();
+        assert_eq!(&of_step, name);
+        let of_action = last(&action["outputs"][&of_step]["value"], "steps.publish.outputs.").unwrap();
+        assert!(["images", "architectures", "digest", "build-report"].contains(&&*of_action), "{of_action}");
+    }
+    for (steps, uses) in [(&job["steps"], "ocikit/ocikit/.github/actions/publish@main"), (&action["runs"]["steps"], "")]
+    {
+        let mut steps = steps.as_array().unwrap().iter();
+        let step = steps.find(|step| step["id"] == "publish").unwrap();
+        assert_eq!(step["uses"].as_str().unwrap_or_default(), uses);
+    }
+}
+
+#[test]
+fn workflow_refuses_what_it_does_not_support() {
+    let script = scripts_of(".github/workflows/image-builder.yml").concat();
+    let outcome = Job::new().run(&script, "github-push", &[]);
+    assert_eq!(outcome.code, 1, "{outcome}");
+    assert!(outcome.stdout.starts_with("::error::use-go-internal-sap-modules is not supported"), "{outcome}");
+}
+
 /// A place to run scripts in: a configuration for one registry, and the program under its own name.
 struct Job {
     bench: ocikit_tests::Bench,

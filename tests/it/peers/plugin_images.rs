@@ -66,10 +66,11 @@ const PUBLISH: &str = "docker run --rm \\
 
 /// A Docker engine with the images, and the directory in which the lines run.
 struct Site {
-    bench: Bench,
-    peers: Peers,
+    // The daemons end before their directories are removed.
     engine: Daemon,
     registry: Daemon,
+    peers: Peers,
+    bench: Bench,
 }
 
 impl Site {

@@ -18,18 +18,20 @@ use crate::bench;
 
 /// A BuildKit, a registry, and an index of packages.
 struct Site {
-    bench: Bench,
-    peers: Peers,
-    registry: Daemon,
-    index: Option<Daemon>,
+    // The daemons end before their directories are removed.
     _buildkit: Daemon,
+    index: Option<Daemon>,
+    registry: Daemon,
+    peers: Peers,
+    bench: Bench,
 }
 
 impl Site {
     fn new(programs: &[&str]) -> Option<Site> {
         let peers = Peers::find(&[&BUILDERS[..], &["registry", "ldd", "cp", "tar"], programs].concat())?;
         let address = format!("unix://{}", peers.path("bk.sock").display());
-        let mut buildkit = buildkitd(&peers, &address, &[]);
+        // The images are large; `native` would copy them for every step.
+        let mut buildkit = buildkitd(&peers, &address, &["--oci-worker-snapshotter=auto".to_owned()]);
         buildkit.wait(|| peers.run(&format!("buildctl --addr {address} debug workers")).code == 0);
         let registry = peers.distribution("registry");
         let bench = bench().with("BUILDKIT_HOST", &address);
@@ -163,7 +165,7 @@ fn python_base(site: &Site) -> String {
         symlink(program, root.join("usr/local/bin").join(name)).unwrap();
     }
     site.script("python/root/usr/local/bin/pip", "#!/bin/sh\nexec python -m pip \"$@\"\n");
-    let path = format!("{scripts}:/usr/local/bin:/bin");
+    let path = format!("{scripts}:/usr/local/bin:/usr/bin:/bin");
     let index = format!("{}/simple/", site.index());
     site.push("python", &[("PATH", &path), ("PIP_INDEX_URL", &index), ("PIP_DISABLE_PIP_VERSION_CHECK", "1")])
 }
@@ -246,7 +248,7 @@ fn node_base(site: &Site) -> String {
     }
     let registry = format!("{}/npm", site.index());
     let variables = [
-        ("PATH", "/usr/local/bin:/bin"),
+        ("PATH", "/usr/local/bin:/usr/bin:/bin"),
         ("npm_config_registry", &format!("{registry}/")),
         ("npm_config_update_notifier", "false"),
         ("COREPACK_NPM_REGISTRY", &registry),
@@ -298,7 +300,7 @@ fn hyp_3_node_projects_are_installed_by_their_package_manager() {
         assert_eq!(site.run(project, "nodejs20", &base), "left 1.0.0", "{project}");
     }
     // A project whose lock file does not fit is refused.
-    let other = json!({"name": "app", "version": "1.0.0", "private": true, "dependencies": {"right": "2.0.0"}});
+    let other = json!({"name": "app", "version": "1.0.0", "private": true, "dependencies": {"left": "2.0.0"}});
     for project in ["npm", "pnpm", "yarn", "berry"] {
         site.write(&format!("projects/{project}/package.json"), &other.to_string());
         let source = format!("projects/{project}");
