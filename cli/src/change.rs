@@ -138,17 +138,55 @@ impl Change<'_> {
         C: Into<Mapped>,
     {
         let Change { context, session, location, .. } = self;
+        let progress = context.progress.of_change();
+        let change = move |root: Root| async move {
+            let root = match &progress {
+                Some(progress) => root.observed(progress.clone()),
+                None => root,
+            };
+            let changed = change(root).await;
+            progress.iter().for_each(|progress| progress.end());
+            changed
+        };
         if self.is_in_place().await? {
-            return Ok(session.change(location, change).await?);
+            let changed = session.change(location, change).await;
+            return match changed {
+                Err(error) if !is_partial => Err(self.with_held_platforms(error).await),
+                changed => Ok(changed?),
+            };
         }
         // A dry run reports what a change in place would do.
+        let is_whole = !is_partial;
         let is_partial = is_partial || self.output.is_none();
         let root = crate::pipe::open_image(context, session, location, is_partial).await?;
-        let mapped: Mapped = change(root.clone()).await?.into();
+        let mapped: Mapped = match change(root.clone()).await {
+            Err(error) if is_whole => return Err(self.with_held_platforms(error).await),
+            changed => changed?.into(),
+        };
         if let Some(output) = self.writes_to() {
             crate::transfer::copy_out(session, &mapped.root, location, output).await?;
         }
         Ok(Changed::planned(&root, mapped).await?)
+    }
+
+    /// Adds the platforms that the place has to the error of a change of an index that lists more, as `copy --sparse` leaves it.
+    async fn with_held_platforms(&self, error: Error) -> Failure {
+        let is_missing = matches!(error, Error::NotFound { .. });
+        let failure = Failure::from(error);
+        let Some(Root::Index(index)) = (if is_missing { self.session.open(&self.location).await.ok() } else { None })
+        else {
+            return failure;
+        };
+        match ocikit::held_platforms(&index).await {
+            Ok(Some(platforms)) if !platforms.is_empty() => {
+                let flags: Vec<_> = platforms.iter().map(|platform| format!("--platform {platform}")).collect();
+                failure.hint(format_args!(
+                    "the index lists manifests that do not exist here; change those that do with `{}`",
+                    flags.join(" ")
+                ))
+            }
+            _ => failure,
+        }
     }
 
     /// Returns whether the image is changed in its place.

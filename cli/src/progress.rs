@@ -54,6 +54,17 @@ impl ProgressFormat {
         }
     }
 
+    /// Returns the observer that shows how many bytes of layers and files a change has read.
+    pub(crate) fn of_change(self) -> Option<Arc<ReadCounter>> {
+        let show = match self {
+            ProgressFormat::Tty => Show::Spinner(StepTree::style(bar(), "{spinner} {msg}  {bytes}  {bytes_per_sec}")),
+            ProgressFormat::Plain | ProgressFormat::Auto => Show::Lines,
+            ProgressFormat::Json => Show::Json,
+            ProgressFormat::None => return None,
+        };
+        Some(Arc::new(ReadCounter { show, tally: ByteCounter::default(), printed: Mutex::new((0, Instant::now())) }))
+    }
+
     /// Returns the observer that shows the progress of a build.
     pub(crate) fn of_build(self) -> Option<Arc<dyn ocikit_build::Observer>> {
         match self {
@@ -123,6 +134,57 @@ impl Observer for Bar {
             Event::Published { .. } | Event::Ended => self.bar.finish_and_clear(),
             Event::Decompressing { location } => self.bar.suspend(|| say_decompressing(location)),
             event => self.bar.inc(self.tally.fresh(&event)),
+        }
+    }
+}
+
+/// Shows how much a change has read: the total is not known, because some layers are kept.
+#[derive(Debug)]
+pub(crate) struct ReadCounter {
+    show: Show,
+    tally: ByteCounter,
+    /// The number of bytes, and when a line was printed.
+    printed: Mutex<(u64, Instant)>,
+}
+
+#[derive(Debug)]
+enum Show {
+    Spinner(ProgressBar),
+    Lines,
+    Json,
+}
+
+impl ReadCounter {
+    /// Adds bytes of files that are compressed.
+    pub(crate) fn add(&self, bytes: u64) {
+        let mut printed = self.printed.lock().unwrap_or_else(PoisonError::into_inner);
+        printed.0 += bytes;
+        if let Show::Spinner(bar) = &self.show {
+            bar.set_message("writing layers");
+            bar.set_position(printed.0);
+        } else if printed.1.elapsed() >= LOG_INTERVAL {
+            printed.1 = Instant::now();
+            match self.show {
+                Show::Json => output::print_json(&json!({"event": "writing-layers", "bytes": printed.0})),
+                _ => output::print_lines(format!("writing layers: {} read", output::bytes(printed.0))),
+            }
+        }
+    }
+
+    /// Ends the display; what follows, such as an upload, has its own.
+    pub(crate) fn end(&self) {
+        if let Show::Spinner(bar) = &self.show {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Observer for ReadCounter {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Read { blob, .. } = event
+            && blob.media_type.is_layer()
+        {
+            self.add(self.tally.fresh(&event));
         }
     }
 }

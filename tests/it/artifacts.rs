@@ -113,6 +113,24 @@ fn titles_that_lead_out_are_refused() {
 }
 
 #[test]
+fn an_artifact_without_titles_has_no_files_to_pull() {
+    let bench = bench();
+    write(&bench, "a.txt", "a");
+    bench.ok(&["artifact", "push", "oci:layout:ok", "a.txt"]);
+    let original = bench.ok(&["manifest", "get", "oci:layout:ok"]);
+    write(&bench, "untitled.json", &original.replace("org.opencontainers.image.title", "other"));
+    bench.ok(&["manifest", "put", "untitled.json", "oci:layout:untitled"]);
+    let outcome = bench.ocikit(&["artifact", "pull", "oci:layout:untitled", "-o", "out"]);
+    assert_eq!(outcome.code, 3, "{outcome}");
+    assert!(outcome.stderr.contains("no layer has an `org.opencontainers.image.title`"), "{outcome}");
+    assert!(outcome.stderr.contains("`ocikit manifest get oci:layout:untitled`"), "{outcome}");
+    assert!(!bench.path("out").exists(), "{outcome}");
+    let config = bench.ocikit(&["artifact", "pull", "oci:layout:untitled", "--config", "config.json"]);
+    assert_eq!(config.code, 0, "{config}");
+    assert!(bench.path("config.json").exists() && config.stderr.contains("which has no title"), "{config}");
+}
+
+#[test]
 fn files_are_attached_to_an_image() {
     let (bench, registry) = (bench(), Registry::start());
     write(&bench, "sbom.json", "{}");

@@ -381,6 +381,15 @@ fn a_missing_platform_does_not_prevent_the_edit_of_another() {
         "oci:other:1",
         "--dry-run",
     ]);
-    let outcome = bench.ocikit(&["edit", "oci:sparse:1", "--label", "k=w"]);
-    assert_eq!(outcome.code, 3, "{outcome}");
+    // The other images of the index cannot be changed, and the index must not name two states of one image.
+    for output in [&[][..], &["-o", "oci:other:1"]] {
+        let outcome = bench.ocikit(&[&["edit", "oci:sparse:1", "--label", "k=w"], output].concat());
+        assert_eq!(outcome.code, 3, "{outcome}");
+        assert!(
+            outcome.stderr.contains(
+                "hint: the index lists manifests that do not exist here; change those that do with `--platform linux/amd64`"
+            ),
+            "{outcome}"
+        );
+    }
 }

@@ -134,6 +134,20 @@ fn attestation_manifests_go_with_their_image() {
 }
 
 #[test]
+fn removing_a_missing_entry_names_the_list_and_no_other_platform() {
+    let bench = bench();
+    bench.ok(&["copy", "-q", &attested(), "all.tar"]);
+    for wanted in [["--platform", "linux/s390x"], ["--digest", &format!("sha256:{}", "0".repeat(64))]] {
+        for output in [&["all.tar"][..], &["all.tar", "-o", "b.tar"]] {
+            let outcome = bench.ocikit(&[&["index", "remove"], &wanted[..], output].concat());
+            assert_eq!(outcome.code, 3, "{outcome}");
+            assert!(outcome.stderr.contains("hint: `ocikit index list all.tar` lists the entries"), "{outcome}");
+            assert!(!outcome.stderr.contains("choose one with"), "{outcome}");
+        }
+    }
+}
+
+#[test]
 fn duplicates_need_a_decision() {
     let bench = bench();
     let names = split(&bench);

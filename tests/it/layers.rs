@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use ocikit_tests::{Bench, Registry, testdata};
+use ocikit_tests::{Bench, Registry, Tar, testdata};
 use serde_json::Value;
 
 use crate::bench;
@@ -52,7 +52,95 @@ fn damaged_tars_are_not_appended() {
         fs::write(bench.path(name), bytes).unwrap();
         let outcome = bench.ocikit(&["append", "a.tar", name]);
         assert_eq!(outcome.code, 3, "{name}: {outcome}");
+        assert!(outcome.stderr.starts_with(&format!("error: {name} is broken: ")), "{name}: {outcome}");
+        let outcome = bench.ocikit(&["append", "a.tar", name, "--destination", "/srv"]);
+        if name != "empty.tar" {
+            assert_eq!(outcome.code, 3, "{name}: {outcome}");
+            assert!(outcome.stderr.starts_with(&format!("error: {name} is broken: ")), "{name}: {outcome}");
+        }
         assert!(fs::read(bench.path("a.tar")).unwrap() == before, "{name}");
+    }
+}
+
+#[test]
+fn an_invalid_tar_is_named_with_the_entry_before_the_damage() {
+    let bench = with_image();
+    fs::write(bench.path("x"), "x").unwrap();
+    let mut tar = Tar::new().file("etc/motd", b"hello").file("etc/x", b"").finish();
+    tar[1024] = b'?';
+    fs::write(bench.path("bad.tar"), &tar).unwrap();
+    for flags in [&["bad.tar"][..], &["bad.tar", "--destination", "/srv"]] {
+        let outcome = bench.ocikit(&[&["append", "a.tar"], flags].concat());
+        assert_eq!(outcome.code, 3, "{outcome}");
+        assert!(outcome.stderr.contains("bad.tar is broken: not a valid tar: "), "{outcome}");
+        assert!(outcome.stderr.contains("at offset 1024, after `etc/motd`"), "{outcome}");
+    }
+}
+
+#[test]
+fn parents_get_entries_if_that_is_wanted() {
+    let bench = with_image();
+    fs::create_dir(bench.path("dist")).unwrap();
+    fs::write(bench.path("dist/a.css"), "a").unwrap();
+    fs::write(bench.path("tool"), "#!").unwrap();
+    let listed = |flags: &[&str]| -> Vec<String> {
+        let line: Vec<_> = [&["append", "a.tar", "-o", "b.tar", "--platform", "linux/amd64"], flags].concat();
+        bench.ok(&line);
+        let last = layers(&bench, "a.tar").len().to_string();
+        let list = bench.ok(&["ls", "-l", "b.tar", "--platform", "linux/amd64", "--layer", &last]);
+        fs::remove_file(bench.path("b.tar")).unwrap();
+        list.lines().map(str::to_owned).collect()
+    };
+    let names = |lines: &[String]| -> Vec<String> {
+        lines.iter().map(|line| line.split_whitespace().last().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&listed(&["dist", "--destination", "/srv/www"])), ["/srv/www/a.css"]);
+    let parents = listed(&["dist", "--destination", "/srv/www", "--parents", "--owner", "7:8", "--mode", "0600"]);
+    assert_eq!(names(&parents), ["/srv", "/srv/www", "/srv/www/a.css"]);
+    assert!(
+        parents[0].starts_with("drwxr-xr-x") && parents[0].contains('7') && parents[0].contains('8'),
+        "{parents:?}"
+    );
+    let file = listed(&["tool", "--destination", "/opt/bin/tool", "--parents"]);
+    assert_eq!(names(&file), ["/opt", "/opt/bin", "/opt/bin/tool"]);
+    let deleted = listed(&["--delete", "/etc/acme.conf", "--delete", "/etc/none", "--parents"]);
+    assert_eq!(deleted.iter().filter(|line| line.ends_with(" /etc")).count(), 1, "{deleted:?}");
+    fs::write(bench.path("x.tar"), Tar::new().file("a/b/c", b"x").file("a/d", b"y").finish()).unwrap();
+    assert_eq!(names(&listed(&["x.tar", "--parents"])), ["/a", "/a/b", "/a/b/c", "/a/d"]);
+    // The layer that every reader of zstd:chunked understands.
+    bench.ok(&["append", "a.tar", "dist", "--destination", "/srv/www", "--parents", "-o", "c.tar"]);
+    let outcome = bench.ocikit(&["convert", "--to", "zstd-chunked", "c.tar", "-o", "d.tar"]);
+    assert!(!outcome.stderr.contains("has no entry before it"), "{outcome}");
+}
+
+#[test]
+fn deletions_of_missing_paths_are_reported() {
+    let (bench, registry) = (with_image(), Registry::start());
+    let remote = format!("{}/app:1", registry.name());
+    bench.ok(&["push", "-q", "a.tar", &remote]);
+    let line = ["append", "--delete", "/etc/acme.conf", "--delete", "/etc/amce.conf"];
+    let outcome = bench.ocikit(&[&line[..], &["a.tar"]].concat());
+    assert_eq!(outcome.code, 0, "{outcome}");
+    assert_eq!(outcome.stderr, "warning: nothing was deleted at `/etc/amce.conf`: no image has this path\n");
+    // Its layers would have to be downloaded.
+    registry.clear_requests();
+    let outcome = bench.ocikit(&[&line[..], &[&remote]].concat());
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""), "{outcome}");
+    let blobs = registry.requests().into_iter().filter(|sent| sent.method == "GET" && sent.path.contains("/blobs/"));
+    assert_eq!(blobs.count(), 3, "the configs only");
+}
+
+#[test]
+fn progress_counts_what_was_read() {
+    let bench = with_image();
+    bench.ok(&["copy", "-q", "a.tar", "b.tar"]);
+    fs::write(bench.path("large"), vec![b'x'; 3 << 20]).unwrap();
+    let outcome = bench.ocikit(&["append", "b.tar", "large", "--progress", "tty"]);
+    assert_eq!(outcome.code, 0, "{outcome}");
+    let outcome = bench.ocikit(&["recompress", "--compression", "zstd", "b.tar", "--progress", "json"]);
+    assert_eq!(outcome.code, 0, "{outcome}");
+    for line in outcome.stderr.lines() {
+        assert!(serde_json::from_str::<Value>(line).is_ok(), "{outcome}");
     }
 }
 

@@ -1,15 +1,17 @@
 use std::path::{Path as FilePath, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Args;
-use ocikit::image::files::{FileOptions, ModifiedTime, Owner, Path, Time, TopDirectory};
-use ocikit::image::{NewLayer, Selection, change_layers};
+use ocikit::image::files::{FileOptions, Metadata, ModifiedTime, Owner, Path, Time, TopDirectory};
+use ocikit::image::{LayerOptions, NewLayer, Selection, change_layers, missing_paths};
 use ocikit::spec::History;
-use ocikit::{Error, Location};
+use ocikit::{Error, Location, Root};
 
 use crate::change::{ChangeArguments, PlatformArguments};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::layers::{CompressionArguments, CompressionName, epoch, mode, owner, time};
+use crate::progress::ReadCounter;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,6 +35,8 @@ pub(crate) struct Append {
     #[arg(long, value_name = "PATH")]
     destination: Option<PathBuf>,
     /// Hide this path of the lower layers; repeatable
+    ///
+    /// In an archive or layout, a warning names each path that no image has, for which all layers are read. Layers of a registry are not downloaded for that.
     #[arg(long, value_name = "PATH")]
     delete: Vec<PathBuf>,
     /// Remove this layer first, counted from 1, the lowest; repeatable
@@ -53,6 +57,11 @@ pub(crate) struct Append {
     /// Give the destination the owner, mode and time of a source directory
     #[arg(long)]
     include_directory: bool,
+    /// Add entries for parent directories that have none, with mode 0755
+    ///
+    /// They belong to root, or to the owner of `--owner`. They replace symlinks and the permissions of these directories in the lower layers. Programs create missing parents without such entries; only layers for `convert --to zstd-chunked` need them.
+    #[arg(long)]
+    parents: bool,
     #[command(flatten)]
     compression: CompressionArguments,
     #[command(flatten)]
@@ -86,40 +95,98 @@ impl Append {
         let change = self.change.prepare(context, &self.location, &[])?;
         let selection = Selection::of(self.platforms.platform.clone());
         let is_partial = !self.platforms.platform.is_empty();
-        change.run(is_partial, async |root| change_layers(&root, &selection, &removed, &layers).await).await
+        let missing = Mutex::new(Ok(Vec::new()));
+        let changed = change
+            .make(is_partial, async |root| {
+                let changed = change_layers(&root, &selection, &removed, &layers).await?;
+                *missing.lock().unwrap_or_else(PoisonError::into_inner) =
+                    self.missing(&change.location, &root, &selection).await;
+                Ok(changed)
+            })
+            .await?;
+        match missing.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Ok(paths) => paths.iter().for_each(|path| {
+                context.output.say(format!("warning: nothing was deleted at `/{path}`: no image has this path"));
+            }),
+            Err(error) => {
+                let why = ocikit::spec::with_causes(&error);
+                context.output.say(format!("warning: cannot check whether the deleted paths exist: {why}"));
+            }
+        }
+        change.report(&changed).await
+    }
+
+    /// Returns the paths of `--delete` that no image has. Layers of a registry are not downloaded for that.
+    async fn missing(&self, location: &Location, root: &Root, selection: &Selection) -> ocikit::Result<Vec<Path>> {
+        if self.delete.is_empty() || matches!(location, Location::Registry(_)) {
+            return Ok(Vec::new());
+        }
+        let paths: Vec<_> = self.delete.iter().map(inside).collect();
+        missing_paths(root, selection, &paths).await
     }
 
     async fn layer(&self, context: &Context) -> Result<NewLayer> {
         let options = self.compression.options(CompressionName::Gzip)?;
-        let is_plain =
-            self.destination.is_none() && self.owner.is_none() && self.mode.is_none() && self.mtime.is_none();
-        let layer = match &self.sources[..] {
+        let progress = context.progress.of_change();
+        let layer = self.written(context, options, progress.clone()).await;
+        progress.iter().for_each(|progress| progress.end());
+        // Not the sources: the same files in another directory give the same image, and paths of this machine are private.
+        let deleted = self.delete.iter().map(|path| format!(" --delete {}", path.display()));
+        let destination = self.destination.iter().map(|path| format!(" --destination {}", path.display()));
+        let created = epoch(context).map(|time| time.to_string());
+        let created_by = Some(format!("ocikit append{}", deleted.chain(destination).collect::<String>()));
+        Ok(layer?.with_history(History { created, created_by, ..History::default() }))
+    }
+
+    async fn written(
+        &self,
+        context: &Context,
+        options: LayerOptions,
+        progress: Option<Arc<ReadCounter>>,
+    ) -> Result<NewLayer> {
+        let is_plain = self.destination.is_none()
+            && self.owner.is_none()
+            && self.mode.is_none()
+            && self.mtime.is_none()
+            && !self.parents;
+        Ok(match &self.sources[..] {
             [tar] if is_plain && self.delete.is_empty() && self.kind(tar) == Kind::Tar => {
-                NewLayer::of_tar(reader(tar)?, options).await?
+                let tar = Watched { reader: reader(tar)?, progress };
+                NewLayer::of_archive(name(&self.sources[0]).display(), tar, options).await?
             }
             _ => {
                 let parts = self.sources.iter().map(|source| self.part(context, source)).collect::<Result<Vec<_>>>()?;
                 let hidden: Vec<_> = self.delete.iter().map(inside).collect();
+                let parents = self.parents.then(|| self.parent_metadata(context));
                 NewLayer::write(options, move |layer| {
+                    parents.into_iter().for_each(|metadata| layer.add_parents(metadata));
+                    if let Some(progress) = progress {
+                        layer.watch(move |bytes| progress.add(bytes));
+                    }
                     hidden.iter().try_for_each(|path| layer.hide(path))?;
                     for (source, kind, options) in &parts {
                         match kind {
                             Kind::Directory => layer.append_tree(source, options)?,
                             Kind::File => layer.append_file(source, options)?,
-                            Kind::Tar => layer.append_archive(source, opened(source)?, options)?,
+                            Kind::Tar => layer.append_archive(name(source), opened(source)?, options)?,
                         }
                     }
                     Ok(())
                 })
                 .await?
             }
+        })
+    }
+
+    /// Returns the metadata of parent directories.
+    fn parent_metadata(&self, context: &Context) -> Metadata {
+        let (uid, gid) = match self.owner {
+            Some(Owner::Fixed { uid, gid }) => (uid, gid),
+            _ => (0, 0),
         };
-        // Not the sources: the same files in another directory give the same image, and paths of this machine are private.
-        let deleted = self.delete.iter().map(|path| format!(" --delete {}", path.display()));
-        let destination = self.destination.iter().map(|path| format!(" --destination {}", path.display()));
-        let created = epoch(context).map(|time| time.to_string());
-        let created_by = Some(format!("ocikit append{}", deleted.chain(destination).collect::<String>()));
-        Ok(layer.with_history(History { created, created_by, ..History::default() }))
+        // Nothing has a time that they could keep.
+        let modified = self.mtime.or_else(|| epoch(context)).unwrap_or_default();
+        Metadata { mode: 0o755, uid, gid, modified, ..Metadata::default() }
     }
 
     fn kind(&self, source: &FilePath) -> Kind {
@@ -164,9 +231,28 @@ impl Append {
     }
 }
 
+/// A tar whose bytes are shown as progress.
+struct Watched<R> {
+    reader: R,
+    progress: Option<Arc<ReadCounter>>,
+}
+
+impl<R: std::io::Read> std::io::Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.reader.read(buffer)?;
+        self.progress.iter().for_each(|progress| progress.add(read as u64));
+        Ok(read)
+    }
+}
+
 /// Returns a path of the image.
 fn inside(path: &(impl AsRef<FilePath> + ?Sized)) -> Path {
     Path::confined(path.as_ref().as_os_str().as_encoded_bytes())
+}
+
+/// Returns the name of a source in messages.
+fn name(source: &FilePath) -> &FilePath {
+    if source == FilePath::new("-") { FilePath::new("standard input") } else { source }
 }
 
 fn opened(source: &FilePath) -> std::io::Result<Box<dyn std::io::Read + Send>> {

@@ -2,6 +2,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use ocikit::image::LayerOptions;
 use ocikit::layout::OutputFile;
 use ocikit::{Digest, Error, Image, Location, Platform};
 use serde::Serialize;
@@ -19,7 +20,7 @@ Examples:
 
 /// Export the file system of an image as a tar
 ///
-/// Writes the files that a container would see: layers applied, whiteouts removed. The tar is not compressed.
+/// Writes the files that a container would see: layers applied, whiteouts removed. The tar is not compressed. Layers of a registry are downloaded to a temporary file first, because they are read twice.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Export {
@@ -37,6 +38,7 @@ impl Export {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
         let image = inside::image_at(context, &location, self.platform.as_ref()).await?;
+        let image = image.nearby(&LayerOptions::default().directory(Some(std::env::temp_dir()))).await?;
         if is_stdout(&self.output) {
             return match image.export(io::BufWriter::with_capacity(BUFFER_BYTES, io::stdout())).await {
                 // The reader, such as `head`, closed the pipe; that is not a failure.

@@ -21,12 +21,36 @@ pub enum Error {
         missing: u64,
     },
     /// The bytes are not a tar, or readers would disagree about its contents.
-    #[error("not a valid tar: {problem} at offset {offset}")]
+    #[error("not a valid tar: {problem} at offset {offset}{}", Error::after(.after.as_deref()))]
     Invalid {
-        /// The offset of the problem.
+        /// The offset of the problem in bytes.
         offset: u64,
         /// The problem.
         problem: String,
+        /// The name of the entry before it; `None` for the first one.
+        after: Option<String>,
+    },
+    /// A tar of this name cannot be read.
+    #[error("cannot read `{}`: {source}", .archive.display())]
+    Archive {
+        /// The name.
+        archive: PathBuf,
+        /// The failure.
+        source: Box<Error>,
+    },
+    /// A record of the state of a directory, in the format of mtree, is invalid.
+    #[error("not a valid mtree record: {problem} in line {line}")]
+    Mtree {
+        /// The number of the line, counted from 1.
+        line: u64,
+        /// The problem.
+        problem: &'static str,
+    },
+    /// The text is no range of IDs.
+    #[error("`{text}` is not a range of IDs, such as 0:100000:65536")]
+    IdRange {
+        /// The text.
+        text: String,
     },
     /// An entry is invalid in its layer.
     #[error("invalid entry `{path}` in a layer: {problem}")]
@@ -68,6 +92,34 @@ pub enum Error {
 }
 
 impl Error {
+    fn after(entry: Option<&str>) -> String {
+        entry.map(|entry| format!(", after `{entry}`")).unwrap_or_default()
+    }
+
+    /// Returns the error of an invalid tar with the name of the entry before the problem.
+    pub(crate) fn behind(self, entry: Option<&str>) -> Error {
+        match self {
+            Error::Invalid { offset, problem, after: None } => {
+                Error::Invalid { offset, problem, after: entry.map(str::to_owned) }
+            }
+            error => error,
+        }
+    }
+
+    /// Returns the error with the name of the damaged tar.
+    pub(crate) fn named(self, archive: &std::path::Path) -> Error {
+        match self {
+            Error::Io(error) => match error.downcast::<Error>() {
+                Ok(error) => error.named(archive),
+                Err(error) => Error::Io(error),
+            },
+            error @ (Error::Truncated { .. } | Error::Invalid { .. } | Error::Layer { .. }) => {
+                Error::Archive { archive: archive.to_owned(), source: Box::new(error) }
+            }
+            error => error,
+        }
+    }
+
     /// Returns the limit that was exceeded, if that is the failure.
     pub fn limit(&self) -> Option<Limit> {
         match self {

@@ -50,7 +50,9 @@ impl TarIndex {
         let mut window = Random::new(archive, length);
         let mut entries = Vec::new();
         let mut names = HashMap::new();
-        while let Some(entry) = scan::next(&mut window)? {
+        while let Some(entry) =
+            scan::next(&mut window).map_err(|error| error.behind(entries.last().map(scan::shown).as_deref()))?
+        {
             let end = entry.data.offset + entry.data.size;
             if end > length {
                 let (what, offset) = (scan::shown(&entry), entry.start);

@@ -177,7 +177,7 @@ fn refuse_renaming_globals(data: &[u8], start: u64) -> Result<()> {
 }
 
 pub(crate) fn invalid(offset: u64, problem: impl std::fmt::Display) -> Error {
-    Error::Invalid { offset, problem: problem.to_string() }
+    Error::Invalid { offset, problem: problem.to_string(), after: None }
 }
 
 /// Returns the name of an entry for a message.

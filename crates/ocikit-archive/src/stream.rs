@@ -54,19 +54,21 @@ impl<R: Read> TarStream<R> {
         numbers: Numbers,
         convert: impl Fn(&Found<'_>) -> Result<T>,
     ) -> Result<Option<(Entry, T)>> {
-        if let Some(mut current) = self.current.take() {
-            let rest = current.rest + current.padding;
-            let skipped = self.window.skip(rest)?;
+        let mut before = self.current.take();
+        if let Some(current) = &mut before {
+            let skipped = self.window.skip(current.rest + current.padding)?;
             // Missing padding at the very end is accepted.
             if skipped < current.rest {
                 current.rest -= skipped;
                 return Err(current.truncated());
             }
         }
-        let Some((entry, converted)) = scan::next_with(&mut self.window, numbers, convert)? else {
+        let before = || before.as_ref().map(|current| scan::shown(&current.entry));
+        let next = scan::next_with(&mut self.window, numbers, convert);
+        let Some((entry, converted)) = next.map_err(|error| error.behind(before().as_deref()))? else {
             if self.window.skip(MAX_TRAILING_BYTES + 1)? > MAX_TRAILING_BYTES {
                 let problem = format!("more than {MAX_TRAILING_BYTES} bytes follow its end");
-                return Err(Error::Invalid { offset: self.window.position(), problem });
+                return Err(scan::invalid(self.window.position(), problem).behind(before().as_deref()));
             }
             return Ok(None);
         };

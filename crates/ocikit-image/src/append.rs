@@ -1,4 +1,7 @@
+use std::sync::{Mutex, PoisonError};
+
 use ocikit_archive::Compression;
+use ocikit_archive::layer::{Last, Path};
 use ocikit_spec::MediaType;
 
 use crate::error::{Error, Result};
@@ -51,6 +54,43 @@ pub async fn change_layers(
     remove.sort_unstable();
     remove.dedup();
     map_images(root, selection, |image| change_image(image, &remove, append)).await
+}
+
+/// Returns the paths that none of the selected images has. Symlinks in the path are followed, one at its end is not. Reads
+/// every layer of these images.
+///
+/// ```
+/// # #[cfg(feature = "testing")]
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// # use std::sync::Arc;
+/// # use ocikit_image::{Memory, Root, testing};
+/// # let memory = Arc::new(Memory::new());
+/// # let tar = testing::Tar::new().file("etc/motd", b"hello").finish();
+/// # let image = testing::image_of(&memory, &"linux/amd64".parse()?, ocikit_archive::Compression::Gzip, &[tar]);
+/// # let root = Root::at(memory, image).await?;
+/// use ocikit_archive::layer::Path;
+/// use ocikit_image::{Selection, missing_paths};
+///
+/// let paths = [b"etc/motd", b"etc/mtod"].map(|path| Path::confined(path));
+/// assert_eq!(missing_paths(&root, &Selection::all(), &paths).await?, [Path::confined(b"etc/mtod")]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+///
+/// # Errors
+///
+/// As [`map_images`] and [`Image::files`].
+pub async fn missing_paths(root: &Root, selection: &Selection, paths: &[Path]) -> Result<Vec<Path>> {
+    let missing = Mutex::new(paths.to_vec());
+    map_images(root, selection, async |image| {
+        let files = image.files().await?;
+        // A path that continues after a file, or in a loop of symlinks, is no file.
+        let is_missing = |path: &Path| !matches!(files.resolve(path.as_bytes(), Last::Keep), Ok(Some(_)));
+        missing.lock().unwrap_or_else(PoisonError::into_inner).retain(is_missing);
+        Ok(image)
+    })
+    .await?;
+    Ok(missing.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 async fn change_image(image: Image, remove: &[usize], append: &[NewLayer]) -> Result<Image> {

@@ -7,6 +7,7 @@ use ocikit_spec::{Descriptor, Digest, Repository, Tag};
 
 use crate::body::Body;
 use crate::error::Result;
+use crate::root::{Artifact, Image, Index, Root};
 use crate::source::{ByteRange, Name, Put, Source};
 
 /// A progress event of a copy or a validation.
@@ -96,6 +97,20 @@ impl Progress {
         match &self.0 {
             Some(observer) => Arc::new(Observed { source: source.clone(), observer: observer.clone() }),
             None => source.clone(),
+        }
+    }
+}
+
+impl Root {
+    /// Returns the root with a source that reports every chunk that is read of it and of its images, as [`Event::Read`]: for
+    /// the progress of changes that read layers.
+    #[must_use]
+    pub fn observed(self, observer: Arc<dyn Observer>) -> Root {
+        let of_reads = |source: &Arc<dyn Source>| Progress(Some(observer)).of_reads(source);
+        match self {
+            Root::Image(image) => Root::Image(Image { source: of_reads(&image.source), ..image }),
+            Root::Index(index) => Root::Index(Index { source: of_reads(&index.source), ..index }),
+            Root::Other(artifact) => Root::Other(Artifact { source: of_reads(&artifact.source), ..artifact }),
         }
     }
 }

@@ -14,7 +14,8 @@ use crate::root::Image;
 impl Image {
     /// Writes the file system that a container of this image sees as an uncompressed tar, and returns the writer.
     ///
-    /// Layers are read twice: for the list of files, and for their contents. Directories come first, then files in the order of
+    /// Layers are read twice: for the list of files, and for their contents; [`Image::nearby`] downloads those of a registry
+    /// once. Directories come first, then files in the order of
     /// their layers. All names of a file but the first are hard links. The root has an entry only if a layer has one, so that
     /// extracting the tar leaves the directory that it is extracted to as it is. Directories that hold files come again at the
     /// end, so that programs that set the times of a directory when they leave it, such as GNU tar, set them last. Memory does

@@ -81,7 +81,7 @@ mod validate;
 pub mod walk;
 
 pub use annotate::{AnnotateOn, AnnotateOptions, annotate, annotate_images};
-pub use append::{append_layers, change_layers};
+pub use append::{append_layers, change_layers, missing_paths};
 pub use artifact::{
     ArtifactBuilder, ArtifactFile, PullOptions, Pulled, PulledFile, UNKNOWN_ARTIFACT, UNKNOWN_CONFIG, pull_files,
 };

@@ -25,20 +25,29 @@ impl Image {
     /// As [`Image::files`]; [`Error::Failed`] if a temporary file cannot be written.
     pub async fn merged_layer(&self, options: impl Into<LayerOptions>) -> Result<NewLayer> {
         let options = options.into();
-        let mut layers = Vec::new();
-        for layer in self.layers() {
-            layers.push(layer.nearby(&options).await?);
-        }
+        let near = self.nearby(&options).await?;
         let place = Place::of(&options);
         let writer = Writer::new(&options.encoder, place.file()?).map_err(|error| place.failed(error))?;
-        let memory = layers.iter().fold(Memory::over(self.source.clone()), Memory::with_layer);
-        let near = Image { source: Arc::new(memory), ..self.clone() };
         let writer: Writer<File> = near.write_merged(&near.files().await?, writer).await?;
         blocking(move || {
             let (file, written) = writer.finish().map_err(|error| place.failed(error))?;
             NewLayer::of_written(file, &written)
         })
         .await
+    }
+
+    /// Returns the image with the layers of a registry in temporary files, as they are: for operations that read layers twice.
+    /// The files have no name and are in the directory of the options.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading the layers; [`Error::Failed`] if a temporary file cannot be written.
+    pub async fn nearby(&self, options: &LayerOptions) -> Result<Image> {
+        let mut memory = Memory::over(self.source.clone());
+        for layer in self.layers() {
+            memory = memory.with_layer(&layer.nearby(options).await?);
+        }
+        Ok(Image { source: Arc::new(memory), ..self.clone() })
     }
 
     /// Writes the merged file system of this image to a layer: directories first, then the regular files of each layer

@@ -127,11 +127,24 @@ impl NewLayer {
     ///
     /// [`Error::Failed`] if reading or writing fails, [`Error::Unsupported`] for a compression that is only read.
     pub async fn of_tar(tar: impl Read + Send + 'static, options: impl Into<LayerOptions>) -> Result<NewLayer> {
-        let options = options.into();
+        NewLayer::of_archive("the tar", tar, options).await
+    }
+
+    /// As [`NewLayer::of_tar`], with a name for errors, such as that of a file.
+    ///
+    /// # Errors
+    ///
+    /// As [`NewLayer::of_tar`]; [`Error::Broken`] with the name for a damaged tar.
+    pub async fn of_archive(
+        name: impl ToString,
+        tar: impl Read + Send + 'static,
+        options: impl Into<LayerOptions>,
+    ) -> Result<NewLayer> {
+        let (name, options) = (name.to_string(), options.into());
         blocking(move || {
-            let decoder = Decoder::new(tar).map_err(|error| Error::failed("read", "a tar", error))?;
+            let decoder = Decoder::new(tar).map_err(|error| Error::failed("read", &name, error))?;
             let mut blob = TemporaryBlob::create(&options)?;
-            blob.copy_tar(decoder)?;
+            blob.copy_tar(&name, decoder)?;
             blob.finish()
         })
         .await
@@ -251,7 +264,7 @@ impl TemporaryBlob {
     }
 
     /// Copies a tar to its end, and checks that its entries can be read.
-    fn copy_tar(&mut self, tar: impl Read) -> Result<()> {
+    fn copy_tar(&mut self, name: &str, tar: impl Read) -> Result<()> {
         let mut copying = Copying { tar, blob: &mut self.blob, length: 0, failed: None };
         let mut reader = Reader::new(&mut copying);
         let mut read = || -> ocikit_archive::Result<()> {
@@ -266,11 +279,11 @@ impl TemporaryBlob {
             return Err(self.place.failed(error.into()));
         }
         let is_empty = copying.length == 0;
-        let broken = |error: ocikit_archive::Error| Error::broken("the tar", error);
+        let broken = |error: ocikit_archive::Error| Error::broken(name, error);
         entries.map_err(broken)?;
         rest.map_err(|error| broken(error.into()))?;
         match is_empty {
-            true => Err(Error::broken("the tar", "it has no bytes".to_owned())),
+            true => Err(Error::broken(name, "it has no bytes".to_owned())),
             false => Ok(()),
         }
     }
@@ -335,6 +348,7 @@ impl Place {
                 Error::Unsupported { place: "a new layer".to_owned(), what: source.to_string() }
             }
             Cause::Io(source) => Error::failed("write a layer to a temporary file in", self.0.display(), source),
+            Cause::Archive { archive, source } => Error::broken(archive.display(), source),
             Cause::Layer { .. } => Error::Unsupported { place: "a new layer".to_owned(), what: error.to_string() },
             error => Error::broken("a tar", error),
         }

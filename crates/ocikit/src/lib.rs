@@ -69,7 +69,7 @@ pub use index::{IndexChange, IndexSource};
 pub use inspect::{ConfigFacts, Inspection, LayerFacts, inspect};
 pub use listing::MAX_LISTED_IMAGES;
 pub use location::Location;
-pub use present::Present;
+pub use present::{Present, held_platforms};
 pub use session::{Session, SessionOptions};
 #[cfg(feature = "sign")]
 pub use signing::{Signed, Signing, Verification};

@@ -1,7 +1,7 @@
 use std::future::ready;
 use std::io::Read;
 
-use ocikit_image::{Name, Result, Root, select_platforms};
+use ocikit_image::{Index, Name, Result, Root, select_platforms};
 use ocikit_layout::has_docker_list;
 use ocikit_spec::{Descriptor, Platform};
 
@@ -16,6 +16,44 @@ pub struct Present {
     pub listed: usize,
     /// The platforms of the images that exist.
     pub platforms: Vec<Platform>,
+}
+
+/// Returns the platforms of the images that a place has of an index; `None` if it has all manifests that the index lists.
+///
+/// ```
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// # let layout = ocikit::image::testing::TemporaryLayout::new();
+/// # let app = ocikit::Location::layout(layout.path());
+/// # let session = ocikit::Session::local(ocikit::SessionOptions::default());
+/// if let ocikit::Root::Index(index) = session.open(&app).await? {
+///     assert_eq!(ocikit::held_platforms(&index).await?, None);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+///
+/// # Errors
+///
+/// Those of the place.
+pub async fn held_platforms(index: &Index) -> Result<Option<Vec<Platform>>> {
+    let there = held(index).await?;
+    let platforms = there.iter().filter(is_image).filter_map(|entry| entry.platform.clone()).collect();
+    Ok((there.len() < index.manifests().len()).then_some(platforms))
+}
+
+/// Returns the entries of an index whose manifests exist.
+async fn held(index: &Index) -> Result<Vec<Descriptor>> {
+    let mut held = Vec::new();
+    for entry in index.manifests() {
+        if index.source().has(entry).await? {
+            held.push(entry.clone());
+        }
+    }
+    Ok(held)
+}
+
+fn is_image(entry: &&Descriptor) -> bool {
+    !entry.is_attestation() && !entry.platform.as_ref().is_some_and(Platform::is_unknown)
 }
 
 impl Session {
@@ -100,15 +138,7 @@ impl Session {
         if !self.options().only.is_empty() {
             return Ok((root, None));
         }
-        let (mut there, mut listed) = (Vec::new(), 0);
-        for entry in index.manifests() {
-            listed += 1;
-            if root.source().has(entry).await? {
-                there.push(entry.clone());
-            }
-        }
-        let is_image =
-            |entry: &&Descriptor| !entry.is_attestation() && !entry.platform.as_ref().is_some_and(Platform::is_unknown);
+        let (there, listed) = (held(index).await?, index.manifests().len());
         let images: Vec<_> = there.iter().filter(is_image).collect();
         if there.len() == listed || images.is_empty() || !is_for_docker.await? {
             return Ok((root, None));

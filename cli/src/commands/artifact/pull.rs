@@ -89,6 +89,12 @@ impl Pull {
             let none = || Failure::new(Code::Missing, format_args!("cannot write the config: {location} has none"));
             root.source().open(config.ok_or_else(none)?).await?.save(path).await?;
         }
+        if pulled.files.is_empty() && !pulled.untitled.is_empty() && self.config.is_none() {
+            let why = "no layer has an `org.opencontainers.image.title`, which names its file";
+            let hint =
+                format!("`ocikit manifest get {0}` lists the layers, `ocikit copy {0} LOCATION` copies them", location);
+            return Err(Failure::new(Code::Missing, format_args!("cannot pull {location}: {why}")).hint(hint));
+        }
         for layer in &pulled.untitled {
             let what = format!("skipped {}, which has no title", layer.digest);
             context.output.say(format!("note: {what}; `ocikit blob get` reads it, `ocikit copy` copies the artifact"));

@@ -2,7 +2,7 @@ use clap::Args;
 use ocikit::{Index, Location, Session, SessionOptions};
 
 use super::changed::run;
-use super::members::MemberArguments;
+use super::members::{MemberArguments, explain};
 use crate::change::ChangeArguments;
 use crate::context::Context;
 use crate::failure::Result;
@@ -40,6 +40,6 @@ impl Add {
         let in_place =
             async |session: &Session, index: &Location| session.add_to_index(index, &sources, &options).await;
         let compose = async |session: &Session, index: &Index| session.extend_index(index, &sources, &options).await;
-        run(&change, in_place, compose).await
+        run(&change, in_place, compose, explain).await
     }
 }

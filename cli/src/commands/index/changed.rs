@@ -1,10 +1,10 @@
 //! What `index add` and `index remove` share: opening the index, the change, and the result.
 
-use ocikit::{Composed, Descriptor, Digest, Index, IndexChange, Location, Root, Session};
+use ocikit::{Composed, Descriptor, Digest, Error, Index, IndexChange, Location, Root, Session};
 use serde::Serialize;
 
 use super::create::store;
-use super::members::{explain, say_notes};
+use super::members::say_notes;
 use crate::change::Change;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
@@ -37,17 +37,19 @@ struct ChangedIndex<'a> {
 }
 
 /// Changes an index where the arguments say so, in place or with a new one that is stored elsewhere, and reports the result.
+/// `explain` adds the hints of the command to errors.
 pub(super) async fn run(
     change: &Change<'_>,
     in_place: impl AsyncFnOnce(&Session, &Location) -> ocikit::Result<IndexChange>,
     compose: impl AsyncFnOnce(&Session, &Index) -> ocikit::Result<Composed>,
+    explain: impl Fn(Error) -> Failure,
 ) -> Result {
     let Change { context, session, location, .. } = change;
     let changed = match change.is_in_place().await? {
-        true => in_place(session, location).await.map_err(explain)?,
+        true => in_place(session, location).await.map_err(&explain)?,
         false => {
             let index = open(context, session, location, "change").await?;
-            let composed = compose(session, &index).await.map_err(explain)?;
+            let composed = compose(session, &index).await.map_err(&explain)?;
             let changed = IndexChange::planned(&index, composed).await?;
             if let Some(output) = change.writes_to() {
                 store(session, &changed.composed.index, output).await?;

@@ -1,11 +1,12 @@
 use clap::Args;
 use ocikit::image::remove_from_index;
-use ocikit::{Digest, Index, Location, Platform, Session};
+use ocikit::{Digest, Error, Index, Location, Platform, Session};
 
 use super::changed::run;
 use crate::change::ChangeArguments;
 use crate::context::Context;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
+use crate::quote::quoted;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -41,6 +42,18 @@ impl Remove {
         let change = self.change.prepare(context, &self.location, &[])?;
         let in_place =
             async |session: &Session, index: &Location| session.remove_from_index(index, digest, platform).await;
-        run(&change, in_place, async |_: &Session, index: &Index| remove_from_index(index, digest, platform)).await
+        let compose = async |_: &Session, index: &Index| remove_from_index(index, digest, platform);
+        // The general hint names another platform, whose image would be removed.
+        let explain = |error: Error| {
+            let is_no_entry = matches!(error, Error::NoPlatform { .. } | Error::NotFound { .. });
+            match (is_no_entry, Failure::from(error)) {
+                (true, failure) => {
+                    let location = quoted(&change.location.to_string()).into_owned();
+                    failure.hint(format_args!("`ocikit index list {location}` lists the entries"))
+                }
+                (false, failure) => failure,
+            }
+        };
+        run(&change, in_place, compose, explain).await
     }
 }

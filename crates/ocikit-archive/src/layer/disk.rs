@@ -175,10 +175,11 @@ impl<W: Write> Writer<W> {
     ///
     /// # Errors
     ///
-    /// As [`Writer::append_tar`], and [`Error::File`] if the archive cannot be read or decompressed.
+    /// [`Error::Archive`] if it is damaged, [`Error::File`] if it cannot be read or decompressed, and those of writing.
     pub fn append_archive(&mut self, name: &FilePath, archive: impl Read, options: &FileOptions) -> Result<()> {
         let decoder = Decoder::new(archive).map_err(|error| unreadable(name, error))?;
-        self.append_tar(&mut Reader::new(Contents { path: name, file: decoder }), options)
+        let mut reader = Reader::new(Contents { path: name, file: decoder });
+        self.append_tar(&mut reader, options).map_err(|error| error.named(name))
     }
 
     /// Appends one file, symlink or other object of this machine as [`FileOptions::destination`]. A directory is added

@@ -71,6 +71,8 @@ pub use raw::{PaxRecord, RawEntry, RawKind, RawReader};
 pub use reader::Reader;
 pub use resolve::{Last, Resolver};
 pub use sorted::sort;
+#[cfg(unix)]
+pub(crate) use tree::Replaced;
 pub use tree::{File, Node, Tree};
 pub use whiteout::Whiteout;
 pub use writer::Writer;

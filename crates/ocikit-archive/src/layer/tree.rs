@@ -23,8 +23,8 @@ pub struct Tree {
     recent: Option<(Path, Path)>,
     /// The total length in bytes of the names of directories without an entry.
     undescribed: usize,
-    /// The paths of nodes that later entries replaced or removed, if they are wanted.
-    replaced: Option<Vec<Path>>,
+    /// The nodes that later entries replaced or removed, if they are wanted.
+    replaced: Option<Vec<Replaced>>,
     held: Reservation,
 }
 
@@ -138,8 +138,8 @@ impl Tree {
         Tree { held: Reservation::of(budget), replaced: Some(Vec::new()), ..Tree::default() }
     }
 
-    /// Returns the paths of nodes that were replaced or removed since the last call, directories before their contents.
-    pub(crate) fn take_replaced(&mut self) -> Vec<Path> {
+    /// Returns the nodes that were replaced or removed since the last call, directories before their contents.
+    pub(crate) fn take_replaced(&mut self) -> Vec<Replaced> {
         self.replaced.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
@@ -271,9 +271,12 @@ impl Tree {
             return Err(refuse(&path, "the root is a directory"));
         }
         let goes_on = is_directory(&node);
-        let before = self.nodes.get(&path).map(is_directory);
-        if before.is_some_and(|before| !(before && goes_on)) {
-            self.replaced.iter_mut().for_each(|replaced| replaced.push(path.clone()));
+        let known = self.nodes.get(&path);
+        let before = known.map(is_directory);
+        if let (Some(node), Some(replaced)) = (known, &mut self.replaced)
+            && !(goes_on && is_directory(node))
+        {
+            replaced.push(Replaced::of(&path, node));
         }
         if before.is_some_and(|before| before != goes_on) {
             // Paths that were resolved through this one may change.
@@ -281,7 +284,7 @@ impl Tree {
             if before == Some(true) {
                 for (path, node) in self.nodes.extract_if(path.below(), |_, _| true) {
                     self.held.give_back(bytes_of(&path, &node));
-                    self.replaced.iter_mut().for_each(|replaced| replaced.push(path.clone()));
+                    self.replaced.iter_mut().for_each(|replaced| replaced.push(Replaced::of(&path, &node)));
                 }
             }
         }
@@ -291,6 +294,21 @@ impl Tree {
             self.held.give_back(bytes + before.extra_bytes());
         }
         Ok(())
+    }
+}
+
+/// A node that a later entry of the same layer replaced or removed.
+#[derive(Debug, Clone)]
+pub(crate) struct Replaced {
+    pub(crate) path: Path,
+    /// The number of its entry.
+    pub(crate) entry: Option<u64>,
+}
+
+impl Replaced {
+    fn of(path: &Path, node: &Node) -> Replaced {
+        let entry = if let Node::File(file) = node { file.entry } else { None };
+        Replaced { path: path.clone(), entry }
     }
 }
 

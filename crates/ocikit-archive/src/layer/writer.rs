@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::io::{self, Read, Write};
 
 use tar::{Builder, EntryType, Header};
@@ -5,7 +6,7 @@ use tar::{Builder, EntryType, Header};
 use crate::encoder::EncoderOptions;
 use crate::error::{Error, Result};
 use crate::layer::blob::{BlobWriter, Written};
-use crate::layer::entry::{Entry, FileKind, Kind, Time};
+use crate::layer::entry::{Entry, FileKind, Kind, Metadata, Time};
 use crate::layer::path::Path;
 
 /// Writes a layer from entries: a compressed tar, with its digests.
@@ -28,6 +29,18 @@ use crate::layer::path::Path;
 /// ```
 pub struct Writer<W: Write> {
     tar: Builder<BlobWriter<W>>,
+    parents: Option<Parents>,
+    watch: Option<Watch>,
+}
+
+/// Receives the number of bytes of contents that were read.
+type Watch = Box<dyn FnMut(u64) + Send>;
+
+/// The entries for parent directories that nothing else describes.
+struct Parents {
+    metadata: Metadata,
+    /// The directories that have an entry.
+    written: HashSet<Path>,
 }
 
 impl<W: Write> Writer<W> {
@@ -37,7 +50,33 @@ impl<W: Write> Writer<W> {
     ///
     /// As [`Encoder::with`](crate::Encoder::with).
     pub fn new(options: &EncoderOptions, writer: W) -> Result<Writer<W>> {
-        Ok(Writer { tar: Builder::new(BlobWriter::new(options, writer)?) })
+        Ok(Writer { tar: Builder::new(BlobWriter::new(options, writer)?), parents: None, watch: None })
+    }
+
+    /// Calls a function with the number of bytes whenever contents of files were read, to show progress.
+    pub fn watch(&mut self, watch: impl FnMut(u64) + Send + 'static) {
+        self.watch = Some(Box::new(watch));
+    }
+
+    /// Gives every parent directory that has no entry yet one with this metadata, before the entries that follow.
+    ///
+    /// Such an entry replaces a symlink, and the metadata of the directory, in lower layers. Without it, both stay, and a new
+    /// directory has mode 0755 and belongs to root. Memory grows with the number of directories.
+    ///
+    /// ```
+    /// use ocikit_archive::Compression;
+    /// use ocikit_archive::layer::{Metadata, Path, Reader, Writer};
+    ///
+    /// let mut layer = Writer::new(&Compression::None.into(), Vec::new())?;
+    /// layer.add_parents(Metadata { mode: 0o755, ..Metadata::default() });
+    /// layer.hide(&Path::confined(b"etc/motd"))?;
+    /// let (tar, _) = layer.finish()?;
+    /// let first = Reader::new(&tar[..]).next_entry()?;
+    /// assert!(first.is_some_and(|entry| entry.path.as_bytes() == b"etc"));
+    /// # Ok::<(), ocikit_archive::Error>(())
+    /// ```
+    pub fn add_parents(&mut self, metadata: Metadata) {
+        self.parents = Some(Parents { metadata, written: HashSet::new() });
     }
 
     /// Appends an entry. The contents are read for a regular file only, and as many bytes as its size says.
@@ -47,13 +86,38 @@ impl<W: Write> Writer<W> {
     /// [`Error::Layer`] for an entry that no tar can hold or that its path contradicts; [`Error::Io`] if reading or
     /// writing fails, of the kind [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) if the contents are shorter.
     pub fn append(&mut self, entry: &Entry, contents: impl Read) -> Result<()> {
+        self.append_parents(entry)?;
+        self.append_one(entry, contents)
+    }
+
+    fn append_parents(&mut self, entry: &Entry) -> Result<()> {
+        let Some(Parents { metadata, written }) = &mut self.parents else { return Ok(()) };
+        let mut missing = Vec::new();
+        let mut at = entry.path.parent();
+        while let Some(path) = at.filter(|path| !path.is_root() && !written.contains(path)) {
+            at = path.parent();
+            missing.push(path);
+        }
+        written.extend(missing.iter().cloned());
+        if matches!(entry.kind, Kind::File(FileKind::Directory)) {
+            written.insert(entry.path.clone());
+        }
+        let metadata = metadata.clone();
+        for path in missing.into_iter().rev() {
+            let parent = Entry { path, kind: Kind::File(FileKind::Directory), metadata: metadata.clone() };
+            self.append_one(&parent, io::empty())?;
+        }
+        Ok(())
+    }
+
+    fn append_one(&mut self, entry: &Entry, contents: impl Read) -> Result<()> {
         let (header, extended) = headers(entry)?;
         self.tar.append_pax_extensions(extended.iter().map(|(key, value)| (key.as_str(), value.as_slice())))?;
         let rest = match entry.kind {
             Kind::File(FileKind::Regular { size }) => size,
             Kind::File(_) | Kind::HardLink { .. } | Kind::Whiteout(_) => 0,
         };
-        Ok(self.tar.append(&header, Exactly { contents, rest })?)
+        Ok(self.tar.append(&header, Exactly { contents, rest, watch: self.watch.as_mut() })?)
     }
 
     /// Ends the layer and returns the underlying writer and the digests.
@@ -73,12 +137,13 @@ impl<W: Write> std::fmt::Debug for Writer<W> {
 }
 
 /// A reader of exactly this many bytes: a tar whose contents are shorter than their header says is damaged.
-struct Exactly<R> {
+struct Exactly<'a, R> {
     contents: R,
     rest: u64,
+    watch: Option<&'a mut Watch>,
 }
 
-impl<R: Read> Read for Exactly<R> {
+impl<R: Read> Read for Exactly<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = usize::try_from(self.rest).unwrap_or(usize::MAX).min(buffer.len());
         if length == 0 {
@@ -89,6 +154,9 @@ impl<R: Read> Read for Exactly<R> {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the contents are shorter than their size"));
         }
         self.rest -= read as u64;
+        if let Some(watch) = &mut self.watch {
+            watch(read as u64);
+        }
         Ok(read)
     }
 }

@@ -119,7 +119,8 @@ impl Directories {
         if path.is_root() || self.open.contains_key(path) {
             return self.open(path);
         }
-        // From the deepest open directory down, so that a path of two thousand components takes no recursion.
+        // From the deepest open or existing directory down, so that a path of two thousand components takes no recursion,
+        // and layers that alternate between two such paths do not open two thousand directories for each entry.
         let mut missing = Vec::new();
         let mut at = path.clone();
         let mut open = loop {
@@ -130,6 +131,14 @@ impl Directories {
                 break open.clone();
             }
             let parent = at.parent().unwrap_or_default();
+            // Below an open directory, creating is the cheaper question.
+            if !parent.is_root() && !self.open.contains_key(&parent) {
+                match self.get(&at) {
+                    Ok(open) => break open,
+                    Err(Errno::NOENT) => {}
+                    Err(error) => return Err(failed("open directory", &at, error)),
+                }
+            }
             missing.push(std::mem::replace(&mut at, parent));
         };
         for path in missing.iter().rev() {

@@ -54,7 +54,8 @@ use ocikit_spec::Digest;
 use rustix::fs::{AtFlags, Mode, OFlags, RawMode, fchmod, fchown, linkat, mkdirat, statat, unlinkat};
 
 use crate::error::{Error, Result};
-use crate::layer::{Budget, Entry, File, FileKind, Kind, Node, Path, Reader, Tree};
+
+use crate::layer::{Budget, Entry, File, FileKind, Kind, Node, Path, Reader, Replaced, Tree};
 use crate::unpack::ahead::Ahead;
 use crate::unpack::claims::{Claim, Claims};
 use crate::unpack::directories::{Directories, failed};
@@ -311,15 +312,20 @@ impl Unpacker {
     }
 
     /// Removes files of the current layer that a later entry of it replaces. Such layers are rare.
-    fn remove_replaced(&mut self, current: &mut Current, replaced: &[Path]) -> Result<()> {
+    fn remove_replaced(&mut self, current: &mut Current, replaced: &[Replaced]) -> Result<()> {
         self.workers.settle()?;
-        for path in replaced.iter().rev() {
+        for Replaced { path, entry } in replaced.iter().rev() {
+            // A hard link has the entry of its file, which is written under another path.
+            if let Some(entry) = entry
+                && current.written.get(entry) == Some(path)
+            {
+                current.written.remove(entry);
+            }
             // Whatever an upper layer has at this path was written by it.
             if self.claims.get(path).is_none() && self.claims.shows_contents(&path.parent().unwrap_or_default()) {
                 self.directories.remove(path)?;
             }
         }
-        current.written.retain(|_, path| !replaced.contains(path));
         Ok(())
     }
 

@@ -58,13 +58,13 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] with the number of the line as offset.
+    /// [`Error::Mtree`].
     pub fn parse_mtree(text: &[u8]) -> Result<Snapshot> {
         let mut snapshot = Snapshot::default();
         let mut defaults: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
         let mut at: Option<Path> = None;
         for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
-            let invalid = |problem: &str| Error::Invalid { offset: number as u64 + 1, problem: problem.to_owned() };
+            let invalid = |problem| Error::Mtree { line: number as u64 + 1, problem };
             let mut words = line.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
             let Some(first) = words.next() else { continue };
             let pairs = words.map(|word| match word.iter().position(|byte| *byte == b'=') {

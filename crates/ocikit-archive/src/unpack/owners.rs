@@ -41,8 +41,7 @@ impl std::str::FromStr for IdRange {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<IdRange> {
-        let invalid =
-            || Error::Invalid { offset: 0, problem: format!("`{text}` is not a range of IDs, such as 0:100000:65536") };
+        let invalid = || Error::IdRange { text: text.to_owned() };
         let mut numbers = text.split(':').map(|number| number.parse::<u32>().map_err(|_| invalid()));
         let (Some(container), Some(host), size, None) =
             (numbers.next(), numbers.next(), numbers.next(), numbers.next())

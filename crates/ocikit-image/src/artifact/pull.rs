@@ -66,7 +66,7 @@ pub struct PulledFile {
 /// `io.deis.oras.content.unpack` a directory.
 ///
 /// All files are downloaded and checked under temporary names before the first one gets its name. If something fails, the
-/// directory is as before. Titles that lead out of the directory, also through symlinks, are refused.
+/// directory is as before. An artifact without a titled layer leaves it untouched. Titles that lead out of the directory, also through symlinks, are refused.
 ///
 /// # Errors
 ///
@@ -83,6 +83,9 @@ pub async fn pull_files(root: &Root, directory: &Path, options: &PullOptions) ->
         }
     };
     let (planned, untitled) = plan(manifest, source)?;
+    if planned.is_empty() {
+        return Ok(Pulled { files: Vec::new(), untitled });
+    }
     let (target, overwrite) = (directory.to_owned(), options.overwrite);
     let created = blocking(move || create(&target)).await?;
     let outcome = write(source, &planned, directory, overwrite).await;
