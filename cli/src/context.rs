@@ -40,7 +40,7 @@ pub(crate) struct Global {
     #[arg(long, short, global = true, conflicts_with = "quiet", help_heading = "Output")]
     verbose: bool,
     /// Show progress in this format on standard error
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM", help_heading = "Output")]
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT", help_heading = "Output")]
     progress: ProgressFormat,
     /// Copy this many blobs in parallel; default: 8
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Registry")]

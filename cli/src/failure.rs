@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io;
 use std::path::Path;
 
+use ocikit::image::Need;
 use ocikit::registry::NoAnswer;
 use ocikit::spec::with_causes;
 use ocikit::{Error, Location};
@@ -203,22 +204,22 @@ fn hint(error: &Error) -> Option<String> {
             let lower = variable.to_lowercase();
             format!("set {variable} (or {lower}) to a URL such as `http://proxy.example:3128`, or unset it")
         }
-        Error::Unsupported { place, what } if what.starts_with("a docker archive, ") => {
+        Error::Unmet { place, need: Need::OciArchive, .. } => {
             format!("`ocikit copy {} oci.tar` converts it", quoted(place))
         }
-        Error::Unsupported { what, .. } if what.ends_with("which has no zstd layers") => {
+        Error::Unmet { need: Need::OciFormat, .. } => {
             "convert it first with `ocikit convert --to oci`".to_owned()
         }
-        Error::Unsupported { what, .. } if what.ends_with("zstd layers, which Docker's format cannot hold") => {
+        Error::Unmet { need: Need::OtherCompression, .. } => {
             "recompress it first with `ocikit recompress --compression gzip`".to_owned()
         }
-        Error::Unsupported { what, .. } if what.ends_with("which Docker's format cannot hold") => {
+        Error::Unmet { need: Need::DropUnsupported, .. } => {
             "add --drop-unsupported to leave out attestations and subjects".to_owned()
         }
-        Error::Unsupported { what, .. } if what.ends_with("and no other time was given") => {
+        Error::Unmet { need: Need::Time, .. } => {
             "give --time, or set SOURCE_DATE_EPOCH".to_owned()
         }
-        Error::Unsupported { what, .. } if what.starts_with("cannot map ") => {
+        Error::Unmet { need: Need::IdRange, .. } => {
             "add a range to `--uid-map` or `--gid-map`, or leave both out".to_owned()
         }
         Error::Pipe { .. } => "save it to a file first, and name the file".to_owned(),

@@ -95,9 +95,9 @@ pub(crate) fn read_named(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a file of at most [`ocikit::spec::MAX_DOCUMENT_SIZE`] bytes; `-` is standard input.
+/// Reads a file of at most [`ocikit::spec::MAX_DOCUMENT_BYTES`] bytes; `-` is standard input.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
-    read_at_most(path, ocikit::spec::MAX_DOCUMENT_SIZE)
+    read_at_most(path, ocikit::spec::MAX_DOCUMENT_BYTES)
 }
 
 /// Reads a text file, as [`read`] does.

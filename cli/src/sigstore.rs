@@ -58,6 +58,11 @@ pub(crate) struct VerificationMaterialArguments {
     certificate: Option<PathBuf>,
 }
 
+fn neither_key_nor_authority() -> Failure {
+    Failure::usage("cannot sign: neither a key nor a certificate authority is given")
+        .hint("add --key, or add --signing-config or --fulcio-url with --identity-token for keyless signing")
+}
+
 impl VerificationMaterialArguments {
     /// Returns the flags and whether each is given. `--rekor-version` requires `--rekor-url`, so it is not listed.
     pub(crate) fn flags(&self) -> impl Iterator<Item = (&'static str, bool)> {
@@ -95,45 +100,29 @@ impl VerificationMaterialArguments {
                 signer.map_or_else(|| PrivateKey::generate(KeyKind::P256).map(|key| Arc::new(key) as _), Ok)?;
             return Ok((signer, None));
         }
-        if let Some(signer) = signer {
-            if logs.is_empty() && timestamps.is_empty() && self.certificate.is_none() {
-                return Ok((signer, None));
+        let is_alone = logs.is_empty() && timestamps.is_empty() && self.certificate.is_none();
+        let http = || Ok::<_, Failure>(Http::new(&context.http_options()?)?);
+        let (signer, certificates, http) = match (signer, authority) {
+            (Some(signer), _) if is_alone => return Ok((signer, None)),
+            (Some(signer), _) => (signer, self.certificates()?, http()?),
+            (None, None) => return Err(neither_key_nor_authority()),
+            (None, Some(authority)) => {
+                let http = http()?;
+                let token = self.token(&http).await?;
+                // The key is used for this command only; the certificate limits its validity.
+                let key = PrivateKey::generate(KeyKind::P256)?;
+                let certificates = certify(&http, &authority, &token, &key).await?;
+                (Arc::new(key) as Arc<dyn Signer>, certificates, http)
             }
-            let certificates = match &self.certificate {
-                Some(path) => Certificate::read_all(&file::read(path)?).map_err(|error| named(path, error))?,
-                None => Vec::new(),
-            };
-            let http = Http::new(&context.http_options()?)?;
-            return Ok((
-                signer,
-                Some(
-                    VerificationMaterial::new(http, now)
-                        .certificates(certificates)
-                        .logs(logs)
-                        .timestamps(timestamps)
-                        .root(root),
-                ),
-            ));
-        }
-        let authority = authority.ok_or_else(|| {
-            Failure::usage("cannot sign: neither a key nor a certificate authority is given")
-                .hint("add --key, or add --signing-config or --fulcio-url with --identity-token for keyless signing")
-        })?;
-        let http = Http::new(&context.http_options()?)?;
-        let token = self.token(&http).await?;
-        // The key is used for this command only; the certificate limits its validity.
-        let key = PrivateKey::generate(KeyKind::P256)?;
-        let certificates = certify(&http, &authority, &token, &key).await?;
-        Ok((
-            Arc::new(key),
-            Some(
-                VerificationMaterial::new(http, now)
-                    .certificates(certificates)
-                    .logs(logs)
-                    .timestamps(timestamps)
-                    .root(root),
-            ),
-        ))
+        };
+        let material = VerificationMaterial::new(http, now).certificates(certificates);
+        Ok((signer, Some(material.logs(logs).timestamps(timestamps).root(root))))
+    }
+
+    /// Returns the certificates of the own authority.
+    fn certificates(&self) -> Result<Vec<Certificate>> {
+        let Some(path) = &self.certificate else { return Ok(Vec::new()) };
+        Certificate::read_all(&file::read(path)?).map_err(|error| named(path, error))
     }
 
     fn services(&self, now: Timestamp) -> Result<ServiceUrls> {

@@ -98,6 +98,7 @@ checked! {
         compression = any::<image::Layer>().compression();
         recompress = any::<image::Layer>().recompress(&any(), any::<image::LayerOptions>());
         rewrite = any::<image::Layer>().rewrite(&any(), any::<image::LayerOptions>(), |_, _| Ok(()));
+        nearby = any::<image::Image>().nearby(&any());
         merged_layer = any::<image::Image>().merged_layer(any::<image::LayerOptions>());
         write_merged = any::<image::Image>().write_merged(&any(), any::<image::files::Writer<fs::File>>());
         recompress = image::recompress(&any(), &any());
@@ -105,9 +106,11 @@ checked! {
         normalize = image::normalize(&any(), &any());
         convert = image::convert(&any(), &any());
         append_layers = image::append_layers(&any(), &any(), &any::<[image::NewLayer; 1]>());
+        missing_paths = image::missing_paths(&any(), &any(), &any::<[image::files::Path; 1]>());
         change_layers = image::change_layers(&any(), &any(), &any::<[usize; 1]>(), &any::<[image::NewLayer; 1]>());
         of_tree = image::NewLayer::of_tree(any::<PathBuf>(), any::<image::files::Owner>(), any::<image::LayerOptions>());
         of_file = image::NewLayer::of_file(any::<PathBuf>(), any::<image::files::Owner>(), any::<image::LayerOptions>());
+        of_archive = image::NewLayer::of_archive("-", any::<Empty>(), any::<image::LayerOptions>());
         of_tar = image::NewLayer::of_tar(any::<Empty>(), any::<image::LayerOptions>());
         write = image::NewLayer::write(any::<image::LayerOptions>(), |_| Ok(()));
         select_platforms = image::select_platforms(&any(), &any::<[ocikit::Platform; 1]>());
@@ -265,6 +268,8 @@ checked! {
         tag = any::<ocikit::Session>().tag(&any(), &any::<[Tag; 1]>());
         put_manifest = any::<ocikit::Session>().put_manifest(any::<Vec<u8>>(), any(), &any());
         put_blob = any::<ocikit::Session>().put_blob(&any(), &any());
+        find_blob = any::<ocikit::Session>().find_blob(&any(), &any());
+        open_blob = any::<ocikit::Session>().open_blob(&any(), &any());
         inspect = ocikit::inspect(&any());
         measure = any::<ocikit::Inspection>().measure(&any());
         validate = any::<ocikit::Session>().validate(&any(), &any());
@@ -293,6 +298,7 @@ checked! {
         copy_root_from = any::<ocikit::Session>().copy_root_from(&any(), &any(), &any());
         push = any::<ocikit::Session>().push(&any(), &any::<[Reference; 1]>());
         open_each = any::<ocikit::Session>().open_each(&any());
+        held_platforms = ocikit::held_platforms(&any());
         open_present = any::<ocikit::Session>().open_present(&any());
         open_pipe = any::<ocikit::Session>().open_pipe(&any(), any::<Empty>());
         names = any::<ocikit::Session>().names(&any());

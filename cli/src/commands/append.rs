@@ -72,7 +72,7 @@ pub(crate) struct Append {
 
 /// What a source is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum SourceKind {
     Tar,
     Directory,
     File,
@@ -150,7 +150,7 @@ impl Append {
             && self.mtime.is_none()
             && !self.parents;
         Ok(match &self.sources[..] {
-            [tar] if is_plain && self.delete.is_empty() && self.kind(tar) == Kind::Tar => {
+            [tar] if is_plain && self.delete.is_empty() && self.kind(tar) == SourceKind::Tar => {
                 let tar = Watched { reader: reader(tar)?, progress };
                 NewLayer::of_archive(name(&self.sources[0]).display(), tar, options).await?
             }
@@ -166,9 +166,9 @@ impl Append {
                     hidden.iter().try_for_each(|path| layer.hide(path))?;
                     for (source, kind, options) in &parts {
                         match kind {
-                            Kind::Directory => layer.append_tree(source, options)?,
-                            Kind::File => layer.append_file(source, options)?,
-                            Kind::Tar => layer.append_archive(name(source), opened(source)?, options)?,
+                            SourceKind::Directory => layer.append_tree(source, options)?,
+                            SourceKind::File => layer.append_file(source, options)?,
+                            SourceKind::Tar => layer.append_archive(name(source), opened(source)?, options)?,
                         }
                     }
                     Ok(())
@@ -189,36 +189,36 @@ impl Append {
         Metadata { mode: 0o755, uid, gid, modified, ..Metadata::default() }
     }
 
-    fn kind(&self, source: &FilePath) -> Kind {
+    fn kind(&self, source: &FilePath) -> SourceKind {
         const ENDINGS: [&str; 8] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".txz", ".tar.bz2", ".tbz2"];
         let name = source.to_string_lossy();
         match source.is_dir() {
-            true => Kind::Directory,
-            false if self.no_extract => Kind::File,
-            false if name == "-" || ENDINGS.iter().any(|ending| name.ends_with(ending)) => Kind::Tar,
-            false => Kind::File,
+            true => SourceKind::Directory,
+            false if self.no_extract => SourceKind::File,
+            false if name == "-" || ENDINGS.iter().any(|ending| name.ends_with(ending)) => SourceKind::Tar,
+            false => SourceKind::File,
         }
     }
 
-    fn part(&self, context: &Context, source: &FilePath) -> Result<(PathBuf, Kind, FileOptions)> {
+    fn part(&self, context: &Context, source: &FilePath) -> Result<(PathBuf, SourceKind, FileOptions)> {
         let kind = self.kind(source);
-        if kind == Kind::File && source == FilePath::new("-") {
+        if kind == SourceKind::File && source == FilePath::new("-") {
             return Err(Failure::usage("cannot append standard input as a file: leave out --no-extract"));
         }
-        let default = if kind == Kind::Tar { Owner::Keep } else { Owner::ROOT };
+        let default = if kind == SourceKind::Tar { Owner::Keep } else { Owner::ROOT };
         let mut options = FileOptions::from(self.owner.unwrap_or(default));
         options.mode = self.mode;
         options.modified = match (self.mtime, epoch(context)) {
             (Some(time), _) => ModifiedTime::Fixed(time),
             // The times in a tar are those of its writer.
-            (None, Some(epoch)) if kind != Kind::Tar => ModifiedTime::AtMost(epoch),
+            (None, Some(epoch)) if kind != SourceKind::Tar => ModifiedTime::AtMost(epoch),
             _ => ModifiedTime::Keep,
         };
         options.destination = self.destination.as_deref().map(inside).unwrap_or_default();
         if self.include_directory {
             options.top = TopDirectory::Include;
         }
-        if kind == Kind::File {
+        if kind == SourceKind::File {
             let into = self.destination.as_ref().map(|path| path.as_os_str().as_encoded_bytes());
             if into.is_none_or(|path| path.ends_with(b"/")) || self.sources.len() > 1 {
                 let name = source.file_name().ok_or_else(|| {

@@ -24,7 +24,7 @@ const GROUP_SYMBOLS: usize = 50;
 /// most 3.6 MB.
 pub(crate) struct Bzip2Reader<R> {
     bits: Bits<R>,
-    state: State,
+    state: DecoderState,
     /// The maximum size of a block of the current stream, in bytes.
     block_limit: usize,
     stream_crc: u32,
@@ -32,7 +32,7 @@ pub(crate) struct Bzip2Reader<R> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum DecoderState {
     /// Before the header of the first or another stream.
     Stream {
         first: bool,
@@ -65,7 +65,7 @@ struct Block {
 impl<R: BufRead> Bzip2Reader<R> {
     pub(crate) fn new(reader: R) -> Bzip2Reader<R> {
         let bits = Bits { reader, held: 0, count: 0 };
-        let state = State::Stream { first: true };
+        let state = DecoderState::Stream { first: true };
         Bzip2Reader { bits, state, block_limit: 0, stream_crc: 0, block: Block::default() }
     }
 
@@ -76,23 +76,23 @@ impl<R: BufRead> Bzip2Reader<R> {
     fn advance(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.state {
-                State::Done => return Ok(0),
-                State::Failed => return Err(damaged("the bzip2 stream is damaged")),
-                State::Stream { first } => {
+                DecoderState::Done => return Ok(0),
+                DecoderState::Failed => return Err(damaged("the bzip2 stream is damaged")),
+                DecoderState::Stream { first } => {
                     if !first && self.bits.at_end()? {
-                        self.state = State::Done;
+                        self.state = DecoderState::Done;
                         return Ok(0);
                     }
                     self.begin_stream()?;
                 }
-                State::Between => self.begin_block()?,
-                State::Block => match self.block.give(buffer)? {
+                DecoderState::Between => self.begin_block()?,
+                DecoderState::Block => match self.block.give(buffer)? {
                     0 => {
                         if self.block.crc != self.block.wanted_crc {
                             return Err(damaged("the checksum of a bzip2 block does not match"));
                         }
                         self.stream_crc = self.stream_crc.rotate_left(1) ^ self.block.crc;
-                        self.state = State::Between;
+                        self.state = DecoderState::Between;
                     }
                     given => return Ok(given),
                 },
@@ -108,7 +108,7 @@ impl<R: BufRead> Bzip2Reader<R> {
         }
         self.block_limit = (level - 0x30) as usize * LEVEL_BYTES;
         self.stream_crc = 0;
-        self.state = State::Between;
+        self.state = DecoderState::Between;
         Ok(())
     }
 
@@ -117,14 +117,14 @@ impl<R: BufRead> Bzip2Reader<R> {
         match magic {
             BLOCK_MAGIC => {
                 self.block.read(&mut self.bits, self.block_limit)?;
-                self.state = State::Block;
+                self.state = DecoderState::Block;
             }
             END_MAGIC => {
                 if self.bits.take(32)? != self.stream_crc {
                     return Err(damaged("the checksum of the bzip2 stream does not match"));
                 }
                 self.bits.align();
-                self.state = State::Stream { first: false };
+                self.state = DecoderState::Stream { first: false };
             }
             _ => return Err(damaged("neither a block nor the end of the bzip2 stream")),
         }
@@ -137,7 +137,7 @@ impl<R: BufRead> Read for Bzip2Reader<R> {
         if buffer.is_empty() {
             return Ok(0);
         }
-        self.advance(buffer).inspect_err(|_| self.state = State::Failed)
+        self.advance(buffer).inspect_err(|_| self.state = DecoderState::Failed)
     }
 }
 

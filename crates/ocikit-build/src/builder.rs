@@ -1,6 +1,8 @@
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 
 use ocikit_image::process::command;
 
@@ -74,7 +76,57 @@ pub struct Candidate {
     /// The installation, if it is one.
     pub installation: Option<Installation>,
     /// Why it cannot be used; `None` if it can.
-    pub problem: Option<String>,
+    pub problem: Option<Unusable>,
+}
+
+/// Why a BuildKit cannot be used.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unusable {
+    /// A program cannot be started, or tells no version.
+    #[error("cannot start `{}`: {source}", .program.display())]
+    NotStarted {
+        /// The program.
+        program: PathBuf,
+        /// The failure.
+        source: Arc<io::Error>,
+    },
+    /// A program ended with an error: the daemon cannot be reached, or docker fails.
+    #[error("{message}")]
+    Failed {
+        /// The last line of its standard error.
+        message: String,
+    },
+    /// The daemon cannot be started here, or the installations cannot be read.
+    #[error("{}", with_cause(.0))]
+    Other(Arc<Error>),
+    /// BuildKit is not installed in this directory.
+    #[error("no BuildKit is installed in {}", .directory.display())]
+    NotInstalled {
+        /// The directory of installations.
+        directory: PathBuf,
+    },
+    /// BuildKit is installed and must not be used.
+    #[error("{problem}")]
+    Installation {
+        /// The problem; see [`Installation::problem`].
+        problem: String,
+    },
+    /// No container of a builder of `docker buildx` is running.
+    #[error("no container of a `docker buildx` builder is running")]
+    NoContainer,
+}
+
+impl Unusable {
+    fn not_started(program: &Path, error: io::Error) -> Unusable {
+        Unusable::NotStarted { program: program.to_owned(), source: Arc::new(error) }
+    }
+}
+
+impl From<Error> for Unusable {
+    fn from(error: Error) -> Unusable {
+        Unusable::Other(Arc::new(error))
+    }
 }
 
 impl Builder {
@@ -145,12 +197,13 @@ impl Builder {
         let found = tokio::task::spawn_blocking(move || {
             let installation = current(&options);
             let buildctl = buildctl(&options, installation.as_ref().ok().and_then(Option::as_ref));
-            let missing =
-                version(&buildctl).err().map(|error| format!("cannot start `{}`: {error}", buildctl.display()));
-            let ready = |daemon: &DaemonOptions, missing: &Option<String>| match (missing, daemon.check()) {
+            let missing = version(&buildctl).err().map(|error| Unusable::not_started(&buildctl, error));
+            let ready = |daemon: &DaemonOptions, missing: &Option<Unusable>| match (missing, daemon.check()) {
                 (Some(missing), _) => Err(missing.clone()),
-                (None, Err(error)) => Err(with_cause(&error)),
-                (None, Ok(())) => version(&daemon.program).map_err(|error| error.to_string()),
+                (None, Err(error)) => Err(error.into()),
+                (None, Ok(())) => {
+                    version(&daemon.program).map_err(|error| Unusable::not_started(&daemon.program, error))
+                }
             };
             let reachable = |address: &Address| match &missing {
                 Some(missing) => Err(missing.clone()),
@@ -163,7 +216,7 @@ impl Builder {
             found.push(candidate(BuilderKind::Daemon, None, ready(&options.daemon, &missing)));
             if let Some(installations) = &options.installations {
                 let (installation, state) = match installation {
-                    Err(error) => (None, Err(with_cause(&error))),
+                    Err(error) => (None, Err(error.into())),
                     Ok(None) => (None, Err(unusable(installations))),
                     Ok(Some(found)) => {
                         let state = ready(&options.daemon.clone().with_installation(&found), &None);
@@ -186,7 +239,7 @@ impl Builder {
     }
 }
 
-fn candidate(kind: BuilderKind, address: Option<Address>, reached: Result<String, String>) -> Candidate {
+fn candidate(kind: BuilderKind, address: Option<Address>, reached: Result<String, Unusable>) -> Candidate {
     let (version, problem) = match reached {
         Ok(version) => (Some(version), None),
         Err(problem) => (None, Some(problem)),
@@ -209,9 +262,11 @@ fn buildctl(options: &BuilderOptions, installation: Option<&Installation>) -> Pa
 }
 
 /// Returns why no installation can be used.
-fn unusable(installations: &Installations) -> String {
-    let problem = installations.list().unwrap_or_default().into_iter().find_map(|found| found.problem);
-    problem.unwrap_or_else(|| format!("no BuildKit is installed in {}", installations.directory().display()))
+fn unusable(installations: &Installations) -> Unusable {
+    match installations.list().unwrap_or_default().into_iter().find_map(|found| found.problem) {
+        Some(problem) => Unusable::Installation { problem },
+        None => Unusable::NotInstalled { directory: installations.directory().to_owned() },
+    }
 }
 
 fn with_cause(error: &Error) -> String {
@@ -222,30 +277,30 @@ fn with_cause(error: &Error) -> String {
 }
 
 /// Runs a program and returns its standard output, or the last line of its standard error.
-fn run(program: &Path, arguments: &[String]) -> Result<String, String> {
+fn run(program: &Path, arguments: &[String]) -> Result<String, Unusable> {
     let mut command = command(program);
     command.args(arguments).stdin(Stdio::null());
-    let output = command.output().map_err(|error| format!("cannot start `{}`: {error}", program.display()))?;
+    let output = command.output().map_err(|error| Unusable::not_started(program, error))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let text = String::from_utf8_lossy(&output.stderr);
     let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it failed without a message");
-    Err(last.trim_start_matches("error: ").to_owned())
+    Err(Unusable::Failed { message: last.trim_start_matches("error: ").to_owned() })
 }
 
 /// Asks a daemon for its version.
-pub(crate) fn reach(buildctl: &Path, address: &Address) -> Result<String, String> {
+pub(crate) fn reach(buildctl: &Path, address: &Address) -> Result<String, Unusable> {
     let mut arguments = address.arguments();
     arguments.extend(["debug", "info"].map(str::to_owned));
     Ok(version_word(&run(buildctl, &arguments)?))
 }
 
 /// Returns the address of the first running container of a `docker buildx` builder.
-fn buildx_container() -> Result<Address, String> {
+fn buildx_container() -> Result<Address, Unusable> {
     let arguments = ["ps", "--filter", "name=buildx_buildkit_", "--format", "{{.Names}}"].map(str::to_owned);
     let names = run(Path::new("docker"), &arguments)?;
     let name = names.lines().find(|name| name.starts_with("buildx_buildkit_"));
-    let name = name.ok_or("no container of a `docker buildx` builder is running")?;
-    format!("docker-container://{name}").parse().map_err(|error: Error| error.to_string())
+    let name = name.ok_or(Unusable::NoContainer)?;
+    Ok(format!("docker-container://{name}").parse::<Address>()?)
 }

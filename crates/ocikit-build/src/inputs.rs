@@ -183,7 +183,7 @@ impl FromStr for NamedContext {
             return Err(refuse("it is not of the form NAME=VALUE"));
         }
         let source = match value.strip_prefix("oci-layout://") {
-            Some(layout) => layout_source(layout).map_err(|reason| refuse(&reason))?,
+            Some(layout) => layout_source(layout).map_err(|error| refuse(&error.to_string()))?,
             None if value.starts_with("docker-image://") => NamedSource::Remote(value.to_owned()),
             None => match BuildContext::parse(value)? {
                 BuildContext::Directory(path) => NamedSource::Directory(path),
@@ -195,10 +195,25 @@ impl FromStr for NamedContext {
     }
 }
 
+/// A named context does not name one image of a layout.
+#[derive(Debug, thiserror::Error)]
+enum LayoutError {
+    #[error("cannot read `index.json` of the layout {path}: {source}")]
+    Unreadable { path: String, source: std::io::Error },
+    #[error("cannot read the layout {path}: {source}")]
+    Invalid { path: String, source: ocikit_spec::Error },
+    #[error(transparent)]
+    Digest(ocikit_spec::Error),
+    #[error("the layout has no such image")]
+    Missing,
+    #[error("the layout has several images; add `:TAG` or `@DIGEST`")]
+    Ambiguous,
+}
+
 /// Finds the digest of an image in a layout, because BuildKit opens a layout by digest only.
-fn layout_source(text: &str) -> Result<NamedSource, String> {
+fn layout_source(text: &str) -> Result<NamedSource, LayoutError> {
     if let Some((path, digest)) = text.rsplit_once('@') {
-        let digest = digest.parse().map_err(|error| format!("{error}"))?;
+        let digest = digest.parse().map_err(LayoutError::Digest)?;
         return Ok(NamedSource::Layout { path: path.into(), digest });
     }
     let (path, tag) = match text.rsplit_once(':') {
@@ -206,8 +221,9 @@ fn layout_source(text: &str) -> Result<NamedSource, String> {
         _ => (text, None),
     };
     let list = std::fs::read(Path::new(path).join("index.json"));
-    let list = list.map_err(|error| format!("cannot read `index.json` of the layout {path}: {error}"))?;
-    let list = ocikit_spec::Index::parse(list).map_err(|error| format!("cannot read the layout {path}: {error}"))?;
+    let list = list.map_err(|source| LayoutError::Unreadable { path: path.to_owned(), source })?;
+    let list = ocikit_spec::Index::parse(list);
+    let list = list.map_err(|source| LayoutError::Invalid { path: path.to_owned(), source })?;
     let named = |tag: &str| {
         let names = list.manifests().iter();
         names.filter(|entry| entry.annotations.get(ocikit_spec::annotations::REF_NAME) == Some(tag)).collect::<Vec<_>>()
@@ -218,8 +234,8 @@ fn layout_source(text: &str) -> Result<NamedSource, String> {
     };
     match found[..] {
         [entry] => Ok(NamedSource::Layout { path: path.into(), digest: entry.digest }),
-        [] => Err("the layout has no such image".to_owned()),
-        _ => Err("the layout has several images; add `:TAG` or `@DIGEST`".to_owned()),
+        [] => Err(LayoutError::Missing),
+        _ => Err(LayoutError::Ambiguous),
     }
 }
 

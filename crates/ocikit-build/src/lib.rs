@@ -54,7 +54,7 @@ mod watched;
 pub use address::{Address, Node, Tls};
 pub use attestation::{Statement, follow, statements, without_attestations};
 pub use attributes::attributes;
-pub use builder::{Builder, BuilderKind, BuilderOptions, Candidate};
+pub use builder::{Builder, BuilderKind, BuilderOptions, Candidate, Unusable};
 pub use cache::Cache;
 pub use changes::changed_files;
 pub use daemon::{Daemon, DaemonOptions};

@@ -32,7 +32,7 @@ use crate::root::{Image, Root};
 ///
 /// # Errors
 ///
-/// As [`map_images`]; [`Error::Unsupported`](crate::Error::Unsupported) for zstd in Docker's format, which does not have
+/// As [`map_images`]; [`Error::Unmet`](crate::Error::Unmet) for zstd in Docker's format, which does not have
 /// it.
 pub async fn append_layers(root: &Root, selection: &Selection, layers: &[NewLayer]) -> Result<Mapped> {
     change_layers(root, selection, &[], layers).await

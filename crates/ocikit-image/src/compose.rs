@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use ocikit_spec::{Annotations, Descriptor, Digest, MediaType, NewDocument, Platform, annotations};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Need, Result};
 use crate::memory::Memory;
 use crate::platform::best_entries;
 use crate::root::{Index, Root};
@@ -114,7 +114,7 @@ pub struct Composed {
 }
 
 /// A new entry, and the source of its manifest.
-struct Entry {
+struct NewEntry {
     descriptor: Descriptor,
     source: Arc<dyn Source>,
     /// The position of its member.
@@ -147,7 +147,7 @@ struct Entry {
 /// # Errors
 ///
 /// [`Error::Exists`] for two members with one platform or digest, see [`ComposeOptions::on_duplicate`];
-/// [`Error::NoPlatform`] if a member has no image for a selected platform; [`Error::Unsupported`] for an image whose
+/// [`Error::NoPlatform`] if a member has no image for a selected platform; [`Error::Unmet`] for an image whose
 /// config states no platform, for a schema 1 manifest, and for what a Docker manifest list cannot hold.
 pub async fn create_index(members: &[Member], options: &ComposeOptions) -> Result<Composed> {
     let new = entries(members, options).await?;
@@ -240,7 +240,7 @@ pub fn remove_from_index(index: &Index, digests: &[Digest], platforms: &[Platfor
 }
 
 /// Adds the fields of entries that are unknown here, from the indexes that listed them before.
-fn add_unknown_fields(edit: &mut ocikit_spec::IndexEdit, new: &[Entry]) {
+fn add_unknown_fields(edit: &mut ocikit_spec::IndexEdit, new: &[NewEntry]) {
     let mut seen = HashSet::new();
     for index in new.iter().filter_map(|entry| entry.listed_in.as_ref()).filter(|index| seen.insert(index.digest())) {
         edit.add_fields_of(index);
@@ -248,15 +248,15 @@ fn add_unknown_fields(edit: &mut ocikit_spec::IndexEdit, new: &[Entry]) {
 }
 
 /// Returns the new entries of all members, in order.
-async fn entries(members: &[Member], options: &ComposeOptions) -> Result<Vec<Entry>> {
+async fn entries(members: &[Member], options: &ComposeOptions) -> Result<Vec<NewEntry>> {
     // Boxed, because the compiler cannot prove that the futures over borrowed members are general enough otherwise.
     let each = members.iter().enumerate().map(|(position, member)| of_member(position, member, options).boxed());
-    let found: Vec<Vec<Entry>> =
+    let found: Vec<Vec<NewEntry>> =
         stream::iter(each.collect::<Vec<_>>()).buffered(MAX_PARALLEL_MEMBERS).try_collect().await?;
     Ok(found.into_iter().flatten().collect())
 }
 
-async fn of_member(position: usize, member: &Member, options: &ComposeOptions) -> Result<Vec<Entry>> {
+async fn of_member(position: usize, member: &Member, options: &ComposeOptions) -> Result<Vec<NewEntry>> {
     let root = &member.root;
     let mut found = match root {
         Root::Image(image) => {
@@ -294,7 +294,7 @@ async fn of_member(position: usize, member: &Member, options: &ComposeOptions) -
         }
     }
     let entry =
-        |(descriptor, listed_in)| Entry { descriptor, source: root.source().clone(), member: position, listed_in };
+        |(descriptor, listed_in)| NewEntry { descriptor, source: root.source().clone(), member: position, listed_in };
     Ok(found.into_iter().map(entry).collect())
 }
 
@@ -373,7 +373,7 @@ impl Entries {
     }
 
     /// Returns the positions of the entries of other members with the digest or the platform of a new one.
-    fn duplicates(&self, new: &Entry) -> Vec<usize> {
+    fn duplicates(&self, new: &NewEntry) -> Vec<usize> {
         let by_platform = image_platform(&new.descriptor).and_then(|platform| self.by_platform.get(&platform));
         let same = self.by_digest.get(&new.descriptor.digest).into_iter().chain(by_platform).flatten().copied();
         // A replaced entry is still found under its old digest and platform.
@@ -390,7 +390,7 @@ impl Entries {
         same
     }
 
-    fn add(&mut self, entry: &Entry, on_duplicate: OnDuplicate) -> Result<()> {
+    fn add(&mut self, entry: &NewEntry, on_duplicate: OnDuplicate) -> Result<()> {
         let (new, member) = (&entry.descriptor, Some(entry.member));
         let same = self.duplicates(entry);
         let Some((first, others)) = same.split_first() else {
@@ -473,7 +473,7 @@ fn described_by(entry: &Descriptor) -> Option<Digest> {
 }
 
 /// Returns the index over the sources of its entries.
-fn over(document: ocikit_spec::Index, old: Option<&Index>, base: Arc<dyn Source>, new: &[Entry]) -> Index {
+fn over(document: ocikit_spec::Index, old: Option<&Index>, base: Arc<dyn Source>, new: &[NewEntry]) -> Index {
     let digest = match old {
         Some(old) => Digest::of(old.digest().algorithm(), document.bytes()),
         None => document.digest(),
@@ -494,7 +494,7 @@ fn format_of(entries: &[Descriptor], options: &ComposeOptions) -> IndexFormat {
 
 /// Checks that a format can hold these entries and fields.
 fn check_format(format: IndexFormat, entries: &[Descriptor], options: &ComposeOptions) -> Result<()> {
-    let refuse = |what: String| Err(Error::Unsupported { place: "a docker manifest list".to_owned(), what });
+    let refuse = |what: String| Err(Error::unmet("a docker manifest list", what, Need::OciIndex));
     match format {
         IndexFormat::Oci => Ok(()),
         IndexFormat::Docker if !options.annotations.is_empty() => refuse("it cannot have annotations".to_owned()),
@@ -542,7 +542,7 @@ fn selects(wanted: &Platform, found: &Platform) -> bool {
 
 fn no_platform(root: &Root) -> Error {
     let what = format!("the config of {} states no platform", root.digest());
-    Error::Unsupported { place: root.source().to_string(), what }
+    Error::unmet(root.source(), what, Need::EntryPlatform)
 }
 
 fn not_an_entry(root: &Root) -> Error {

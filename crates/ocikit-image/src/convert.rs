@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use ocikit_spec::{Descriptor, Digest, MediaType};
 
 use crate::edit::{over, replaced};
-use crate::error::{Error, Result};
+use crate::error::{Error, Need, Result};
 use crate::map_images::{Mapped, Selection, map_images};
 use crate::root::{Image, Index, Root};
 use crate::walk::limits::{MAX_DEPTH, too_deep};
@@ -119,8 +119,8 @@ impl From<Converted> for Mapped {
 ///
 /// # Errors
 ///
-/// As [`map_images`]. [`Error::Unsupported`] for what Docker's format does not have: zstd layers, artifacts in an index, and
-/// the parts of [`UnsupportedParts`].
+/// As [`map_images`]. [`Error::Unmet`] for zstd layers and the parts of [`UnsupportedParts`], which Docker's format does not
+/// have; [`Error::Unsupported`] for artifacts in an index.
 pub async fn convert(root: &Root, options: &ConvertOptions) -> Result<Converted> {
     let dropped = Mutex::new(Vec::new());
     let note = |part: Dropped| {
@@ -178,7 +178,7 @@ fn refuse(place: &impl std::fmt::Display, digest: Digest, part: &str, options: &
         UnsupportedParts::Drop => Ok(()),
         UnsupportedParts::Refuse => {
             let what = format!("{digest} has {part}, which Docker's format cannot hold");
-            Err(Error::Unsupported { place: place.to_string(), what })
+            Err(Error::unmet(place, what, Need::DropUnsupported))
         }
     }
 }
@@ -200,7 +200,7 @@ async fn convert_image(image: Image, options: &ConvertOptions, note: &(impl Fn(D
         let zstd = manifest.layers().iter().any(|layer| layer.media_type.as_str().ends_with("zstd"));
         if zstd {
             let what = format!("{document} has zstd layers, which Docker's format cannot hold");
-            return Err(Error::Unsupported { place: place.to_string(), what });
+            return Err(Error::unmet(place, what, Need::OtherCompression));
         }
         if manifest.subject().is_some() {
             refuse(place, document, "a subject", options)?;

@@ -176,6 +176,16 @@ pub enum Error {
         /// The unsupported operation or input.
         what: String,
     },
+    /// The operation is not possible as it was requested, and the caller can change that.
+    #[error("{place}: {what}")]
+    Unmet {
+        /// The source or sink.
+        place: String,
+        /// The problem.
+        what: String,
+        /// What would make it possible.
+        need: Need,
+    },
     /// An operation of the operating system failed.
     #[error("cannot {operation} {place}")]
     Failed {
@@ -277,6 +287,11 @@ impl Error {
         Error::Protocol { place: place.to_string(), problem: problem.to_string() }
     }
 
+    /// Returns the error for an operation that needs something else.
+    pub fn unmet(place: impl ToString, what: String, need: Need) -> Error {
+        Error::Unmet { place: place.to_string(), what, need }
+    }
+
     /// Returns the error for a failed operation of the operating system: reading, writing, renaming. If it failed because the
     /// build lacks a compression, that is [`Error::Unsupported`].
     pub fn failed(operation: &'static str, place: impl ToString, source: io::Error) -> Error {
@@ -324,6 +339,7 @@ impl Error {
             | Error::Protocol { place, .. }
             | Error::Pipe { place }
             | Error::Unsupported { place, .. }
+            | Error::Unmet { place, .. }
             | Error::Failed { place, .. } => Some(place),
             Error::OtherDigest { .. } | Error::Proxy { .. } => None,
         }
@@ -369,6 +385,7 @@ impl Error {
             Error::Proxy { variable, problem } => Error::Proxy { variable, problem: problem.clone() },
             Error::Pipe { place } => Error::pipe(place),
             Error::Unsupported { place, what } => Error::Unsupported { place: place.clone(), what: what.clone() },
+            Error::Unmet { place, what, need } => Error::unmet(place, what.clone(), *need),
             Error::Failed { operation, place, source } => {
                 Error::failed(operation, place, io::Error::new(source.kind(), source.to_string()))
             }
@@ -381,6 +398,30 @@ impl Error {
             }
         }
     }
+}
+
+/// What an operation needs that is [not possible](Error::Unmet) as it was requested.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Need {
+    /// An OCI archive instead of a docker archive.
+    OciArchive,
+    /// The OCI format of the documents: Docker's has no layers compressed with zstd.
+    OciFormat,
+    /// Layers that are not compressed with zstd, for Docker's format.
+    OtherCompression,
+    /// Permission to drop parts that Docker's format does not have.
+    DropUnsupported,
+    /// A time, because the image has no creation time.
+    Time,
+    /// A map of users and groups that has all owners of the image.
+    IdRange,
+    /// A platform, because the config of an entry of an index has none.
+    EntryPlatform,
+    /// An OCI index instead of a manifest list of Docker.
+    OciIndex,
+    /// An entry of an index instead of the index.
+    IndexEntry,
 }
 
 /// The cause of a shared error, with the same text.

@@ -45,7 +45,7 @@ ocikit_spec::setters! {
 ///
 /// # Errors
 ///
-/// As [`map_images`] and [`Image::merged_layer`]; [`Error::Unsupported`](crate::Error::Unsupported) for zstd in Docker's
+/// As [`map_images`] and [`Image::merged_layer`]; [`Error::Unmet`](crate::Error::Unmet) for zstd in Docker's
 /// format.
 pub async fn flatten(root: &Root, options: &FlattenOptions) -> Result<Mapped> {
     map_images(root, &options.selection, |image| flatten_image(image, options)).await

@@ -100,7 +100,7 @@ pub use copy::{
 };
 pub use edit::{ImageEdit, IndexEdit};
 pub use edit_images::{ConfigChange, CopyKey, EditOptions, edit_images};
-pub use error::{Error, Mismatch, Result};
+pub use error::{Error, Mismatch, Need, Result};
 pub use event::{Event, Observer};
 pub use flatten::{FlattenOptions, flatten};
 pub use kind::ArtifactKind;

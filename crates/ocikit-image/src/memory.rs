@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ocikit_spec::{Content, Descriptor, Digest, Document, MAX_DOCUMENT_SIZE, Repository, Tag};
+use ocikit_spec::{Content, Descriptor, Digest, Document, MAX_DOCUMENT_BYTES, Repository, Tag};
 
 use crate::blob_file::BlobFile;
 use crate::body::Body;
@@ -170,7 +170,7 @@ impl Memory {
     /// children.
     async fn read_part(&self, descriptor: &Descriptor, range: ByteRange) -> Option<Result<Body>> {
         let position = self.position(&descriptor.digest)?;
-        let may_have_children = !descriptor.media_type.is_blob() && descriptor.size <= MAX_DOCUMENT_SIZE;
+        let may_have_children = !descriptor.media_type.is_blob() && descriptor.size <= MAX_DOCUMENT_BYTES;
         if range != ByteRange::ALL || !may_have_children {
             return None;
         }
@@ -188,7 +188,7 @@ impl Memory {
     fn held_part(&self, digest: &Digest) -> Option<Bytes> {
         let position = self.position(digest)?;
         let bytes = self.parts[position].held(digest)?;
-        if bytes.len() as u64 <= MAX_DOCUMENT_SIZE
+        if bytes.len() as u64 <= MAX_DOCUMENT_BYTES
             && let Ok((_, document)) = Document::sniff(bytes.clone())
         {
             self.learn(&document, position);

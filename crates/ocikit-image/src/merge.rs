@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use ocikit_spec::{Config, Descriptor, Digest, Document, MAX_DOCUMENT_SIZE, Manifest, Tag};
+use ocikit_spec::{Config, Descriptor, Digest, Document, MAX_DOCUMENT_BYTES, Manifest, Tag};
 
 use crate::error::{Error, Result};
 use crate::memory::Memory;
@@ -305,7 +305,7 @@ async fn image_config(root: &Root, manifest: &Manifest) -> Result<Option<Config>
     let Some(descriptor) = manifest.config().filter(|config| config.media_type.is_image_config()) else {
         return Ok(None);
     };
-    read_at_most(&**root.source(), descriptor, MAX_DOCUMENT_SIZE)?;
+    read_at_most(&**root.source(), descriptor, MAX_DOCUMENT_BYTES)?;
     let config = Config::parse(root.source().read(descriptor).await?).ok();
     Ok(config.filter(|config| config.rootfs().diff_ids.len() == manifest.layers().len()))
 }

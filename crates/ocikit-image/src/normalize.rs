@@ -6,7 +6,7 @@ use ocikit_archive::layer::{Budget, Metadata, ModifiedTime, Owner, Time, Writer,
 use ocikit_archive::{Compression, EncoderOptions};
 use ocikit_spec::{Config, Digest, History};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Need, Result};
 use crate::layer::{DiffId, LayerTar};
 use crate::layer_pool::LayerPool;
 use crate::map_images::{Mapped, Selection, map_images};
@@ -88,7 +88,7 @@ pub enum EarlierTimes {
 ///
 /// # Errors
 ///
-/// As [`map_images`] and [`Layer::decode_within`]. [`Error::Unsupported`] without an epoch if an image has no creation
+/// As [`map_images`] and [`Layer::decode_within`]. [`Error::Unmet`] without an epoch if an image has no creation
 /// time; [`Error::Failed`] if a temporary file cannot be written.
 pub async fn normalize(root: &Root, options: &NormalizeOptions) -> Result<Mapped> {
     let (pool, budget) = (LayerPool::new(), Budget::new());
@@ -132,9 +132,9 @@ async fn normalize_image(image: Image, options: &NormalizeOptions, pool: &Pool, 
     let config = image.config().await?;
     let epoch = match options.epoch {
         Some(epoch) => epoch,
-        None => config.created().and_then(Time::parse).ok_or_else(|| Error::Unsupported {
-            place: image.source().to_string(),
-            what: format!("{} has no creation time, and no other time was given", image.digest()),
+        None => config.created().and_then(Time::parse).ok_or_else(|| {
+            let what = format!("{} has no creation time, and no other time was given", image.digest());
+            Error::unmet(image.source(), what, Need::Time)
         })?,
     };
     let time = match options.earlier {

@@ -3,7 +3,7 @@ use ocikit_archive::Compression;
 use ocikit_archive::layer::Budget;
 use ocikit_spec::{Descriptor, Digest};
 
-use crate::error::{Error, Mismatch, Result};
+use crate::error::{Error, Mismatch, Need, Result};
 use crate::layer_pool::LayerPool;
 use crate::map_images::{Mapped, Selection, map_images};
 use crate::new_layer::{LayerOptions, NewLayer};
@@ -55,7 +55,7 @@ ocikit_spec::setters! {
 ///
 /// # Errors
 ///
-/// As [`map_images`] and [`Layer::recompress`]. [`Error::Unsupported`] for zstd in Docker's format, which does not have
+/// As [`map_images`] and [`Layer::recompress`]. [`Error::Unmet`] for zstd in Docker's format, which does not have
 /// it. [`Error::Mismatch`] if a layer is not the one that the config lists.
 pub async fn recompress(root: &Root, options: &RecompressOptions) -> Result<Mapped> {
     let (pool, budget) = (LayerPool::new(), Budget::new());
@@ -104,7 +104,7 @@ async fn recompressed(
 pub(crate) fn check_compression(image: &Image, compression: Compression) -> Result<()> {
     if compression == Compression::Zstd && image.manifest().media_type().is_docker() {
         let what = format!("{} has Docker's format, which has no zstd layers", image.digest());
-        return Err(Error::Unsupported { place: image.source().to_string(), what });
+        return Err(Error::unmet(image.source(), what, Need::OciFormat));
     }
     Ok(())
 }

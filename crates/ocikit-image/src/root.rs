@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use ocikit_spec::{
-    Annotations, Config, Content, Descriptor, Digest, Document, MAX_DOCUMENT_SIZE, Manifest, MediaType, Platform,
+    Annotations, Config, Content, Descriptor, Digest, Document, MAX_DOCUMENT_BYTES, Manifest, MediaType, Platform,
 };
 
 use crate::error::{Error, Result};
@@ -320,7 +320,7 @@ impl Image {
     /// As [`SourceExt::read`], and [`Error::Document`].
     pub async fn config(&self) -> Result<Config> {
         let descriptor = self.manifest.config().ok_or_else(|| Error::not_found("config", &self.source))?;
-        read_at_most(&*self.source, descriptor, MAX_DOCUMENT_SIZE)?;
+        read_at_most(&*self.source, descriptor, MAX_DOCUMENT_BYTES)?;
         let bytes = self.source.read(descriptor).await?;
         Config::parse(bytes).map_err(|source| Error::document(&descriptor.digest, &self.source, source))
     }

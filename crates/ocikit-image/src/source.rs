@@ -2,7 +2,7 @@ use std::fmt::{self, Debug, Display};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ocikit_spec::{Content, Descriptor, Digest, Document, MAX_DOCUMENT_SIZE, Reference, Repository, Tag};
+use ocikit_spec::{Content, Descriptor, Digest, Document, MAX_DOCUMENT_BYTES, Reference, Repository, Tag};
 
 use crate::body::Body;
 use crate::error::{Error, Mismatch, Result};
@@ -26,7 +26,7 @@ pub trait Source: Debug + Display + Send + Sync + 'static {
     /// [`Error::NotFound`] if it does not exist.
     async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body>;
 
-    /// Opens a range of at most [`MAX_DOCUMENT_SIZE`] bytes that is read into memory at once, without checking its digest. A
+    /// Opens a range of at most [`MAX_DOCUMENT_BYTES`] bytes that is read into memory at once, without checking its digest. A
     /// place behind a network limits the total time; the default is [`Source::open_unverified`].
     ///
     /// # Errors
@@ -96,7 +96,7 @@ pub trait SourceExt: Source {
     /// As [`SourceExt::open`]; [`Error::Unsupported`] for a blob larger than 16 MiB.
     async fn read(&self, descriptor: &Descriptor) -> Result<Bytes> {
         read_at_most(self, descriptor, MAX_READ_SIZE)?;
-        let body = match descriptor.size <= MAX_DOCUMENT_SIZE {
+        let body = match descriptor.size <= MAX_DOCUMENT_BYTES {
             true => self.open_small(descriptor, ByteRange::ALL).await?,
             false => self.open_unverified(descriptor, ByteRange::ALL).await?,
         };
@@ -126,7 +126,7 @@ pub trait SourceExt: Source {
     /// As [`SourceExt::find`] and [`SourceExt::read`], and [`Error::Document`].
     async fn find_root(&self, name: &Name) -> Result<Descriptor> {
         let found = self.find(name).await?;
-        read_at_most(self, &found, MAX_DOCUMENT_SIZE)?;
+        read_at_most(self, &found, MAX_DOCUMENT_BYTES)?;
         let bytes = self.read(&found).await?;
         Content::check_root(&bytes).map_err(|source| Error::document(&found.digest, self, source))?;
         Ok(found)
@@ -147,7 +147,7 @@ pub trait SourceExt: Source {
                 return Ok(Content::Blob);
             }
         }
-        read_at_most(self, descriptor, MAX_DOCUMENT_SIZE)?;
+        read_at_most(self, descriptor, MAX_DOCUMENT_BYTES)?;
         let bytes = self.read(descriptor).await?;
         Content::of(&descriptor.media_type, bytes).map_err(|source| Error::document(&descriptor.digest, self, source))
     }
@@ -156,9 +156,9 @@ pub trait SourceExt: Source {
     ///
     /// # Errors
     ///
-    /// As [`SourceExt::read`], with [`MAX_DOCUMENT_SIZE`] as the limit, and [`Error::Document`].
+    /// As [`SourceExt::read`], with [`MAX_DOCUMENT_BYTES`] as the limit, and [`Error::Document`].
     async fn document(&self, descriptor: &Descriptor) -> Result<Document> {
-        read_at_most(self, descriptor, MAX_DOCUMENT_SIZE)?;
+        read_at_most(self, descriptor, MAX_DOCUMENT_BYTES)?;
         let bytes = self.read(descriptor).await?;
         Document::parse(&descriptor.media_type, bytes)
             .map_err(|source| Error::document(&descriptor.digest, self, source))

@@ -4,7 +4,7 @@ use ocikit_archive::layer::Budget;
 use ocikit_archive::unpack::{Staging, UnpackOptions, Unpacked, Unpacker};
 
 use crate::bridge::blocking;
-use crate::error::{Error, Result};
+use crate::error::{Error, Need, Result};
 use crate::layer::DiffId;
 use crate::root::{Image, Layer};
 
@@ -117,7 +117,7 @@ fn refused(place: String, error: ocikit_archive::Error) -> Error {
             Error::Failed { operation: verb, place: format!("`{}` of the image", path.display()), source }
         }
         // The map does not fit the image, which is not damaged.
-        error @ ocikit_archive::Error::Unmapped { .. } => Error::Unsupported { place, what: error.to_string() },
+        error @ ocikit_archive::Error::Unmapped { .. } => Error::unmet(place, error.to_string(), Need::IdRange),
         error => match error.unsupported() {
             Some(what) => Error::Unsupported { place, what },
             None => Error::broken(place, error),

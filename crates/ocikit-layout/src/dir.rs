@@ -10,7 +10,7 @@ use bytes::Bytes;
 use ocikit_archive::Span;
 use ocikit_image::bridge::{blocking, consume, file_body};
 use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Source, SourceExt};
-use ocikit_spec::{Descriptor, Digest, Index, MAX_ROOTS_SIZE, Tag};
+use ocikit_spec::{Descriptor, Digest, Index, MAX_ROOTS_BYTES, Tag};
 
 use crate::file::{Presence, read_small};
 use crate::folder::Folder;
@@ -431,7 +431,7 @@ fn read_roots(path: &Path) -> Result<Index> {
         _ => Error::failed("read", place.to_string(), error),
     })?;
     let (index, size) = opened.ok_or_else(|| Error::broken(place.to_string(), "its `index.json` is not a file"))?;
-    if size > MAX_ROOTS_SIZE {
+    if size > MAX_ROOTS_BYTES {
         return Err(Error::broken(place, format!("its `index.json` has {size} bytes")));
     }
     let bytes = read_small(&index, 0, size).map_err(|error| Error::failed("read", place.to_string(), error))?;

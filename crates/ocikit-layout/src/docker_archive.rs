@@ -11,7 +11,7 @@ use ocikit_archive::{Compression, Decoder, Span, TarIndex};
 use ocikit_image::bridge::file_body;
 use ocikit_image::{Body, ByteRange, Error, Name, Result, Source};
 use ocikit_spec::{
-    Algorithm, Config, Descriptor, Digest, Document, Index, MAX_DOCUMENT_SIZE, Manifest, MediaType, Reference,
+    Algorithm, Config, Descriptor, Digest, Document, Index, MAX_DOCUMENT_BYTES, Manifest, MediaType, Reference,
     annotations,
 };
 use serde_json::json;
@@ -130,7 +130,7 @@ impl Reader<'_> {
             }
             // A manifest that is missing or damaged, which `docker save` may list, is skipped.
             let Some(span) = self.index.file(&next.digest.blob_path()) else { continue };
-            if span.size != next.size || span.size > MAX_DOCUMENT_SIZE {
+            if span.size != next.size || span.size > MAX_DOCUMENT_BYTES {
                 continue;
             }
             let bytes = read_small(&**self.file, span.offset, span.size).map_err(|error| self.failed(error))?;
@@ -157,7 +157,7 @@ impl Reader<'_> {
         layout: &HashMap<Digest, (Descriptor, Manifest)>,
     ) -> Result<(Descriptor, Bytes)> {
         let span = self.find(&item.config)?;
-        if span.size > MAX_DOCUMENT_SIZE {
+        if span.size > MAX_DOCUMENT_BYTES {
             return Err(self.broken(format!("the config `{}` has {} bytes", item.config, span.size)));
         }
         let bytes = read_small(&**self.file, span.offset, span.size).map_err(|error| self.failed(error))?;

@@ -4,7 +4,7 @@ use std::io;
 use bytes::Bytes;
 use ocikit_archive::{ReadAt, Span};
 use ocikit_image::bridge::read_some;
-use ocikit_spec::{Algorithm, Descriptor, Digest, Hasher, MAX_DOCUMENT_SIZE};
+use ocikit_spec::{Algorithm, Descriptor, Digest, Hasher, MAX_DOCUMENT_BYTES};
 
 /// Reads all bytes of a range, whose size was checked before.
 pub(crate) fn read_small(file: &(impl ReadAt + ?Sized), offset: u64, size: u64) -> io::Result<Bytes> {
@@ -61,7 +61,7 @@ impl Presence {
         if span.size != blob.size {
             return Ok(false);
         }
-        let is_small = !blob.media_type.is_layer() && blob.size <= MAX_DOCUMENT_SIZE;
+        let is_small = !blob.media_type.is_layer() && blob.size <= MAX_DOCUMENT_BYTES;
         let is_read = is_small || self == Presence::ByDigest;
         Ok(!is_read || hash(file, span, blob.digest.algorithm())? == blob.digest)
     }

@@ -20,7 +20,7 @@ pub(crate) struct Folder {
 
 /// A regular file in a directory.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Found {
+pub(crate) struct FileStatus {
     pub(crate) size: u64,
     pub(crate) modified: SystemTime,
 }
@@ -47,7 +47,7 @@ mod handles {
     use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, mkdirat, openat, renameat, statat, unlinkat};
     use rustix::io::Errno;
 
-    use super::{File, Folder, Found, OsStr, Path, io, no_directory, not_regular};
+    use super::{File, FileStatus, Folder, OsStr, Path, io, no_directory, not_regular};
 
     const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
@@ -91,13 +91,13 @@ mod handles {
         }
 
         /// Returns the regular file with a name; `None` for anything else.
-        pub(crate) fn regular(&self, name: impl AsRef<OsStr>) -> io::Result<Option<Found>> {
+        pub(crate) fn regular(&self, name: impl AsRef<OsStr>) -> io::Result<Option<FileStatus>> {
             match statat(&self.handle, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
                     // Sizes are never negative, and of times only the order matters.
                     let seconds = u64::try_from(stat.st_mtime).unwrap_or_default();
                     let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-                    Ok(Some(Found { size: u64::try_from(stat.st_size).unwrap_or_default(), modified }))
+                    Ok(Some(FileStatus { size: u64::try_from(stat.st_size).unwrap_or_default(), modified }))
                 }
                 Ok(_) | Err(Errno::NOENT) => Ok(None),
                 Err(error) => Err(error.into()),
@@ -178,7 +178,7 @@ mod handles {
 mod paths {
     use std::fs;
 
-    use super::{File, Folder, Found, OsStr, Path, io, no_directory, not_regular};
+    use super::{File, FileStatus, Folder, OsStr, Path, io, no_directory, not_regular};
 
     fn absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {
         match result {
@@ -227,9 +227,9 @@ mod paths {
         }
 
         /// Returns the regular file with a name; `None` for anything else.
-        pub(crate) fn regular(&self, name: impl AsRef<OsStr>) -> io::Result<Option<Found>> {
+        pub(crate) fn regular(&self, name: impl AsRef<OsStr>) -> io::Result<Option<FileStatus>> {
             let found = absent(fs::symlink_metadata(self.path.join(name.as_ref())))?.filter(fs::Metadata::is_file);
-            found.map(|found| Ok(Found { size: found.len(), modified: found.modified()? })).transpose()
+            found.map(|found| Ok(FileStatus { size: found.len(), modified: found.modified()? })).transpose()
         }
 
         /// Returns whether the name exists.

@@ -11,7 +11,7 @@ use ocikit_image::bridge::blocking;
 use ocikit_image::walk::limits::Limits;
 use ocikit_image::walk::{Edge, Found, Path as WalkPath, Walk, children};
 use ocikit_image::{Error, Result, Source};
-use ocikit_spec::{Algorithm, Config, Content, Digest, Document, Index, MAX_DOCUMENT_SIZE};
+use ocikit_spec::{Algorithm, Config, Content, Digest, Document, Index, MAX_DOCUMENT_BYTES};
 use serde_json::Value;
 
 use crate::docker::{MANIFEST_JSON, listed};
@@ -124,7 +124,7 @@ fn read(
     layers: Option<Vec<(&String, Span)>>,
     blobs: &HashMap<u64, Digest>,
 ) -> std::io::Result<Loadable> {
-    let bytes = match config.size <= MAX_DOCUMENT_SIZE {
+    let bytes = match config.size <= MAX_DOCUMENT_BYTES {
         true => read_small(tar.file(), config.offset, config.size)?,
         false => bytes::Bytes::new(),
     };

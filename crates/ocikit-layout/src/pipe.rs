@@ -10,7 +10,7 @@ use futures::stream;
 use ocikit_archive::{Kind, TarStream};
 use ocikit_image::bridge::CHUNK;
 use ocikit_image::{Body, ByteRange, Error, Name, Result, Sink, Source};
-use ocikit_spec::{Descriptor, Digest, Index, MAX_DOCUMENT_SIZE, MediaType};
+use ocikit_spec::{Descriptor, Digest, Index, MAX_DOCUMENT_BYTES, MediaType};
 use tokio::sync::{OwnedMutexGuard, mpsc};
 
 use crate::docker::MANIFEST_JSON;
@@ -171,7 +171,7 @@ fn read_entries(reader: impl Read, sender: &mpsc::Sender<Message>, place: &str) 
             filled += tar.read(&mut first[filled..]).map_err(broken)?;
         }
         // Documents start with a brace. Layers do not: gzip, zstd and tar all start with other bytes.
-        let small = size <= MAX_DOCUMENT_SIZE && held + size <= MAX_HELD_BYTES;
+        let small = size <= MAX_DOCUMENT_BYTES && held + size <= MAX_HELD_BYTES;
         if digest.is_none() || (small && first.first() == Some(&b'{')) {
             if !small {
                 return Err(Error::broken(place, format!("its `{name}` has {size} bytes")));

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use ocikit_archive::TarIndex;
 use ocikit_image::bridge::{blocking, file_body};
-use ocikit_image::{Body, ByteRange, Error, Name, Result, Source};
-use ocikit_spec::{Descriptor, Digest, Index, MAX_ROOTS_SIZE};
+use ocikit_image::{Body, ByteRange, Error, Name, Need, Result, Source};
+use ocikit_spec::{Descriptor, Digest, Index, MAX_ROOTS_BYTES};
 
 use crate::docker::MANIFEST_JSON;
 use crate::file::read_small;
@@ -35,7 +35,7 @@ impl Tar {
     /// # Errors
     ///
     /// [`Error::Failed`] if the file cannot be opened; [`Error::Broken`] if it is not a tar, is truncated, or holds no
-    /// OCI layout; [`Error::Unsupported`] if it is a docker archive, which [`open`](crate::open) reads.
+    /// OCI layout; [`Error::Unmet`] if it is a docker archive, which [`open`](crate::open) reads.
     pub async fn open(path: impl Into<PathBuf>) -> Result<Tar> {
         let path = path.into();
         blocking(move || {
@@ -52,7 +52,7 @@ impl Tar {
             Some(text) => Tar::with(path, file, index, text),
             None if index.file(MANIFEST_JSON).is_some() => {
                 let what = "a docker archive, without an `index.json`, cannot be changed in place".to_owned();
-                Err(Error::Unsupported { place: path.display().to_string(), what })
+                Err(Error::unmet(path.display(), what, Need::OciArchive))
             }
             None => Err(Error::broken(path.display(), NO_INDEX_JSON)),
         }
@@ -133,7 +133,7 @@ pub(crate) fn cannot_open(path: &Path, error: io::Error) -> Error {
 
 pub(crate) fn entry(file: &File, index: &TarIndex, name: &str, path: &Path) -> Result<Option<Bytes>> {
     let Some(span) = index.file(name) else { return Ok(None) };
-    if span.size > MAX_ROOTS_SIZE {
+    if span.size > MAX_ROOTS_BYTES {
         return Err(Error::broken(path.display(), format!("its `{name}` has {} bytes", span.size)));
     }
     let bytes = read_small(file, span.offset, span.size);

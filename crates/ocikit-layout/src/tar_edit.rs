@@ -16,7 +16,7 @@ use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Sour
 use ocikit_spec::{Content, Descriptor, Digest, Index};
 
 use crate::docker::{DockerList, MANIFEST_JSON, manifest_json, manifest_json_with};
-use crate::edit::{self, METADATA, Step, Tail};
+use crate::edit::{self, EditStep, METADATA, Tail};
 use crate::file::{Presence, write_at};
 use crate::names;
 use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE, Subjects};
@@ -44,13 +44,13 @@ pub struct TarEdit {
     tail: Tail,
     docker: Option<DockerList>,
     docker_if_missing: DockerList,
-    state: Mutex<State>,
+    state: Mutex<EditState>,
     subjects: Subjects,
     presence: Presence,
 }
 
 #[derive(Debug)]
-struct State {
+struct EditState {
     roots: Index,
     /// Documents that were put, which are part of every tail from now on.
     documents: BTreeMap<Digest, Bytes>,
@@ -122,7 +122,7 @@ impl TarEdit {
                 (tail, Some(copy), writable)
             }
         };
-        let state = State {
+        let state = EditState {
             roots: tar.roots().clone(),
             documents: BTreeMap::new(),
             grown: BTreeMap::new(),
@@ -145,7 +145,7 @@ impl TarEdit {
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, EditState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -402,13 +402,13 @@ fn with_an_end(file: &File, index: &TarIndex, path: &Path) -> io::Result<Staged>
 }
 
 /// Executes the steps. A failure before the first flush to the disk is rolled back.
-fn apply(file: &File, steps: Vec<Step>, length: u64) -> io::Result<()> {
+fn apply(file: &File, steps: Vec<EditStep>, length: u64) -> io::Result<()> {
     let mut visible = false;
     for step in steps {
         let done = match step {
-            Step::Write { at, bytes } => write_at(file, &bytes, at),
-            Step::Sync => file.sync_data().inspect(|()| visible = true),
-            Step::Cut { at } => file.set_len(at),
+            EditStep::Write { at, bytes } => write_at(file, &bytes, at),
+            EditStep::Sync => file.sync_data().inspect(|()| visible = true),
+            EditStep::Cut { at } => file.set_len(at),
         };
         if let Err(error) = done {
             if !visible && file.metadata().is_ok_and(|metadata| metadata.len() > length) {

@@ -50,7 +50,7 @@ ocikit_spec::setters! {
 pub struct TarWriter {
     output: Output,
     options: TarOptions,
-    state: Mutex<State>,
+    state: Mutex<WriterState>,
     subjects: Subjects,
 }
 
@@ -100,7 +100,7 @@ impl Writer {
 }
 
 #[derive(Debug)]
-struct State {
+struct WriterState {
     slots: HashMap<Digest, Arc<Slot>>,
     /// The algorithms whose directories were written.
     directories: Vec<Algorithm>,
@@ -180,7 +180,7 @@ impl TarWriter {
     }
 
     fn new(output: Output, options: TarOptions) -> TarWriter {
-        let state = State {
+        let state = WriterState {
             slots: HashMap::new(),
             directories: Vec::new(),
             end: 0,
@@ -198,12 +198,12 @@ impl TarWriter {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, WriterState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the slot of a blob, which is added at the end if it has none.
-    fn slot(&self, state: &mut State, blob: &Descriptor) -> Result<Arc<Slot>> {
+    fn slot(&self, state: &mut WriterState, blob: &Descriptor) -> Result<Arc<Slot>> {
         if let Some(slot) = state.slots.get(&blob.digest) {
             return Ok(slot.clone());
         }

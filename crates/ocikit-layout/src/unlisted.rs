@@ -6,7 +6,7 @@ use std::io;
 
 use bytes::Bytes;
 use ocikit_image::{Error, Result};
-use ocikit_spec::{Descriptor, Digest, Document, MAX_DOCUMENT_SIZE};
+use ocikit_spec::{Descriptor, Digest, Document, MAX_DOCUMENT_BYTES};
 
 /// The maximum total size of such manifests in bytes.
 const MAX_UNLISTED_BYTES: u64 = 32 << 20;
@@ -32,7 +32,7 @@ pub(crate) fn find(
     let (mut found, mut held) = (Vec::new(), 0);
     for (digest, size) in blobs {
         // Layers do not start with a brace, so one byte is enough for most blobs.
-        if size > MAX_DOCUMENT_SIZE || read(&digest, 1).map_err(failed)? != b"{"[..] {
+        if size > MAX_DOCUMENT_BYTES || read(&digest, 1).map_err(failed)? != b"{"[..] {
             continue;
         }
         let Some(referrer) = referrer(&digest, read(&digest, size).map_err(failed)?) else { continue };

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use ocikit_http::{Method, Request};
 use ocikit_image::{Error, Mismatch, Result};
-use ocikit_spec::{Algorithm, Content, Descriptor, Digest, MAX_DOCUMENT_SIZE, MediaType};
+use ocikit_spec::{Algorithm, Content, Descriptor, Digest, MAX_DOCUMENT_BYTES, MediaType};
 
 use crate::auth::Access;
 use crate::inner::{Fetched, Inner};
@@ -119,7 +119,7 @@ pub(crate) async fn get_to_push(inner: &Inner, target: &Target, key: &ManifestKe
 
 async fn get_as(inner: &Inner, target: &Target, key: &ManifestKey, access: &Access) -> Result<Option<FetchedManifest>> {
     let request = accepting(target.request(Method::GET, target.manifest(key)));
-    let fetched = inner.fetch(&target.endpoint, access, request, MAX_DOCUMENT_SIZE, &target.place).await?;
+    let fetched = inner.fetch(&target.endpoint, access, request, MAX_DOCUMENT_BYTES, &target.place).await?;
     let Fetched { headers, body, .. } = match fetched {
         Ok(fetched) => fetched,
         Err(refusal) if refusal.status == 404 => return Ok(None),

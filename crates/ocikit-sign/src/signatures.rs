@@ -141,7 +141,7 @@ impl<'a> Signatures<'a> {
             Err(error) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(error),
         };
-        let manifest = match self.manifest(&tagged, ocikit_spec::MAX_DOCUMENT_SIZE).await? {
+        let manifest = match self.manifest(&tagged, ocikit_spec::MAX_DOCUMENT_BYTES).await? {
             Ok(Some(manifest)) => manifest,
             Ok(None) => return Ok(None),
             Err(why) => {

@@ -7,7 +7,7 @@ use ocikit_image::walk::limits::Limits;
 use ocikit_image::walk::{Found, Walk, children};
 use ocikit_image::{Error, Root, Source};
 use ocikit_spec::{
-    Config, Descriptor, Digest, Document, MAX_DOCUMENT_SIZE, Manifest, MediaType, Platform, annotations,
+    Config, Descriptor, Digest, Document, MAX_DOCUMENT_BYTES, Manifest, MediaType, Platform, annotations,
 };
 
 use serde::Deserialize;
@@ -151,8 +151,8 @@ async fn examine(
         Subject { descriptor, platform: platform.clone(), source: source.clone(), kind, claims: claims.clone() }
     };
     let not_understood = |why: String| (subject(media_type.clone(), SubjectKind::NotUnderstood(why)), None);
-    if size > MAX_DOCUMENT_SIZE {
-        return Ok(not_understood(format!("it has {size} bytes, and manifests are read up to {MAX_DOCUMENT_SIZE}")));
+    if size > MAX_DOCUMENT_BYTES {
+        return Ok(not_understood(format!("it has {size} bytes, and manifests are read up to {MAX_DOCUMENT_BYTES}")));
     }
     // Registries store manifests and blobs separately. An entry with an unknown media type is requested as a
     // manifest, because that is what another tool could run.

@@ -170,10 +170,10 @@ impl<'de> Deserialize<'de> for Digest {
 
 /// The state of a digest computation.
 #[derive(Clone)]
-pub struct Hasher(State);
+pub struct Hasher(HashState);
 
 #[derive(Clone)]
-enum State {
+enum HashState {
     Sha256(sha2::Sha256),
     Sha512(sha2::Sha512),
 }
@@ -182,24 +182,24 @@ impl Hasher {
     /// Creates the state before the first byte.
     pub fn new(algorithm: Algorithm) -> Hasher {
         Hasher(match algorithm {
-            Algorithm::Sha256 => State::Sha256(sha2::Sha256::new()),
-            Algorithm::Sha512 => State::Sha512(sha2::Sha512::new()),
+            Algorithm::Sha256 => HashState::Sha256(sha2::Sha256::new()),
+            Algorithm::Sha512 => HashState::Sha512(sha2::Sha512::new()),
         })
     }
 
     /// Adds the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.0 {
-            State::Sha256(state) => state.update(bytes),
-            State::Sha512(state) => state.update(bytes),
+            HashState::Sha256(state) => state.update(bytes),
+            HashState::Sha512(state) => state.update(bytes),
         }
     }
 
     /// Returns the digest of all bytes.
     pub fn finish(self) -> Digest {
         Digest(match self.0 {
-            State::Sha256(state) => Hash::Sha256(state.finalize().into()),
-            State::Sha512(state) => Hash::Sha512(state.finalize().into()),
+            HashState::Sha256(state) => Hash::Sha256(state.finalize().into()),
+            HashState::Sha512(state) => Hash::Sha512(state.finalize().into()),
         })
     }
 }

@@ -53,7 +53,7 @@ pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest, Hasher};
 pub use document::{
     Config, ConfigEdit, ConfigField, Content, Document, Execution, Healthcheck, History, Index, IndexEdit,
-    MAX_DOCUMENT_SIZE, MAX_ROOTS_SIZE, Manifest, ManifestEdit, NewDocument, RootFs,
+    MAX_DOCUMENT_BYTES, MAX_ROOTS_BYTES, Manifest, ManifestEdit, NewDocument, RootFs,
 };
 pub use error::{Error, Result, hide_user_information};
 pub use keys::check_statement_keys;

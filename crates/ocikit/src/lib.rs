@@ -39,6 +39,7 @@
 //! * The kind of a location is decided by its text alone, never by the file system.
 
 mod artifact;
+mod blob;
 #[cfg(feature = "blocking")]
 pub mod blocking;
 mod change;

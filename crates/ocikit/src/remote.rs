@@ -1,11 +1,9 @@
 use std::sync::Arc;
 
-#[cfg(not(feature = "registry"))]
-use ocikit_image::Error;
-use ocikit_image::{Result, Sink};
+use ocikit_image::{Error, Result, Sink};
 #[cfg(feature = "registry")]
 use ocikit_registry::Client;
-use ocikit_spec::{Digest, Reference};
+use ocikit_spec::{Descriptor, Digest, Reference};
 
 /// The registries of a session. In a build without the feature `registry`, there are none.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +17,13 @@ impl Remote {
     /// Opens the repository of a reference.
     pub(crate) fn repository(&self, reference: &Reference) -> Result<Arc<dyn Sink>> {
         Ok(Arc::new(self.client.repository(reference.repository().clone())?))
+    }
+
+    /// Returns the descriptor of a blob.
+    pub(crate) async fn find_blob(&self, reference: &Reference, digest: &Digest) -> Result<Descriptor> {
+        let repository = self.client.repository(reference.repository().clone())?;
+        let found = repository.blob(digest).await?;
+        found.ok_or_else(|| Error::not_found(format!("blob {digest}"), &repository))
     }
 
     /// Announces concurrent requests.
@@ -40,6 +45,10 @@ impl Remote {
     pub(crate) fn repository(&self, reference: &Reference) -> Result<Arc<dyn Sink>> {
         let what = "this program was built without the feature `registry`".to_owned();
         Err(Error::Unsupported { place: reference.to_string(), what })
+    }
+
+    pub(crate) async fn find_blob(&self, reference: &Reference, _: &Digest) -> Result<Descriptor> {
+        self.repository(reference).and_then(|_| Err(Error::not_found("a blob", reference)))
     }
 
     pub(crate) fn open_ahead(&self, _: usize) {}

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use ocikit::image::Need;
 use ocikit::{Digest, Error, Location, MediaType, Platform, PullOptions, PulledFile, SourceExt};
 use serde::Serialize;
 
@@ -113,7 +114,7 @@ impl Pull {
 fn explain(error: Error) -> Failure {
     let hint = match &error {
         Error::Exists { .. } => Some("add `--overwrite`, or choose another directory with `--output`"),
-        Error::Unsupported { what, .. } if what.ends_with("which has no files") => {
+        Error::Unmet { need: Need::IndexEntry, .. } => {
             Some("choose an entry of the index with `--platform`, or by its digest")
         }
         _ => None,

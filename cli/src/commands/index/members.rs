@@ -1,6 +1,7 @@
 //! The images that become entries of an index, as arguments of `index create` and `index add`.
 
 use clap::{Args, ValueEnum};
+use ocikit::image::Need;
 use ocikit::{
     Annotations, ComposeOptions, Composed, Descriptor, Error, IndexFormat, IndexSource, Location, OnDuplicate,
     Platform, Referrers, SessionOptions,
@@ -108,10 +109,8 @@ impl MemberArguments {
 pub(super) fn explain(error: Error) -> Failure {
     let hint = match &error {
         Error::Exists { .. } => Some("add `--on-duplicate replace` or `--on-duplicate keep`"),
-        Error::Unsupported { what, .. } if what.ends_with("states no platform") => {
-            Some("add `--set-platform OS/ARCH`, once for each source")
-        }
-        Error::Unsupported { place, .. } if place == "a docker manifest list" => Some("add `--format oci`"),
+        Error::Unmet { need: Need::EntryPlatform, .. } => Some("add `--set-platform OS/ARCH`, once for each source"),
+        Error::Unmet { need: Need::OciIndex, .. } => Some("add `--format oci`"),
         _ => None,
     };
     let failure = Failure::from(error);

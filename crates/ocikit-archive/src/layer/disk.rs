@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata as Found};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::path::{Path as FilePath, PathBuf};
 
 use crate::compression::Decoder;
@@ -177,6 +177,11 @@ impl<W: Write> Writer<W> {
     ///
     /// [`Error::Archive`] if it is damaged, [`Error::File`] if it cannot be read or decompressed, and those of writing.
     pub fn append_archive(&mut self, name: &FilePath, archive: impl Read, options: &FileOptions) -> Result<()> {
+        let mut archive = io::BufReader::new(archive);
+        // A tar without entries has zeros at its end.
+        if archive.fill_buf().map_err(|error| unreadable(name, error))?.is_empty() {
+            return Err(crate::scan::invalid(0, "it has no bytes").named(name));
+        }
         let decoder = Decoder::new(archive).map_err(|error| unreadable(name, error))?;
         let mut reader = Reader::new(Contents { path: name, file: decoder });
         self.append_tar(&mut reader, options).map_err(|error| error.named(name))

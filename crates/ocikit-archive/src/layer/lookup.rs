@@ -28,7 +28,7 @@ pub enum Step {
     Missing,
 }
 
-enum Answer {
+enum Presence {
     Here(Located),
     Missing,
     Unknown,
@@ -58,17 +58,17 @@ impl Lookup {
     pub fn step(&mut self) -> Result<Step> {
         while let Some(asked) = self.resolver.question().cloned() {
             match self.at(&asked)? {
-                Answer::Here(located) => self.resolver.answer(&located.file.kind)?,
-                Answer::Missing => return Ok(Step::Missing),
-                Answer::Unknown => return Ok(self.need()),
+                Presence::Here(located) => self.resolver.answer(&located.file.kind)?,
+                Presence::Missing => return Ok(Step::Missing),
+                Presence::Unknown => return Ok(self.need()),
             }
         }
         let path = self.resolver.path().clone();
         // The last answer may have been a symlink to a path that is already known.
         Ok(match self.at(&path)? {
-            Answer::Here(located) => Step::Found(path, located),
-            Answer::Missing => Step::Missing,
-            Answer::Unknown => self.need(),
+            Presence::Here(located) => Step::Found(path, located),
+            Presence::Missing => Step::Missing,
+            Presence::Unknown => self.need(),
         })
     }
 
@@ -76,7 +76,7 @@ impl Lookup {
         Step::Need(self.layers - self.trees.len() - 1)
     }
 
-    fn at(&self, path: &Path) -> Result<Answer> {
+    fn at(&self, path: &Path) -> Result<Presence> {
         let mut path = path.clone();
         let mut name = None;
         for (depth, tree) in self.trees.iter().enumerate() {
@@ -85,20 +85,20 @@ impl Lookup {
                     return Err(refuse(name.as_ref(), "it is a hard link to a directory"));
                 }
                 Some(Node::File(file)) => {
-                    return Ok(Answer::Here(Located { file: file.clone(), layer: self.layers - 1 - depth }));
+                    return Ok(Presence::Here(Located { file: file.clone(), layer: self.layers - 1 - depth }));
                 }
                 Some(Node::Link(target)) => name = Some(std::mem::replace(&mut path, target.clone())),
                 None if tree.hides(&path) => return missing(name.as_ref()),
                 None => {}
             }
         }
-        if self.trees.len() < self.layers { Ok(Answer::Unknown) } else { missing(name.as_ref()) }
+        if self.trees.len() < self.layers { Ok(Presence::Unknown) } else { missing(name.as_ref()) }
     }
 }
 
-fn missing(link: Option<&Path>) -> Result<Answer> {
+fn missing(link: Option<&Path>) -> Result<Presence> {
     match link {
-        None => Ok(Answer::Missing),
+        None => Ok(Presence::Missing),
         link => Err(refuse(link, "it is a hard link to a missing file")),
     }
 }

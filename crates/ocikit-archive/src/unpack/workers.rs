@@ -47,7 +47,7 @@ pub(super) struct Workers {
 #[derive(Debug)]
 struct Shared {
     settings: Settings,
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     /// A job was added, or the queue was closed.
     added: Condvar,
     /// A job was taken or finished.
@@ -55,7 +55,7 @@ struct Shared {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     jobs: VecDeque<Job>,
     bytes: usize,
     running: usize,
@@ -75,7 +75,7 @@ impl Job {
 
 impl Shared {
     /// A thread that panicked has left the state as it was.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

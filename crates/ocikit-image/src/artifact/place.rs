@@ -77,9 +77,9 @@ fn exists(path: &Path) -> bool {
 
 /// The steps so far, which are undone in reverse order.
 #[derive(Default)]
-struct Undo(Vec<Step>);
+struct Undo(Vec<PlaceStep>);
 
-enum Step {
+enum PlaceStep {
     Renamed { from: PathBuf, to: PathBuf },
     Created(PathBuf),
 }
@@ -90,7 +90,7 @@ impl Undo {
         for part in file.parent().into_iter().flat_map(Path::components) {
             parent.push(part);
             match fs::create_dir(&parent) {
-                Ok(()) => self.0.push(Step::Created(parent.clone())),
+                Ok(()) => self.0.push(PlaceStep::Created(parent.clone())),
                 // A symlink that appeared in the meantime is not followed.
                 Err(_) if fs::symlink_metadata(&parent).is_ok_and(|found| found.is_dir()) => {}
                 Err(error) => return Err(error),
@@ -101,7 +101,7 @@ impl Undo {
 
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)?;
-        self.0.push(Step::Renamed { from: from.to_owned(), to: to.to_owned() });
+        self.0.push(PlaceStep::Renamed { from: from.to_owned(), to: to.to_owned() });
         Ok(())
     }
 
@@ -109,8 +109,8 @@ impl Undo {
     fn run(self) {
         for step in self.0.into_iter().rev() {
             let _ = match step {
-                Step::Renamed { from, to } => fs::rename(to, from),
-                Step::Created(directory) => fs::remove_dir(directory),
+                PlaceStep::Renamed { from, to } => fs::rename(to, from),
+                PlaceStep::Created(directory) => fs::remove_dir(directory),
             };
         }
     }

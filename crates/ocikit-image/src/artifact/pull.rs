@@ -13,7 +13,7 @@ use super::title::path_of_title;
 use super::unpack::unpack;
 use super::{CONTENT_DIGEST, CONTENT_UNPACK};
 use crate::bridge::blocking;
-use crate::error::{Error, Mismatch, Result};
+use crate::error::{Error, Mismatch, Need, Result};
 use crate::layer::DiffId;
 use crate::root::{Artifact, Image, Layer, Root};
 use crate::source::{Source, SourceExt};
@@ -71,7 +71,7 @@ pub struct PulledFile {
 /// # Errors
 ///
 /// [`Error::Exists`] if a file exists, unless [`PullOptions::overwrite`] is set; [`Error::Broken`] for titles that cannot be
-/// used and two files of one name; [`Error::Unsupported`] for an index; those of the source; [`Error::Failed`] if a file
+/// used and two files of one name; [`Error::Unmet`] for an index; those of the source; [`Error::Failed`] if a file
 /// cannot be written.
 pub async fn pull_files(root: &Root, directory: &Path, options: &PullOptions) -> Result<Pulled> {
     let (source, manifest) = match root {
@@ -79,7 +79,7 @@ pub async fn pull_files(root: &Root, directory: &Path, options: &PullOptions) ->
         | Root::Other(Artifact { source, manifest: Some(manifest), .. }) => (source, manifest),
         Root::Index(_) | Root::Other(_) => {
             let what = format!("{} is of type {}, which has no files", root.digest(), root.descriptor().media_type);
-            return Err(Error::Unsupported { place: root.source().to_string(), what });
+            return Err(Error::unmet(root.source(), what, Need::IndexEntry));
         }
     };
     let (planned, untitled) = plan(manifest, source)?;

@@ -9,9 +9,20 @@ pub(super) struct Account {
     pub(super) home: String,
 }
 
+/// The user of a config cannot be determined.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum AccountError {
+    #[error("/etc/passwd of the image has no user `{0}`")]
+    NoUser(String),
+    #[error("/etc/group of the image has no group `{0}`")]
+    NoGroup(String),
+    #[error("the entry of user `{0}` in /etc/passwd has no valid IDs")]
+    InvalidIds(String),
+}
+
 /// Finds the user of a config: `USER[:GROUP]`, each by name or number. The rules are those of runc: a number needs no entry, a name
 /// does, and the groups of a user count unless a group is given.
-pub(super) fn find(wanted: &str, passwd: &[u8], group: &[u8]) -> Result<Account, String> {
+pub(super) fn find(wanted: &str, passwd: &[u8], group: &[u8]) -> Result<Account, AccountError> {
     let (user, wanted_group) = match wanted.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
         None => (wanted, None),
@@ -26,7 +37,7 @@ pub(super) fn find(wanted: &str, passwd: &[u8], group: &[u8]) -> Result<Account,
     match (entry, number) {
         (Some(fields), _) => {
             let id = |at: usize| fields.get(at).and_then(|id| id.parse::<u32>().ok());
-            let invalid = || format!("the entry of user `{user}` in /etc/passwd has no valid IDs");
+            let invalid = || AccountError::InvalidIds(user.to_owned());
             (account.user, account.group) = (id(2).ok_or_else(invalid)?, id(3).ok_or_else(invalid)?);
             if let Some(home) = fields.get(5).filter(|home| !home.is_empty()) {
                 account.home = (*home).to_owned();
@@ -34,13 +45,13 @@ pub(super) fn find(wanted: &str, passwd: &[u8], group: &[u8]) -> Result<Account,
             name = fields.first().copied();
         }
         (None, Some(number)) => account.user = number,
-        (None, None) => return Err(format!("/etc/passwd of the image has no user `{user}`")),
+        (None, None) => return Err(AccountError::NoUser(user.to_owned())),
     }
     match wanted_group {
         Some(wanted) => {
             let found = lines(group).find(|fields| fields.first() == Some(&wanted));
             let id = found.and_then(|fields| fields.get(2)?.parse().ok()).or_else(|| wanted.parse().ok());
-            account.group = id.ok_or_else(|| format!("/etc/group of the image has no group `{wanted}`"))?;
+            account.group = id.ok_or_else(|| AccountError::NoGroup(wanted.to_owned()))?;
         }
         None => {
             let is_member = |fields: &Vec<&str>| {

@@ -116,7 +116,7 @@ fn write_files(
     let (passwd, group) = (accounts(b"/etc/passwd")?, accounts(b"/etc/group")?);
     let user = config.execution().user.as_deref().unwrap_or_default();
     let account = accounts::find(user, &passwd.unwrap_or_default(), &group.unwrap_or_default())
-        .map_err(|what| Error::Unsupported { place: place.to_owned(), what })?;
+        .map_err(|error| Error::Unsupported { place: place.to_owned(), what: error.to_string() })?;
     write_json(&directory.join("config.json"), &runtime::config(config, &account, owners))?;
     let (users, groups) = runtime::maps(owners).unzip();
     let ranges = |ranges: Option<Vec<IdRange>>| ranges.map_or(Value::Null, |ranges| runtime::ranges(&ranges));

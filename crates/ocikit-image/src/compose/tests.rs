@@ -149,7 +149,7 @@ async fn the_format_of_docker_is_for_docker_manifests_only() {
     let oci = image(1, "linux/amd64").await;
     let docker = ComposeOptions { format: Some(IndexFormat::Docker), ..ComposeOptions::default() };
     let error = create_index(&[member(&oci)], &docker).await.unwrap_err();
-    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+    assert!(matches!(error, Error::Unmet { need: Need::OciIndex, .. }), "{error}");
 
     let Root::Image(image) = &oci else { panic!() };
     let text = image.manifest().text().replace(MediaType::OCI_MANIFEST.as_str(), MediaType::DOCKER_MANIFEST.as_str());

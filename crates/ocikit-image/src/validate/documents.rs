@@ -2,7 +2,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use ocikit_spec::{
-    Config, Content, Descriptor, Digest, Document, Index, MAX_DOCUMENT_SIZE, Manifest, MediaType, Platform, annotations,
+    Config, Content, Descriptor, Digest, Document, Index, MAX_DOCUMENT_BYTES, Manifest, MediaType, Platform,
+    annotations,
 };
 
 use super::options::Inventory;
@@ -183,7 +184,7 @@ impl<'a> DocumentCheck<'a> {
         let (digest, size, media_type) = (descriptor.digest, descriptor.size, &descriptor.media_type);
         let form = if media_type.is_index() { DocumentType::Index } else { DocumentType::Manifest };
         let is_unknown = !media_type.is_document();
-        if media_type.is_blob() || is_unknown && size > MAX_DOCUMENT_SIZE {
+        if media_type.is_blob() || is_unknown && size > MAX_DOCUMENT_BYTES {
             self.blob(descriptor, at, None);
             return Ok(());
         }
@@ -201,7 +202,7 @@ impl<'a> DocumentCheck<'a> {
             return Ok(());
         }
         let is_too_deep = at.parent.as_ref().is_some_and(|parent| self.walk.is_deepest(parent));
-        if is_too_deep || size > MAX_DOCUMENT_SIZE {
+        if is_too_deep || size > MAX_DOCUMENT_BYTES {
             self.followed_all = false;
             let fault = if is_too_deep { Fault::TooDeep } else { Fault::TooLong { size } };
             self.add(&at, &digest, fault);
@@ -356,7 +357,7 @@ async fn read(source: &dyn Source, descriptor: Descriptor) -> Result<Read> {
             return Err(Error::Unsupported { place: source.to_string(), what });
         }
     };
-    let is_read = |config: &&Descriptor| config.media_type.is_image_config() && config.size <= MAX_DOCUMENT_SIZE;
+    let is_read = |config: &&Descriptor| config.media_type.is_image_config() && config.size <= MAX_DOCUMENT_BYTES;
     let config = match &document {
         Document::Manifest(manifest) => manifest.config().filter(is_read).cloned(),
         Document::Index(_) => None,

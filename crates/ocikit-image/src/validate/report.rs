@@ -1,6 +1,6 @@
 use std::fmt;
 
-use ocikit_spec::{Digest, MAX_DOCUMENT_SIZE, MediaType, Platform};
+use ocikit_spec::{Digest, MAX_DOCUMENT_BYTES, MediaType, Platform};
 
 use crate::walk::limits::MAX_DEPTH;
 
@@ -126,7 +126,7 @@ pub enum Fault {
         problem: String,
     },
     /// A document is larger than the limit.
-    #[error("it has {size} bytes, which exceeds the limit of {MAX_DOCUMENT_SIZE} bytes for documents")]
+    #[error("it has {size} bytes, which exceeds the limit of {MAX_DOCUMENT_BYTES} bytes for documents")]
     TooLong {
         /// The size in the descriptor, in bytes.
         size: u64,

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ocikit_spec::{Descriptor, Digest, MAX_DOCUMENT_SIZE};
+use ocikit_spec::{Descriptor, Digest, MAX_DOCUMENT_BYTES};
 
 use crate::error::{Error, Result};
 use crate::source::Source;
@@ -33,7 +33,7 @@ pub const MAX_PARALLEL_READS: usize = 8;
 
 /// The maximum total size in bytes of the documents that are read before the caller asks for them, unless it is a
 /// single one.
-pub const MAX_READ_AHEAD_BYTES: u64 = MAX_DOCUMENT_SIZE;
+pub const MAX_READ_AHEAD_BYTES: u64 = MAX_DOCUMENT_BYTES;
 
 /// The limits of one walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use futures::future::{BoxFuture, try_join, try_join_all};
 use futures::stream::FuturesOrdered;
 use futures::{FutureExt, StreamExt};
-use ocikit_spec::{Content, Descriptor, Digest, Document, MAX_DOCUMENT_SIZE, MediaType, Tag};
+use ocikit_spec::{Content, Descriptor, Digest, Document, MAX_DOCUMENT_BYTES, MediaType, Tag};
 
 use crate::error::{Error, Result};
 use crate::root::Root;
@@ -370,7 +370,7 @@ impl<'a, T: Send + 'a> Walk<'a, T> {
         }
         let node = self.running.next().await?;
         if matches!(node.found, Found::Content(_)) {
-            self.ahead = self.ahead.saturating_sub(node.descriptor.size.min(MAX_DOCUMENT_SIZE));
+            self.ahead = self.ahead.saturating_sub(node.descriptor.size.min(MAX_DOCUMENT_BYTES));
         }
         Some(node)
     }
@@ -404,7 +404,7 @@ impl<T> Pending<T> {
     /// The number of bytes that are held once this is read.
     fn cost(&self) -> u64 {
         match self.task {
-            Task::Read | Task::Known(_) => self.descriptor.size.min(MAX_DOCUMENT_SIZE),
+            Task::Read | Task::Known(_) => self.descriptor.size.min(MAX_DOCUMENT_BYTES),
             Task::Nothing | Task::List { .. } => 0,
         }
     }

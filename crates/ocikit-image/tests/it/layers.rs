@@ -9,8 +9,8 @@ use ocikit_image::files::{Entry, FileKind, FileTree, Kind, Metadata, Owner, Path
 use ocikit_image::testing::{self, Compression, Tar};
 use ocikit_image::{
     ConvertOptions, CopyOptions, DiffId, Dropped, EncoderOptions, Error, FlattenOptions, Format, Image, LayerOptions,
-    Memory, NewLayer, NormalizeOptions, RecompressOptions, Root, Selection, Sink, UnsupportedParts, append_layers,
-    convert, copy, flatten, normalize, recompress,
+    Memory, Need, NewLayer, NormalizeOptions, RecompressOptions, Root, Selection, Sink, UnsupportedParts,
+    append_layers, convert, copy, flatten, normalize, recompress,
 };
 use ocikit_spec::{Descriptor, Digest, MediaType, Platform};
 use proptest::collection::vec;
@@ -334,9 +334,9 @@ async fn parts_that_docker_cannot_hold_are_refused_or_reported() {
     let mut zstd = RecompressOptions::default();
     zstd.layer = Compression::Zstd.into();
     let error = recompress(&converted.mapped.root, &zstd).await.unwrap_err();
-    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+    assert!(matches!(error, Error::Unmet { need: Need::OciFormat, .. }), "{error}");
     let zstd = recompress(&before, &zstd).await.unwrap().root;
-    assert!(matches!(convert(&zstd, &options).await, Err(Error::Unsupported { .. })));
+    assert!(matches!(convert(&zstd, &options).await, Err(Error::Unmet { need: Need::OtherCompression, .. })));
 }
 
 #[tokio::test]

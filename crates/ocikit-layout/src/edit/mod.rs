@@ -42,7 +42,7 @@ pub(crate) const REPOSITORIES: &str = "repositories";
 
 /// An operation on the file. The steps are executed in order.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum EditStep {
     Write {
         at: u64,
         bytes: Bytes,
@@ -117,7 +117,12 @@ pub(crate) fn growth(index: &TarIndex) -> u64 {
 ///
 /// `grown` is the range of entries that were written from [`growth`] on, with headers and padding; they stay before the
 /// new tail.
-pub(crate) fn splice(index: &TarIndex, tail: Tail, files: &[(String, Bytes)], grown: Option<Range<u64>>) -> Vec<Step> {
+pub(crate) fn splice(
+    index: &TarIndex,
+    tail: Tail,
+    files: &[(String, Bytes)],
+    grown: Option<Range<u64>>,
+) -> Vec<EditStep> {
     let region = lay_out(files);
     let length = region.len() as u64;
     let end = index.end();
@@ -127,7 +132,7 @@ pub(crate) fn splice(index: &TarIndex, tail: Tail, files: &[(String, Bytes)], gr
     let (resume, name) = if let Some(grown) = grown {
         let switch = padding_named(SWITCH, grown.end, grown.end + BLOCK);
         write(&mut steps, grown.end, [&switch[..], &region, &END].concat());
-        steps.push(Step::Cut { at: grown.end + BLOCK + length + END.len() as u64 });
+        steps.push(EditStep::Cut { at: grown.end + BLOCK + length + END.len() as u64 });
         (grown.start, PADDING)
     } else if let Some(room) = room_inside(index, tail, length) {
         let mut bytes = region;
@@ -141,19 +146,19 @@ pub(crate) fn splice(index: &TarIndex, tail: Tail, files: &[(String, Bytes)], gr
         let at = growth(index);
         // The remains of an interrupted edit after the end must not follow the bytes that overwrite them.
         if end.file > at {
-            steps.push(Step::Cut { at });
+            steps.push(EditStep::Cut { at });
         }
         write(&mut steps, at, [&region[..], &END].concat());
         (at, SWITCH)
     };
-    steps.push(Step::Sync);
+    steps.push(EditStep::Sync);
     write(&mut steps, tail.switch, padding_named(name, tail.switch, resume));
-    steps.push(Step::Sync);
+    steps.push(EditStep::Sync);
     for stale in stale_metadata(index, tail) {
         write(&mut steps, stale.start, padding_header(stale.start, stale.end()));
     }
-    if steps.last() != Some(&Step::Sync) {
-        steps.push(Step::Sync);
+    if steps.last() != Some(&EditStep::Sync) {
+        steps.push(EditStep::Sync);
     }
     debug_assert!(resume >= hidden);
     steps
@@ -209,8 +214,8 @@ fn padding_named(name: &str, start: u64, end: u64) -> Vec<u8> {
     Header::file(name, end - start - BLOCK).to_bytes()
 }
 
-fn write(steps: &mut Vec<Step>, at: u64, bytes: Vec<u8>) {
-    steps.push(Step::Write { at, bytes: bytes.into() });
+fn write(steps: &mut Vec<EditStep>, at: u64, bytes: Vec<u8>) {
+    steps.push(EditStep::Write { at, bytes: bytes.into() });
 }
 
 /// Returns whether an entry is a switch or padding.

@@ -16,11 +16,11 @@ fn usual() -> Vec<u8> {
     archive(&[("blobs/a", &[1; 5000]), ("blobs/b", b"b"), ("index.json", b"old"), ("oci-layout", b"{}")])
 }
 
-fn apply(file: &mut Vec<u8>, step: &Step) {
+fn apply(file: &mut Vec<u8>, step: &EditStep) {
     match step {
-        Step::Write { at, bytes } => write_bytes(file, *at as usize, bytes),
-        Step::Cut { at } => file.resize(*at as usize, 0),
-        Step::Sync => {}
+        EditStep::Write { at, bytes } => write_bytes(file, *at as usize, bytes),
+        EditStep::Cut { at } => file.resize(*at as usize, 0),
+        EditStep::Sync => {}
     }
 }
 
@@ -32,11 +32,11 @@ fn write_bytes(file: &mut Vec<u8>, at: usize, bytes: &[u8]) {
 }
 
 /// Returns the file after each prefix of the steps, with writes of more than a block cut at every block.
-fn interrupted(file: &[u8], steps: &[Step]) -> Vec<Vec<u8>> {
+fn interrupted(file: &[u8], steps: &[EditStep]) -> Vec<Vec<u8>> {
     let mut file = file.to_vec();
     let mut states = vec![file.clone()];
     for step in steps {
-        if let Step::Write { at, bytes } = step {
+        if let EditStep::Write { at, bytes } = step {
             for (position, block) in bytes.chunks(BLOCK as usize).enumerate() {
                 write_bytes(&mut file, *at as usize + position * BLOCK as usize, block);
                 states.push(file.clone());
@@ -85,7 +85,7 @@ fn edit(file: &[u8], files: &[(String, Bytes)]) -> Vec<u8> {
     let index_json = |file: &[u8], last| found(file, last)["index.json"].clone();
     let (old_first, old_last) = (index_json(file, false), index_json(file, true));
     let new = files.iter().find(|(name, _)| name == "index.json").unwrap().1.to_vec();
-    let committed = steps.iter().filter(|step| matches!(step, Step::Write { .. })).count() > 1;
+    let committed = steps.iter().filter(|step| matches!(step, EditStep::Write { .. })).count() > 1;
     assert!(committed);
     for state in &states {
         for (last, old) in [(false, &old_first), (true, &old_last)] {
@@ -114,7 +114,9 @@ fn usual_archive_is_committed_by_one_block() {
     let tail = Tail::find(&index).unwrap();
     assert_eq!(tail.kind, TailKind::Metadata);
     let steps = splice(&index, tail, &edition(1, 10), None);
-    let [Step::Write { at, .. }, Step::Sync, Step::Write { at: commit, bytes }, Step::Sync] = &steps[..] else {
+    let [EditStep::Write { at, .. }, EditStep::Sync, EditStep::Write { at: commit, bytes }, EditStep::Sync] =
+        &steps[..]
+    else {
         panic!("{steps:?}")
     };
     assert_eq!((*at, *commit, bytes.len()), (file.len() as u64, tail.switch, 512));

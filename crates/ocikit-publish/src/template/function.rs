@@ -98,7 +98,7 @@ impl Function {
             (Function::Len, [Value::Text(text)]) => Ok(Value::Number(text.len() as i64)),
             (Function::Print, values) => text(print(values)),
             (Function::Printf, [Value::Text(format), values @ ..]) => {
-                printf::printf(format, values).map(Value::Text).map_err(|problem| self.wrong(&problem))
+                printf::printf(format, values).map(Value::Text).map_err(|error| self.wrong(&error.to_string()))
             }
             (Function::Slice, [Value::Text(whole), bounds @ ..]) if bounds.len() <= 2 => {
                 text(self.slice(whole, bounds)?)

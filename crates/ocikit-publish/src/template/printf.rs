@@ -6,7 +6,24 @@ use super::value::Value;
 /// The maximum width of a field, in characters. A tag has at most 128.
 const MAX_WIDTH: usize = 128;
 
-pub(super) fn printf(format: &str, values: &[Value]) -> Result<String, String> {
+/// A format and its values do not belong together.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum FormatError {
+    #[error("has a width of more than {}", MAX_WIDTH)]
+    TooWide,
+    #[error("ends with `%`")]
+    NoVerb,
+    #[error("has no value for `%{0}`")]
+    NoValue(char),
+    #[error("has more values than its format")]
+    UnusedValue,
+    #[error("cannot write {kind} with `%{verb}`")]
+    Unprintable { verb: char, kind: &'static str },
+    #[error("writes more than {} bytes", MAX_VALUE_BYTES)]
+    TooLong,
+}
+
+pub(super) fn printf(format: &str, values: &[Value]) -> Result<String, FormatError> {
     let mut printed = String::new();
     let mut values = values.iter();
     let mut letters = format.chars().peekable();
@@ -26,11 +43,10 @@ pub(super) fn printf(format: &str, values: &[Value]) -> Result<String, String> {
             }
             match digits.is_empty() {
                 true => Ok(None),
-                false => digits.parse().ok().filter(|width| *width <= MAX_WIDTH).map(Some).ok_or(()),
+                false => digits.parse().ok().filter(|width| *width <= MAX_WIDTH).map(Some).ok_or(FormatError::TooWide),
             }
         };
-        let too_wide = |()| format!("has a width of more than {MAX_WIDTH}");
-        let width: usize = number().map_err(too_wide)?.unwrap_or_default();
+        let width: usize = number()?.unwrap_or_default();
         let precision = match letters.next_if_eq(&'.') {
             Some(_) => {
                 let mut digits = String::new();
@@ -41,25 +57,25 @@ pub(super) fn printf(format: &str, values: &[Value]) -> Result<String, String> {
             }
             None => None,
         };
-        let verb = letters.next().ok_or("ends with `%`")?;
+        let verb = letters.next().ok_or(FormatError::NoVerb)?;
         if verb == '%' {
             printed.push('%');
             continue;
         }
-        let value = values.next().ok_or_else(|| format!("has no value for `%{verb}`"))?;
+        let value = values.next().ok_or(FormatError::NoValue(verb))?;
         let text = formatted(verb, value, flags.contains('+'), precision)?;
         printed.push_str(&padded(text, &flags, width, matches!(value, Value::Number(_))));
         if printed.len() > MAX_VALUE_BYTES {
-            return Err(format!("writes more than {MAX_VALUE_BYTES} bytes"));
+            return Err(FormatError::TooLong);
         }
     }
     match values.next() {
-        Some(_) => Err("has more values than its format".to_owned()),
+        Some(_) => Err(FormatError::UnusedValue),
         None => Ok(printed),
     }
 }
 
-fn formatted(verb: char, value: &Value, plus: bool, precision: Option<usize>) -> Result<String, String> {
+fn formatted(verb: char, value: &Value, plus: bool, precision: Option<usize>) -> Result<String, FormatError> {
     let cut = |text: String| match precision {
         Some(precision) => text.chars().take(precision).collect(),
         None => text,
@@ -72,7 +88,7 @@ fn formatted(verb: char, value: &Value, plus: bool, precision: Option<usize>) ->
         ('x', Value::Number(number)) => Ok(format!("{number:x}")),
         ('X', Value::Number(number)) => Ok(format!("{number:X}")),
         ('x', Value::Text(text)) => Ok(hex::encode(text)),
-        _ => Err(format!("cannot write {} with `%{verb}`", value.kind().name())),
+        _ => Err(FormatError::Unprintable { verb, kind: value.kind().name() }),
     }
 }
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use ocikit_http::{TimeLimit, lock};
 use ocikit_image::{Body, ByteRange, Error, Name, Result, Source};
-use ocikit_spec::{Descriptor, Digest, MAX_DOCUMENT_SIZE, MediaType, Repository, Tag};
+use ocikit_spec::{Descriptor, Digest, MAX_DOCUMENT_BYTES, MediaType, Repository, Tag};
 
 use super::{ReadTarget, Remote, RemoteRepository, TagRead};
 use crate::hosts::MirrorScope;
@@ -30,7 +30,7 @@ impl Source for RemoteRepository {
 
     async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
         // The config of an image is small whether it is read or copied.
-        let is_config = descriptor.media_type.is_image_config() && descriptor.size <= MAX_DOCUMENT_SIZE;
+        let is_config = descriptor.media_type.is_image_config() && descriptor.size <= MAX_DOCUMENT_BYTES;
         let limit = if is_config { TimeLimit::Document } else { TimeLimit::None };
         self.explain_denial(self.open_within(descriptor, range, limit).await).await
     }
@@ -182,5 +182,5 @@ impl RemoteRepository {
 /// Returns whether a registry may store an object among its manifests although its media type is not that of a
 /// manifest.
 fn may_be_manifest(descriptor: &Descriptor) -> bool {
-    !descriptor.media_type.is_blob() && descriptor.size <= MAX_DOCUMENT_SIZE
+    !descriptor.media_type.is_blob() && descriptor.size <= MAX_DOCUMENT_BYTES
 }

@@ -20,7 +20,7 @@ pub use create::NewDocument;
 pub use edit::{ConfigEdit, ConfigField, Healthcheck, IndexEdit, ManifestEdit};
 pub use index::Index;
 pub use manifest::Manifest;
-pub use text::{MAX_DOCUMENT_SIZE, MAX_ROOTS_SIZE};
+pub use text::{MAX_DOCUMENT_BYTES, MAX_ROOTS_BYTES};
 
 /// The maximum number of entries of an index that is not a layout's list of roots.
 const MAX_ENTRIES: usize = 25_000;
@@ -173,7 +173,7 @@ impl Content {
         if !labelled && !is_json_object() {
             return Ok(Content::Blob);
         }
-        check_length("document", &bytes, MAX_DOCUMENT_SIZE)?;
+        check_length("document", &bytes, MAX_DOCUMENT_BYTES)?;
         let fields = parse_object("document", &bytes)?;
         // A key in another case also decides the kind: parsing then fails.
         let key_of = |name| fields.keys_with_value().find(|key| keys::folds_to(key, name));

@@ -15,10 +15,10 @@ use crate::keys;
 /// The maximum size of a manifest, index or config in bytes: the limit of registries.
 ///
 /// A parsed document can take twenty times its size in memory, so this bounds the memory that untrusted input can use.
-pub const MAX_DOCUMENT_SIZE: u64 = 4 << 20;
+pub const MAX_DOCUMENT_BYTES: u64 = 4 << 20;
 
 /// The maximum size of a layout's `index.json` in bytes, which is never pushed: about 50,000 images.
-pub const MAX_ROOTS_SIZE: u64 = 8 << 20;
+pub const MAX_ROOTS_BYTES: u64 = 8 << 20;
 
 /// The exact text of a document and its digest, common to all three documents.
 #[derive(Clone)]
@@ -70,7 +70,7 @@ pub(super) fn check_length(document: &'static str, bytes: &Bytes, most: u64) -> 
 pub(super) type Fields<'a> = Object<&'a RawValue>;
 
 pub(super) fn parse_object<'a>(document: &'static str, bytes: &'a Bytes) -> Result<Fields<'a>> {
-    let most = if document == "index" { MAX_ROOTS_SIZE } else { MAX_DOCUMENT_SIZE };
+    let most = if document == "index" { MAX_ROOTS_BYTES } else { MAX_DOCUMENT_BYTES };
     check_length(document, bytes, most)?;
     let text = std::str::from_utf8(bytes).map_err(|error| invalid(document, error))?;
     Object::parse(text).map_err(|error| invalid(document, error))
