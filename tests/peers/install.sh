@@ -22,8 +22,11 @@ signing_peers=(cosign notation fulcio rekor timestamp)
 rust_peers=(sigstore-rs)
 # Packages of Python and Node.js with a program that serves them: package-index. Needs python3 with pip, and npm.
 package_peers=(packages)
+# Published crates with programs: name=crate@version:programs. The crate's own lock file pins what it is built from.
+crate_peers=(nydus=nydus-rs@2.2.0:nydus-image,nydusd)
 # Readers of lazily pulled formats. storage alone builds as long as most of the others together.
 lazy_peers=(estargz storage soci)
+lazy_debian_peers=(fsck.erofs=erofs-utils dump.erofs=erofs-utils)
 # Docker's engine of today, next to Debian's of 2023: only testdata/regenerate.sh wants both.
 fixture_peers=(moby)
 # command=package
@@ -40,13 +43,15 @@ fail() { printf 'install.sh: %s\n' "$*" >&2; exit 1; }
 
 usage() {
   sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
-  printf '\ngroups: default (go and debian), go, debian, signing, lazy, packages, fixtures, all\nnames: %s\n' \
-    "${go_peers[*]} ${signing_peers[*]} ${lazy_peers[*]} ${rust_peers[*]} ${fixture_peers[*]} ${debian_peers[*]%%=*}"
+  local debian=("${debian_peers[@]}" "${lazy_debian_peers[@]}")
+  printf '\ngroups: default (go and debian), go, debian, signing, lazy, packages, fixtures, all\nnames: %s %s\n' \
+    "${go_peers[*]} ${signing_peers[*]} ${lazy_peers[*]} ${rust_peers[*]} ${crate_peers[*]%%=*}" \
+    "${fixture_peers[*]} ${debian[*]%%=*}"
 }
 
 # --- what was asked for ---------------------------------------------------------------------------
 
-go_wanted=() rust_wanted=() package_wanted=() debian_wanted=()
+go_wanted=() rust_wanted=() crates_wanted=() package_wanted=() debian_wanted=()
 
 want() {
   local peer
@@ -56,7 +61,10 @@ want() {
     debian) debian_wanted+=("${debian_peers[@]}"); return ;;
     signing) go_wanted+=("${signing_peers[@]}"); rust_wanted+=("${rust_peers[@]}"); return ;;
     fixtures) go_wanted+=("${fixture_peers[@]}"); return ;;
-    lazy) go_wanted+=("${lazy_peers[@]}"); return ;;
+    lazy)
+      go_wanted+=("${lazy_peers[@]}") crates_wanted+=("${crate_peers[@]}") debian_wanted+=("${lazy_debian_peers[@]}")
+      return
+      ;;
     packages | package-index) package_wanted+=("${package_peers[@]}"); return ;;
     all) want default; want signing; want lazy; want packages; want fixtures; return ;;
     buildctl | buildkitd) go_wanted+=(buildkit); return ;;
@@ -67,7 +75,10 @@ want() {
   for peer in "${rust_peers[@]}"; do
     if [[ $peer == "$1" ]]; then rust_wanted+=("$peer"); return; fi
   done
-  for peer in "${debian_peers[@]}"; do
+  for peer in "${crate_peers[@]}"; do
+    if [[ ${peer%%=*} == "$1" || ,${peer#*:}, == *",$1,"* ]]; then crates_wanted+=("$peer"); return; fi
+  done
+  for peer in "${debian_peers[@]}" "${lazy_debian_peers[@]}"; do
     if [[ ${peer%%=*} == "$1" ]]; then debian_wanted+=("$peer"); return; fi
   done
   fail "no group and no program is called '$1' (install.sh --help lists them)"
@@ -226,6 +237,43 @@ install_packages() {
   exec 8>&-
 }
 
+# --- Programs of published crates -----------------------------------------------------------------
+
+crate_programs_of() { tr , '\n' <<<"${1#*:}"; }
+
+crate_version_of() { sed 's/.*@\(.*\):.*/\1/' <<<"$1"; }
+
+is_crate_built() {
+  local program
+  [[ -f $cache/stamps/${1%%=*} && $(<"$cache/stamps/${1%%=*}") == "$1" ]] || return 1
+  while read -r program; do [[ -x $bin/$program ]] || return 1; done < <(crate_programs_of "$1")
+}
+
+build_crate() {
+  local name=${1%%=*} crate program flags=()
+  crate=${1#*=}
+  crate=${crate%@*}
+  printf 'building %s %s\n' "$name" "$(crate_version_of "$1")" >&2
+  while read -r program; do flags+=(--bin "$program"); done < <(crate_programs_of "$1")
+  # Not in $here: the toolchain and the settings of this workspace are not those of the crate.
+  (cd / && cargo install "$crate" --version "=$(crate_version_of "$1")" --locked --quiet --no-track --force \
+    "${flags[@]}" --root "$cache/crates/$name" --target-dir "$cache/target/$name") || return 1
+  while read -r program; do mv "$cache/crates/$name/bin/$program" "$bin/$program"; done < <(crate_programs_of "$1")
+  rm -rf -- "$cache/target/$name" "$cache/crates/$name"
+  printf '%s\n' "$1" >"$cache/stamps/$name"
+}
+
+install_crates() {
+  local peer
+  mkdir -p "$bin" "$cache/stamps"
+  exec 8>"$cache/lock"
+  flock 8
+  for peer in "$@"; do
+    is_crate_built "$peer" || build_crate "$peer" || printf 'install.sh: %s did not build\n' "${peer%%=*}" >&2
+  done
+  exec 8>&-
+}
+
 # --- Debian programs ------------------------------------------------------------------------------
 
 # Daemons live in sbin, which an ordinary user may not have on PATH.
@@ -281,6 +329,7 @@ debian_version() {
   local said
   case $1 in
     busybox) said=$("$2" 2>&1 | head -n 1) || true ;;
+    *.erofs) said=$("$2" -V 2>/dev/null | head -n 1) || true ;;
     *) said=$("$2" --version 2>/dev/null | head -n 1) || true ;;
   esac
   grep -oE -m 1 '[0-9]+\.[0-9]+[^ ,]*' <<<"$said" | head -n 1 || echo '?'
@@ -288,13 +337,14 @@ debian_version() {
 
 # --- the three things it does ---------------------------------------------------------------------
 
-go_missing=() rust_missing=() package_missing=() debian_missing=() packages_missing=()
+go_missing=() rust_missing=() crates_missing=() package_missing=() debian_missing=() packages_missing=()
 
 look() {
   local peer
-  go_missing=() rust_missing=() package_missing=() debian_missing=() packages_missing=()
+  go_missing=() rust_missing=() crates_missing=() package_missing=() debian_missing=() packages_missing=()
   for peer in "${go_wanted[@]}"; do is_built "$peer" || go_missing+=("$peer"); done
   for peer in "${rust_wanted[@]}"; do is_rust_built "$peer" || rust_missing+=("$peer"); done
+  for peer in "${crates_wanted[@]}"; do is_crate_built "$peer" || crates_missing+=("$peer"); done
   for peer in "${package_wanted[@]}"; do are_packages_there "$peer" || package_missing+=("$peer"); done
   for peer in "${debian_wanted[@]}"; do
     is_installed "${peer%%=*}" && continue
@@ -309,6 +359,9 @@ report_missing() {
   fi
   if ((${#rust_missing[@]})); then
     printf 'missing, or built from other sources: %s\n  tests/peers/install.sh %s\n' "${rust_missing[*]}" "${rust_missing[*]}"
+  fi
+  if ((${#crates_missing[@]})); then
+    printf 'missing, or of another version: %s\n  tests/peers/install.sh %s\n' "${crates_missing[*]%%=*}" "${crates_missing[*]%%=*}"
   fi
   if ((${#package_missing[@]})); then
     printf 'missing, or of another version: %s\n  tests/peers/install.sh %s\n' "${package_missing[*]}" "${package_missing[*]}"
@@ -329,6 +382,11 @@ table() {
   done
   for peer in "${rust_wanted[@]}"; do
     printf '%-16s %-22s %s\n' "$peer" "$(rust_version_of "$peer")" "$bin/$peer"
+  done
+  for peer in "${crates_wanted[@]}"; do
+    while read -r tool; do
+      printf '%-16s %-22s %s\n' "$tool" "$(crate_version_of "$peer")" "$bin/$tool"
+    done < <(crate_programs_of "$peer")
   done
   for peer in "${package_wanted[@]}"; do printf '%-16s %-22s %s\n' package-index - "$bin/package-index"; done
   for peer in "${debian_wanted[@]}"; do
@@ -358,10 +416,11 @@ main() {
     if ((${#packages_missing[@]})); then install_debian "${packages_missing[@]}"; fi
     if ((${#go_missing[@]})); then install_go "${go_missing[@]}"; fi
     if ((${#rust_missing[@]})); then install_rust "${rust_missing[@]}"; fi
+    if ((${#crates_missing[@]})); then install_crates "${crates_missing[@]}"; fi
     if ((${#package_missing[@]})); then install_packages "${package_missing[@]}"; fi
     look
   fi
-  if ((${#go_missing[@]} + ${#rust_missing[@]} + ${#package_missing[@]} + ${#debian_missing[@]})); then
+  if ((${#go_missing[@]} + ${#rust_missing[@]} + ${#crates_missing[@]} + ${#package_missing[@]} + ${#debian_missing[@]})); then
     report_missing >&2
     exit 1
   fi
