@@ -194,7 +194,7 @@ impl Comparison<'_> {
         let is_rounded = self.form == Form::Estargz;
         let half = i64::from(is_rounded && entry.modified.nanoseconds >= 500_000_000);
         let nanoseconds = if is_rounded { 0 } else { entry.modified.nanoseconds };
-        let modified = Time { seconds: entry.modified.seconds + half, nanoseconds };
+        let modified = Time { seconds: entry.modified.seconds.saturating_add(half), nanoseconds };
         let found = match listed.modtime.as_str() {
             "" => Some(Time::default()),
             text => Time::parse(text),

@@ -218,6 +218,8 @@ pub(super) struct Collected {
     file_chunks: Vec<ChunkRef>,
     chunk_count: usize,
     bytes: u64,
+    /// The memory of files that were found in directories and are not added yet.
+    pending: u64,
     /// The paths of files that may have several names, by their numbers.
     first_names: HashMap<u64, Path>,
 }
@@ -248,16 +250,27 @@ impl Collected {
             Kind::File(_) | Kind::Whiteout(_) => 0,
         };
         let xattrs: usize = metadata.xattrs.iter().map(|(name, value)| 64 + name.len() + value.len()).sum();
-        self.bytes += FILE_BYTES + (path.as_bytes().len() + extra + xattrs) as u64;
-        self.check_pending(0)?;
+        self.bytes += size_of_file(path.as_bytes()) + (extra + xattrs) as u64;
+        self.check_more(0)?;
         self.starts.push(self.file_chunks.len());
         self.entries.push(Entry { path, kind, metadata });
         Ok(())
     }
 
-    /// Checks that so many more files fit the limit.
-    pub(super) fn check_pending(&self, pending: usize) -> Result<()> {
-        let size = self.bytes + FILE_BYTES * pending as u64;
+    /// Counts a file that will be added later.
+    pub(super) fn announce(&mut self, path: &Path) -> Result<()> {
+        self.pending += size_of_file(path.as_bytes());
+        self.check_more(0)
+    }
+
+    /// Takes back the announcement of a file.
+    pub(super) fn arrived(&mut self, path: &Path) {
+        self.pending = self.pending.saturating_sub(size_of_file(path.as_bytes()));
+    }
+
+    /// Checks that so much more memory for files fits the limit.
+    pub(super) fn check_more(&self, more: u64) -> Result<()> {
+        let size = self.bytes.saturating_add(self.pending).saturating_add(more);
         match size > MAX_TREE_BYTES {
             true => Err(Error::TooLarge { part: "list of files", size, limit: MAX_TREE_BYTES }),
             false => Ok(()),
@@ -289,6 +302,11 @@ impl Collected {
             file_chunks: self.file_chunks,
         }
     }
+}
+
+/// Returns the memory of a file with this name or path, in bytes.
+pub(super) fn size_of_file(path: &[u8]) -> u64 {
+    FILE_BYTES + path.len() as u64
 }
 
 fn limit(part: &'static str, size: usize, limit: usize) -> Result<()> {

@@ -7,7 +7,9 @@ use ocikit_image::files::{FileKind, Kind, Metadata, Path, Time};
 use crate::error::Result;
 use crate::rafs::chunk::{Chunk, ChunkRef};
 use crate::rafs::options::RafsVersion;
-use crate::rafs::read::{Bytes, Collected, Fields, NydusBootstrap, check_chunk, check_id, child, invalid, kind};
+use crate::rafs::read::{
+    Bytes, Collected, Fields, NydusBootstrap, check_chunk, check_id, child, invalid, kind, size_of_file,
+};
 use crate::rafs::table::{BlobInfo, Information, MAX_BLOBS, Settings};
 use crate::rafs::tree::{MAX_NAME_BYTES, MAX_TARGET_BYTES};
 use crate::rafs::v5::{
@@ -34,6 +36,8 @@ struct Reader<'a> {
     /// The positions of chunks by blob and number.
     known: HashMap<(u16, u32), u32>,
     collected: Collected,
+    /// The last name in each directory on the way to the current file, the root first.
+    last_names: Vec<Vec<u8>>,
     /// Whether each inode was read.
     seen: Vec<bool>,
 }
@@ -60,6 +64,9 @@ pub(super) fn read(bytes: &Bytes<'_>) -> Result<NydusBootstrap> {
     let settings = Settings::read(RafsVersion::V5, superblock.u64(16), superblock.u32(12))?;
     let (inode_table, inodes) = (superblock.u64(32), superblock.u32(56));
     bytes.check(inode_table, u64::from(inodes) * 4)?;
+    let collected = Collected::default();
+    // Each is a file.
+    collected.check_more(size_of_file(b"").saturating_mul(inodes.into()))?;
     let blobs = blobs(bytes, &superblock, settings)?;
     let mut reader = Reader {
         bytes,
@@ -69,7 +76,8 @@ pub(super) fn read(bytes: &Bytes<'_>) -> Result<NydusBootstrap> {
         chunks: vec![Vec::new(); blobs.len()],
         blobs,
         known: HashMap::new(),
-        collected: Collected::default(),
+        collected,
+        last_names: Vec::new(),
         seen: vec![false; usize::try_from(inodes).unwrap_or_default()],
     };
     reader.walk()?;
@@ -117,8 +125,8 @@ fn blobs(bytes: &Bytes<'_>, superblock: &Fields<80>, settings: Settings) -> Resu
 
 impl Reader<'_> {
     fn walk(&mut self) -> Result<()> {
-        let mut next = vec![(1, Path::root())];
-        while let Some((index, directory)) = next.pop() {
+        let mut next = vec![(1, Path::root(), 0)];
+        while let Some((index, directory, depth)) = next.pop() {
             let position = usize::try_from(index).unwrap_or(usize::MAX).wrapping_sub(1);
             match self.seen.get_mut(position) {
                 Some(seen) if !*seen => *seen = true,
@@ -126,7 +134,13 @@ impl Reader<'_> {
                 None => return Err(invalid("an inode is missing")),
             }
             let inode = self.inode(index)?;
-            let path = if index == 1 { Path::root() } else { child(&directory, &inode.name)? };
+            let path = match index {
+                1 => Path::root(),
+                _ => {
+                    self.check_order(depth - 1, &inode.name)?;
+                    child(&directory, &inode.name)?
+                }
+            };
             if index == 1 && inode.kind != FileKind::Directory {
                 return Err(invalid("its root is not a directory"));
             }
@@ -150,10 +164,22 @@ impl Reader<'_> {
                     return Err(invalid(format_args!("directory `{path}` has inodes that are missing")));
                 }
                 let pending = next.len().saturating_add(usize::try_from(inode.count).unwrap_or(usize::MAX));
-                self.collected.check_pending(pending)?;
-                next.extend((inode.first..inode.first + inode.count).rev().map(|index| (index, path.clone())));
+                // They share the path of the directory.
+                self.collected.check_more(size_of_file(b"").saturating_mul(pending as u64))?;
+                let children = inode.first..inode.first + inode.count;
+                next.extend(children.rev().map(|index| (index, path.clone(), depth + 1)));
             }
         }
+        Ok(())
+    }
+
+    /// Checks that the names in a directory are in order, so that each is there once. Files are read depth first.
+    fn check_order(&mut self, depth: usize, name: &[u8]) -> Result<()> {
+        self.last_names.truncate(depth + 1);
+        if self.last_names.len() > depth && self.last_names.pop().is_some_and(|last| *last >= *name) {
+            return Err(invalid("the names in a directory are not in order"));
+        }
+        self.last_names.push(name.to_vec());
         Ok(())
     }
 

@@ -7,7 +7,9 @@ use ocikit_image::files::{FileKind, Kind, Metadata, Path, Time};
 use crate::error::{Error, Result};
 use crate::rafs::chunk::{BLOCK, Chunk, ChunkRef, Digester, Stored};
 use crate::rafs::options::{ChunkSize, RafsVersion};
-use crate::rafs::read::{Bytes, Collected, Fields, NydusBootstrap, check_chunk, check_id, child, invalid, kind};
+use crate::rafs::read::{
+    Bytes, Collected, Fields, NydusBootstrap, check_chunk, check_id, child, invalid, kind, size_of_file,
+};
 use crate::rafs::table::{BlobInfo, Information, MAX_BLOBS, Settings, feature};
 use crate::rafs::tree::{MAX_TARGET_BYTES, prefix};
 use crate::rafs::v6::{
@@ -146,6 +148,7 @@ impl Reader<'_> {
     fn walk(&mut self, root: u64) -> Result<()> {
         let mut next = vec![(root, Path::root())];
         while let Some((address, path)) = next.pop() {
+            self.collected.arrived(&path);
             let inode = self.inode(address)?;
             if !self.file(address, &path, &inode)? {
                 continue;
@@ -155,8 +158,9 @@ impl Reader<'_> {
             }
             let start = next.len();
             for (name, address) in self.names(&inode)? {
-                self.collected.check_pending(next.len())?;
-                next.push((address, child(&path, &name)?));
+                let path = child(&path, &name)?;
+                self.collected.announce(&path)?;
+                next.push((address, path));
             }
             // The last one is read next.
             next[start..].reverse();
@@ -275,11 +279,14 @@ impl Reader<'_> {
             return Err(invalid("its directories are too large"));
         }
         let mut names = Vec::new();
-        let mut offset = 0;
+        let (mut offset, mut memory) = (0, 0);
         while offset < inode.size {
             let length = BLOCK.min(inode.size - offset);
             let block = self.data(inode, offset, length)?;
+            let before = names.len();
             block_names(&block, &mut names)?;
+            memory += names[before..].iter().map(|(name, _)| size_of_file(name)).sum::<u64>();
+            self.collected.check_more(memory)?;
             offset += length;
         }
         let wrong_order = names.windows(2).any(|pair| pair[0].0 >= pair[1].0);
