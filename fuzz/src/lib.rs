@@ -466,7 +466,54 @@ pub fn tables(bytes: &[u8]) {
         let _ = Table::of_zstd_chunked(part, &position);
         let _ = Table::of_estargz(part);
     }
+    claimed_layers(bytes);
     conversions(bytes);
+}
+
+/// A layer that claims to be eStargz or zstd:chunked, with the positions and digests that fit its footer, is compared with
+/// its table.
+fn claimed_layers(bytes: &[u8]) {
+    use ocikit_image::files::Budget;
+    use ocikit_image::{Memory, Root};
+    use ocikit_lazy::{Position, Table, check_layer, chunked, estargz};
+    use ocikit_spec::Descriptor;
+    use serde_json::json;
+
+    let size = bytes.len() as u64;
+    let tail = |length: usize| &bytes[bytes.len().saturating_sub(length)..];
+    let part = |position: &Position| &bytes[position.offset as usize..(position.offset + position.length) as usize];
+    let mut annotations = Vec::new();
+    if let Ok((_, digest)) =
+        Position::of_estargz(tail(51), size).and_then(|position| Table::of_estargz(part(&position)))
+    {
+        annotations.push(json!({estargz::TOC_DIGEST: digest}));
+    }
+    if let Ok((toc, split)) = Position::of_zstd_chunked_footer(tail(64), size) {
+        let numbers = |at: &Position| format!("{}:{}:{}", at.offset, at.length, at.uncompressed.unwrap_or(0));
+        annotations.push(json!({
+            chunked::MANIFEST_CHECKSUM: Digest::sha256_of(part(&toc)),
+            chunked::MANIFEST_POSITION: format!("{}:1", numbers(&toc)),
+            chunked::TAR_SPLIT_POSITION: numbers(&split),
+        }));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        for annotations in annotations {
+            let memory = std::sync::Arc::new(Memory::new());
+            memory.insert(&b"{}"[..]);
+            memory.insert(bytes.to_vec());
+            let mut layer = json!(Descriptor::of(MediaType::OCI_LAYER_GZIP, bytes));
+            layer["annotations"] = annotations;
+            let manifest = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "layers": [layer],
+                "config": Descriptor::of(MediaType::OCI_CONFIG, b"{}")})
+            .to_string();
+            let image = Descriptor::of(MediaType::OCI_MANIFEST, manifest.as_bytes());
+            memory.insert(manifest);
+            for layer in Root::at(memory, image).await.unwrap().layers() {
+                let _ = check_layer(&layer, &Budget::new(), &std::env::temp_dir()).await;
+            }
+        }
+    });
 }
 
 fn conversions(tar: &[u8]) {
@@ -498,4 +545,204 @@ fn conversions(tar: &[u8]) {
             }
         }
     });
+}
+
+/// A changed bootstrap of a Nydus image is refused, or its files are consistent, and it gives a plain layer with these
+/// files or none. The first byte selects the bootstrap that is changed, or the rest of the input is the bootstrap; each
+/// further 6 bytes change a number in it.
+pub fn bootstrap(bytes: &[u8]) {
+    use ocikit_lazy::rafs::NydusBootstrap;
+
+    let samples = nydus::samples();
+    let Some((first, rest)) = bytes.split_first() else { return };
+    let sample = &samples.of[usize::from(*first) % samples.of.len()];
+    let is_raw = *first >= 128;
+    let bootstrap = if is_raw { rest.to_vec() } else { nydus::changed(&sample.bootstrap, rest) };
+    let Ok(read) = NydusBootstrap::read(&bootstrap) else {
+        assert!(!rest.is_empty() || is_raw, "an unchanged bootstrap is read");
+        return;
+    };
+    let names = nydus::check(&read);
+    nydus::convert_back(samples, bootstrap, &names);
+}
+
+/// Nydus images whose bootstraps are changed.
+mod nydus {
+    use std::collections::BTreeMap;
+    use std::sync::{Arc, LazyLock};
+
+    use ocikit_image::files::{FileKind, Kind, Path, Reader, Tree};
+    use ocikit_image::testing::{Compression, Tar, image_of, random};
+    use ocikit_image::{DiffId, EncoderOptions, Image, LayerOptions, Memory, Root};
+    use ocikit_lazy::rafs::{
+        ChunkSize, Compressor, Dictionary, NydusBootstrap, NydusOptions, NydusReader, RafsVersion, to_nydus,
+    };
+    use ocikit_spec::{Descriptor, MediaType};
+    use serde_json::json;
+
+    /// Bootstraps of one image with different options, and the blobs of all of them.
+    pub(super) struct Samples {
+        pub(super) of: Vec<Sample>,
+        blobs: Vec<Vec<u8>>,
+    }
+
+    pub(super) struct Sample {
+        pub(super) bootstrap: Vec<u8>,
+    }
+
+    pub(super) fn samples() -> &'static Samples {
+        static SAMPLES: LazyLock<Samples> = LazyLock::new(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(make())
+        });
+        &SAMPLES
+    }
+
+    async fn make() -> Samples {
+        let lower = Tar::new()
+            .directory("d")
+            .file("d/large", &random(1, 10_000))
+            .file("d/text", &b"text ".repeat(2000))
+            .file("empty", b"")
+            .records(&[("SCHILY.xattr.user.a", b"one"), ("SCHILY.xattr.security.b", b"two")])
+            .file("attributes", b"x")
+            .link("link", "d/large")
+            .symlink("symlink", "d/text")
+            .device(b'3', "null", 1, 3)
+            .entry(b'6', "fifo", "", b"");
+        let upper = Tar::new().file("d/.wh.text", b"").file("upper", &random(2, 5000));
+        let memory = Arc::new(Memory::new());
+        let platform = "linux/amd64".parse().unwrap();
+        let image = image_of(&memory, &platform, Compression::None, &[lower.finish(), upper.finish()]);
+        let Root::Image(image) = Root::at(memory, image).await.unwrap() else { panic!("an image") };
+        let mut samples = Samples { of: Vec::new(), blobs: Vec::new() };
+        for version in [RafsVersion::V5, RafsVersion::V6] {
+            for compressor in [Compressor::None, Compressor::Lz4, Compressor::Zstd] {
+                let mut options = NydusOptions::default();
+                (options.version, options.compressor) = (version, compressor);
+                options.chunk_size = ChunkSize::new(4096).unwrap();
+                options.directory = Some(std::env::temp_dir());
+                let converted = to_nydus(&image, &options).await.unwrap().image;
+                let layers: Vec<_> = converted.layers().collect();
+                let (last, blobs) = layers.split_last().unwrap();
+                for blob in blobs {
+                    samples.blobs.push(blob.open().await.unwrap().bytes().await.unwrap().to_vec());
+                }
+                let bootstrap = last.decode(DiffId::Skip, |tar| {
+                    let mut reader = Reader::new(tar);
+                    while let Some(entry) = reader.next_entry()? {
+                        let mut bytes = Vec::new();
+                        std::io::Read::read_to_end(&mut reader, &mut bytes)?;
+                        if entry.path.as_bytes() == b"image/image.boot" {
+                            return Ok(bytes);
+                        }
+                    }
+                    panic!("a bootstrap");
+                });
+                samples.of.push(Sample { bootstrap: bootstrap.await.unwrap().0 });
+            }
+        }
+        samples
+    }
+
+    /// Changes numbers: each 6 bytes are an offset, a width with a choice of values, and a value.
+    pub(super) fn changed(bootstrap: &[u8], changes: &[u8]) -> Vec<u8> {
+        let mut bytes = bootstrap.to_vec();
+        for change in changes.chunks_exact(6) {
+            let offset = u32::from_le_bytes([change[0], change[1], change[2], 0]) as usize % bytes.len();
+            let width = [1, 2, 4, 8][usize::from(change[3]) % 4].min(bytes.len() - offset);
+            let field = &mut bytes[offset..offset + width];
+            let old = field.iter().rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+            let given = u64::from(u16::from_le_bytes([change[4], change[5]]));
+            let new = match change[3] / 4 % 12 {
+                0 => given,
+                1 => 0,
+                2 => u64::MAX,
+                3 => old.wrapping_add(1),
+                4 => old.wrapping_sub(1),
+                // The number refers to itself, in all units of the formats.
+                5 => offset as u64,
+                6 => offset as u64 / 8,
+                7 => (offset as u64).wrapping_sub(4096) / 32,
+                8 => offset as u64 / 4096,
+                9 => bootstrap.len() as u64,
+                10 => old.wrapping_add(given),
+                _ => old.wrapping_sub(given),
+            };
+            field.copy_from_slice(&new.to_le_bytes()[..width]);
+        }
+        bytes
+    }
+
+    /// Checks that directories come before their contents, no path is listed twice, and hard links refer to files before
+    /// them. Returns all paths, and whether each is a directory.
+    pub(super) fn check(bootstrap: &NydusBootstrap) -> BTreeMap<Path, bool> {
+        let mut known: BTreeMap<Path, bool> = BTreeMap::new();
+        for entry in bootstrap.entries() {
+            let is_directory = matches!(entry.kind, Kind::File(FileKind::Directory));
+            match entry.path.parent().filter(|_| !entry.path.is_root()) {
+                Some(parent) => assert_eq!(known.get(&parent), Some(&true), "the directory of {}", entry.path),
+                None => assert!(known.is_empty() && is_directory, "the root is the first entry"),
+            }
+            if let Kind::HardLink { target } = &entry.kind {
+                assert_eq!(known.get(target), Some(&false), "the target of {}", entry.path);
+            }
+            assert_eq!(known.insert(entry.path.clone(), is_directory), None, "{} is listed twice", entry.path);
+        }
+        assert!(bootstrap.blob_ids().all(|id| id.len() == 64 && !id.contains(['/', '.'])));
+        known
+    }
+
+    /// Reads the bootstrap as part of an image with the blobs of all samples.
+    pub(super) fn convert_back(samples: &Samples, bootstrap: Vec<u8>, names: &BTreeMap<Path, bool>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let image = image(samples, bootstrap).await;
+            let _ = Dictionary::open(&image, std::env::temp_dir()).await;
+            let Ok(reader) = NydusReader::open(&image, std::env::temp_dir()).await else { return };
+            let mut options = LayerOptions::from(EncoderOptions::from(Compression::None));
+            options.directory = Some(std::env::temp_dir());
+            let Ok(layer) = reader.layer(&options).await else { return };
+            let mut edit = image.edit();
+            for position in (0..image.manifest().layers().len()).rev() {
+                edit.remove_layer(position);
+            }
+            edit.append_layer(layer);
+            let plain = edit.finish().await.unwrap();
+            let read = |tar: &mut ocikit_image::LayerTar<'_>| Tree::read(&mut Reader::new(tar));
+            let tree = plain.layers().next().unwrap().decode(DiffId::Skip, read).await.unwrap().0;
+            let mut files = ocikit_image::files::FileTree::new();
+            files.apply(&tree).unwrap();
+            let found: BTreeMap<Path, bool> =
+                files.iter().map(|(path, located)| (path.clone(), located.file.is_directory())).collect();
+            assert_eq!(&found, names);
+        });
+    }
+
+    async fn image(samples: &Samples, bootstrap: Vec<u8>) -> Image {
+        let memory = Arc::new(Memory::new());
+        let blob = MediaType::new("application/vnd.oci.image.layer.nydus.blob.v1");
+        let mut layers: Vec<_> = samples.blobs.iter().map(|bytes| json!(Descriptor::of(blob.clone(), bytes))).collect();
+        for bytes in &samples.blobs {
+            memory.insert(bytes.clone());
+        }
+        let tar = Tar::new().file("image/image.boot", &bootstrap).finish();
+        let mut last = json!(Descriptor::of(MediaType::OCI_LAYER, &tar));
+        last["annotations"] = json!({"containerd.io/snapshot/nydus-bootstrap": "true"});
+        memory.insert(tar);
+        layers.push(last);
+        let config = json!({"architecture": "amd64", "os": "linux", "config": {},
+            "rootfs": {"type": "layers", "diff_ids": layers.iter().map(|layer| &layer["digest"]).collect::<Vec<_>>()}})
+        .to_string();
+        let manifest = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "layers": layers,
+            "config": Descriptor::of(MediaType::OCI_CONFIG, config.as_bytes())})
+        .to_string();
+        memory.insert(config);
+        let descriptor = Descriptor::of(MediaType::OCI_MANIFEST, manifest.as_bytes());
+        memory.insert(manifest);
+        match Root::at(memory, descriptor).await.unwrap() {
+            Root::Image(image) => image,
+            other => panic!("{other:?}"),
+        }
+    }
 }

@@ -12,7 +12,7 @@ type Target = fn(&[u8]);
 #[test]
 fn fuzz_corpus_passes_every_target() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
-    let targets: [(&str, Target); 10] = [
+    let targets: [(&str, Target); 11] = [
         ("tar_index", targets::tar_index),
         ("documents", targets::documents),
         ("reference", targets::reference),
@@ -23,6 +23,7 @@ fn fuzz_corpus_passes_every_target() {
         ("policies", targets::policies),
         ("dockerfile", targets::dockerfile),
         ("tables", targets::tables),
+        ("bootstrap", targets::bootstrap),
     ];
     for (name, target) in targets {
         let found = fs::read_dir(corpus.join(name)).unwrap();
