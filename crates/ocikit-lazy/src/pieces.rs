@@ -166,8 +166,12 @@ impl Pieces {
         self.placed.pop_front()
     }
 
-    /// Writes all pieces.
+    /// Writes all pieces. The rest is the last one.
     pub(crate) fn complete(&mut self) -> io::Result<()> {
+        match self.rest().len() {
+            0 => {}
+            length => self.end_piece(length, 0)?,
+        }
         self.submit()?;
         while self.write_one()? {}
         Ok(())
