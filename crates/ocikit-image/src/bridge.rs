@@ -40,15 +40,22 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send
 ///
 /// When the body is dropped, the next [`Feed::send`] of the work returns false.
 pub fn produce(length: u64, work: impl FnOnce(&mut Feed) -> Result<()> + Send + 'static) -> Body {
-    let (sender, receiver) = mpsc::channel(QUEUED_CHUNKS);
+    let (mut feed, body) = channel(length, QUEUED_CHUNKS, &Buffers::default());
     tokio::task::spawn_blocking(move || {
-        let mut feed = Feed { sender, pool: Pool::default() };
         if let Err(error) = work(&mut feed) {
             // Sending fails only if the body was dropped.
-            let _ = feed.sender.blocking_send(Err(error));
+            feed.fail(error);
         }
     });
-    Body::new(length, stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver))))
+    body
+}
+
+/// Returns a body of `length` bytes and its sender, for a thread that produces several bodies one after another from the
+/// same buffers. `queued` is the number of chunks that the thread may be ahead of the consumer.
+pub fn channel(length: u64, queued: usize, buffers: &Buffers) -> (Feed, Body) {
+    let (sender, receiver) = mpsc::channel(queued);
+    let chunks = stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)));
+    (Feed { sender, buffers: buffers.clone() }, Body::new(length, chunks))
 }
 
 /// Returns a range of a blob of `size` bytes that starts at `start` in a file. Errors name `place`.
@@ -143,7 +150,7 @@ impl Iterator for Chunks {
 #[derive(Debug)]
 pub struct Feed {
     sender: mpsc::Sender<Result<Bytes>>,
-    pool: Pool,
+    buffers: Buffers,
 }
 
 impl Feed {
@@ -154,33 +161,48 @@ impl Feed {
     ///
     /// Those of the function.
     pub fn fill(&mut self, fill: impl FnOnce(&mut [u8]) -> Result<usize>) -> Result<bool> {
-        let mut chunk = self.pool.take();
-        chunk.length = fill(&mut chunk.buffer)?;
-        Ok(self.send(Bytes::from_owner(chunk)))
+        let chunk = self.buffers.fill(fill)?;
+        Ok(self.send(chunk))
     }
 
     /// Sends a chunk. Returns false if the body was dropped.
     pub fn send(&mut self, chunk: Bytes) -> bool {
         self.sender.blocking_send(Ok(chunk)).is_ok()
     }
+
+    /// Ends the body with an error. Returns false if the body was dropped.
+    pub fn fail(&mut self, error: Error) -> bool {
+        self.sender.blocking_send(Err(error)).is_ok()
+    }
 }
 
-/// A pool of buffers, which return when the chunk that uses one is dropped, so that a blob of any size needs only a
-/// few.
+/// A pool of buffers of [`CHUNK`] bytes, which return when the chunk that uses one is dropped, so that a blob of any size
+/// needs only a few.
 #[derive(Debug, Clone, Default)]
-struct Pool(Arc<Mutex<Vec<Vec<u8>>>>);
+pub struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
 
-impl Pool {
+impl Buffers {
+    /// Calls `fill` with a buffer and returns the number of bytes at its beginning that the function returns.
+    ///
+    /// # Errors
+    ///
+    /// Those of the function.
+    pub fn fill<E>(&self, fill: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Result<Bytes, E> {
+        let mut chunk = self.take();
+        chunk.length = fill(&mut chunk.buffer)?;
+        Ok(Bytes::from_owner(chunk))
+    }
+
     fn take(&self) -> Chunk {
         let free = self.0.lock().ok().and_then(|mut free| free.pop());
-        Chunk { buffer: free.unwrap_or_else(|| vec![0; CHUNK]), length: 0, pool: self.clone() }
+        Chunk { buffer: free.unwrap_or_else(|| vec![0; CHUNK]), length: 0, buffers: self.clone() }
     }
 }
 
 struct Chunk {
     buffer: Vec<u8>,
     length: usize,
-    pool: Pool,
+    buffers: Buffers,
 }
 
 impl AsRef<[u8]> for Chunk {
@@ -191,7 +213,7 @@ impl AsRef<[u8]> for Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        if let Ok(mut free) = self.pool.0.lock() {
+        if let Ok(mut free) = self.buffers.0.lock() {
             free.push(std::mem::take(&mut self.buffer));
         }
     }
@@ -244,7 +266,7 @@ mod tests {
             for _ in 0..100 {
                 assert!(feed.fill(|buffer| Ok(buffer.len()))?);
             }
-            told.send(feed.pool.clone()).unwrap();
+            told.send(feed.buffers.clone()).unwrap();
             Ok(())
         });
         let mut length = 0;

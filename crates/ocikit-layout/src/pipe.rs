@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use futures::stream;
+use futures::stream::FuturesUnordered;
+use futures::{StreamExt, TryStreamExt};
 use ocikit_archive::{Kind, TarStream};
-use ocikit_image::bridge::CHUNK;
-use ocikit_image::{Body, ByteRange, Error, Name, Result, Sink, Source};
+use ocikit_image::bridge::{Buffers, Feed, channel};
+use ocikit_image::{Body, ByteRange, Error, Name, Put, Result, Sink, Source};
 use ocikit_spec::{Descriptor, Digest, Index, MAX_DOCUMENT_BYTES, MediaType};
-use tokio::sync::{OwnedMutexGuard, mpsc};
+use tokio::sync::mpsc;
 
 use crate::docker::MANIFEST_JSON;
 use crate::names::Names;
@@ -20,6 +21,12 @@ use crate::unlisted;
 
 /// The maximum total size in bytes of the blobs that are held in memory because they may be documents.
 const MAX_HELD_BYTES: u64 = 16 << 20;
+
+/// The maximum number of blobs that are put at the same time. Only one of them is still arriving.
+const MAX_PARALLEL_BLOBS: usize = 4;
+
+/// The number of chunks of a blob that are read ahead of the sink.
+const QUEUED_CHUNKS: usize = 4;
 
 /// An OCI archive that was read from a pipe.
 ///
@@ -52,7 +59,7 @@ impl Pipe {
         to: &Arc<dyn Sink>,
     ) -> Result<Pipe> {
         let name = name.into();
-        let (sender, receiver) = mpsc::channel(4);
+        let (sender, mut receiver) = mpsc::channel(1);
         let reading = {
             let name = name.clone();
             move || {
@@ -64,7 +71,6 @@ impl Pipe {
         };
         // Not awaited: if the sink fails, the writer of the pipe may never finish.
         drop(tokio::task::spawn_blocking(reading));
-        let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
         let mut pipe = Pipe {
             name,
             held: HashMap::new(),
@@ -73,47 +79,68 @@ impl Pipe {
             has_docker_list: false,
         };
         let mut found = false;
+        // The end of one blob at its target, such as the round trips of a registry, overlaps with the next blob. New ones are
+        // polled before the next message, so an archive gets them in the order of arrival.
+        let mut puts = FuturesUnordered::new();
         loop {
-            let message = receiver.lock().await.recv().await;
+            let message = tokio::select! {
+                biased;
+                Some(put) = puts.next(), if !puts.is_empty() => {
+                    let _: Put = put?;
+                    continue;
+                }
+                message = receiver.recv(), if puts.len() < MAX_PARALLEL_BLOBS => message,
+            };
             match message {
-                Some(Message::Held { name: entry, bytes }) if entry == INDEX_JSON => {
-                    pipe.roots = Index::parse(bytes).map_err(|source| Error::broken(&pipe.name, source))?;
-                    found = true;
-                }
-                Some(Message::Held { name: entry, .. }) if entry == MANIFEST_JSON => pipe.has_docker_list = true,
-                Some(Message::Held { name: entry, bytes }) => {
-                    if let Some(digest) = Digest::from_blob_path(&entry) {
-                        let actual = Digest::of(digest.algorithm(), &bytes);
-                        if actual != digest {
-                            let mismatch = ocikit_image::Mismatch::Digest(actual);
-                            return Err(Error::mismatch(&digest, &pipe.name, mismatch));
-                        }
-                        pipe.held.insert(digest, bytes);
-                    }
-                }
-                Some(Message::Blob { digest, size }) => {
-                    let blob = Descriptor::new(MediaType::OCTET_STREAM, digest, size);
-                    let once = Once {
-                        name: pipe.name.clone(),
-                        blob: blob.clone(),
-                        chunks: Mutex::new(Some(receiver.clone())),
-                    };
-                    to.put(&blob, &once).await?;
-                    once.skip_rest().await?;
+                Some(Message::Held { name: entry, bytes }) => found |= pipe.hold(entry, bytes)?,
+                Some(Message::Blob { blob, body }) => {
+                    let once = Once { name: pipe.name.clone(), blob: *blob, body: Mutex::new(Some(body)) };
+                    puts.push(async move {
+                        let put = to.put(&once.blob, &once).await?;
+                        once.skip_rest().await.map(|()| put)
+                    });
                 }
                 Some(Message::Failed(error)) => return Err(error),
-                Some(Message::Chunk(_) | Message::EndOfBlob) => {}
-                Some(Message::EndOfArchive) if found => return Ok(pipe),
-                Some(Message::EndOfArchive) if pipe.has_docker_list => {
-                    let what = "it is a docker archive that began like an OCI archive, and a pipe cannot be read \
-                                again: write it into a file first";
-                    return Err(Error::Unsupported { place: pipe.name, what: what.to_owned() });
-                }
-                Some(Message::EndOfArchive) | None => {
-                    return Err(Error::broken(&pipe.name, "it has no `index.json`, so it is not an OCI archive"));
+                Some(Message::EndOfArchive) => break,
+                None => return Err(pipe.without_roots()),
+            }
+        }
+        while let Some(put) = puts.next().await {
+            put?;
+        }
+        if found { Ok(pipe) } else { Err(pipe.without_roots()) }
+    }
+
+    /// Keeps a file of the archive. Returns whether it is the list of roots.
+    fn hold(&mut self, entry: String, bytes: Bytes) -> Result<bool> {
+        match entry.as_str() {
+            INDEX_JSON => {
+                self.roots = Index::parse(bytes).map_err(|source| Error::broken(&self.name, source))?;
+                return Ok(true);
+            }
+            MANIFEST_JSON => self.has_docker_list = true,
+            _ => {
+                if let Some(digest) = Digest::from_blob_path(&entry) {
+                    let actual = Digest::of(digest.algorithm(), &bytes);
+                    if actual != digest {
+                        let mismatch = ocikit_image::Mismatch::Digest(actual);
+                        return Err(Error::mismatch(&digest, &self.name, mismatch));
+                    }
+                    self.held.insert(digest, bytes);
                 }
             }
         }
+        Ok(false)
+    }
+
+    /// Returns the error for an archive without a list of roots.
+    fn without_roots(&self) -> Error {
+        if self.has_docker_list {
+            let what = "it is a docker archive that began like an OCI archive, and a pipe cannot be read again: write it into \
+                        a file first";
+            return Error::Unsupported { place: self.name.clone(), what: what.to_owned() };
+        }
+        Error::broken(&self.name, "it has no `index.json`, so it is not an OCI archive")
     }
 }
 
@@ -127,16 +154,12 @@ enum Message {
     },
     /// The start of a blob; its chunks follow.
     Blob {
-        digest: Digest,
-        size: u64,
+        blob: Box<Descriptor>,
+        body: Body,
     },
-    Chunk(Bytes),
-    EndOfBlob,
     EndOfArchive,
     Failed(Error),
 }
-
-type Messages = Arc<tokio::sync::Mutex<mpsc::Receiver<Message>>>;
 
 /// Returns the error of a compressed stream that cannot be read: it is truncated or damaged, or the pipe failed.
 pub(crate) fn unreadable(place: &str, error: io::Error) -> Error {
@@ -155,6 +178,7 @@ fn read_entries(reader: impl Read, sender: &mpsc::Sender<Message>, place: &str) 
     };
     let mut tar = TarStream::new(reader);
     let mut held = 0;
+    let buffers = Buffers::default();
     let send = |message| sender.blocking_send(message).is_ok();
     let mut names = Names::default();
     while let Some(entry) = tar.next_entry().map_err(broken)? {
@@ -165,44 +189,35 @@ fn read_entries(reader: impl Read, sender: &mpsc::Sender<Message>, place: &str) 
             continue;
         }
         let size = entry.data.size;
-        let mut first = vec![0; CHUNK.min(usize::try_from(size).unwrap_or(CHUNK))];
-        let mut filled = 0;
-        while filled < first.len() {
-            filled += tar.read(&mut first[filled..]).map_err(broken)?;
-        }
+        let first = buffers.fill(|buffer| read_full(&mut tar, buffer)).map_err(broken)?;
         // Documents start with a brace. Layers do not: gzip, zstd and tar all start with other bytes.
         let small = size <= MAX_DOCUMENT_BYTES && held + size <= MAX_HELD_BYTES;
-        if digest.is_none() || (small && first.first() == Some(&b'{')) {
-            if !small {
-                return Err(Error::broken(place, format!("its `{name}` has {size} bytes")));
+        let is_document = small && first.first() == Some(&b'{');
+        let message = match digest.filter(|_| !is_document) {
+            None if !small => return Err(Error::broken(place, format!("its `{name}` has {size} bytes"))),
+            None => {
+                let mut bytes = BytesMut::from(&first[..]);
+                let start = bytes.len();
+                bytes.resize(size as usize, 0);
+                read_full(&mut tar, &mut bytes[start..]).map_err(broken)?;
+                held += size;
+                Message::Held { name, bytes: bytes.freeze() }
             }
-            let mut bytes = BytesMut::from(&first[..]);
-            bytes.resize(size as usize, 0);
-            while filled < bytes.len() {
-                filled += tar.read(&mut bytes[filled..]).map_err(broken)?;
+            Some(digest) => {
+                let (mut feed, body) = channel(size, QUEUED_CHUNKS, &buffers);
+                let blob = Descriptor::new(MediaType::OCTET_STREAM, digest, size);
+                if !send(Message::Blob { blob: Box::new(blob), body }) {
+                    return Ok(());
+                }
+                if let Err(error) = read_blob(&mut tar, first, &mut feed, &buffers, broken) {
+                    // Sending fails only if the sink has failed.
+                    feed.fail(error);
+                    return Ok(());
+                }
+                continue;
             }
-            held += size;
-            if !send(Message::Held { name, bytes: bytes.freeze() }) {
-                return Ok(());
-            }
-            continue;
-        }
-        let Some(digest) = digest else { continue };
-        if !send(Message::Blob { digest, size }) || (!first.is_empty() && !send(Message::Chunk(first.into()))) {
-            return Ok(());
-        }
-        loop {
-            let mut chunk = vec![0; CHUNK];
-            let read = tar.read(&mut chunk).map_err(broken)?;
-            if read == 0 {
-                break;
-            }
-            chunk.truncate(read);
-            if !send(Message::Chunk(chunk.into())) {
-                return Ok(());
-            }
-        }
-        if !send(Message::EndOfBlob) {
+        };
+        if !send(message) {
             return Ok(());
         }
     }
@@ -210,31 +225,53 @@ fn read_entries(reader: impl Read, sender: &mpsc::Sender<Message>, place: &str) 
     Ok(())
 }
 
-/// The current blob of the pipe. It can be read once, from its start.
+/// Sends a blob to its body, the first chunk of which was read.
+fn read_blob(
+    tar: &mut TarStream<impl Read>,
+    first: Bytes,
+    feed: &mut Feed,
+    buffers: &Buffers,
+    broken: impl Fn(ocikit_archive::Error) -> Error,
+) -> Result<()> {
+    let mut chunk = first;
+    // Sending fails if the sink has failed.
+    while !chunk.is_empty() && feed.send(chunk) {
+        chunk = buffers.fill(|buffer| read_full(tar, buffer)).map_err(&broken)?;
+    }
+    Ok(())
+}
+
+/// Fills a buffer with the current entry. Returns fewer bytes only at the end of it.
+fn read_full(tar: &mut TarStream<impl Read>, buffer: &mut [u8]) -> ocikit_archive::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match tar.read(&mut buffer[filled..])? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    Ok(filled)
+}
+
+/// A blob of the pipe. It can be read once, from its start.
 #[derive(Debug)]
 struct Once {
     name: String,
     blob: Descriptor,
-    /// `None` after it was opened.
-    chunks: Mutex<Option<Messages>>,
+    /// `None` after it was opened. A blob that is not opened is skipped.
+    body: Mutex<Option<Body>>,
 }
 
 impl Once {
-    fn take(&self) -> Option<Messages> {
-        self.chunks.lock().unwrap_or_else(PoisonError::into_inner).take()
+    fn take(&self) -> Option<Body> {
+        self.body.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Skips the blob if the sink did not read it.
     async fn skip_rest(&self) -> Result<()> {
-        let Some(messages) = self.take() else { return Ok(()) };
-        let mut messages = messages.lock().await;
-        loop {
-            match messages.recv().await {
-                Some(Message::Chunk(_)) => {}
-                Some(Message::Failed(error)) => return Err(error),
-                _ => return Ok(()),
-            }
-        }
+        let Some(mut body) = self.take() else { return Ok(()) };
+        while body.try_next().await?.is_some() {}
+        Ok(())
     }
 }
 
@@ -254,17 +291,10 @@ impl Source for Once {
         if descriptor.digest != self.blob.digest {
             return Err(Error::not_found(descriptor.digest, self));
         }
-        let messages = self.take().filter(|_| range == ByteRange::ALL);
-        let Some(messages) = messages else {
+        self.take().filter(|_| range == ByteRange::ALL).ok_or_else(|| {
             let what = format!("{} was read from a pipe, which can be read only once", descriptor.digest);
-            return Err(Error::Unsupported { place: self.name.clone(), what });
-        };
-        let next = async |mut messages: OwnedMutexGuard<mpsc::Receiver<Message>>| match messages.recv().await {
-            Some(Message::Chunk(chunk)) => Some((Ok(chunk), messages)),
-            Some(Message::Failed(error)) => Some((Err(error), messages)),
-            _ => None,
-        };
-        Ok(Body::new(self.blob.size, stream::unfold(messages.lock_owned().await, next)))
+            Error::Unsupported { place: self.name.clone(), what }
+        })
     }
 
     async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
