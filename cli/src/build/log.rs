@@ -10,6 +10,7 @@ use ocikit_build::{Observer, Progress};
 use tempfile::NamedTempFile;
 
 use crate::environment::cache_directory;
+use crate::failure::Failure;
 use crate::output;
 
 /// The maximum size of a log in bytes. The rest is left out.
@@ -63,6 +64,13 @@ impl BuildLog {
             let _ = remove_old(directory);
         }
         Some(path)
+    }
+
+    /// Returns the failure of a build that names the file with its full log.
+    pub(crate) fn name_in(&self, error: ocikit_build::Error) -> Failure {
+        let mut failure = Failure::from(error);
+        failure.details.extend(self.keep().map(|path| format!("full log: {}", path.display())));
+        failure
     }
 
     fn write(&self, text: &str) {

@@ -8,6 +8,7 @@ mod inputs;
 mod log;
 mod metadata;
 mod outputs;
+mod report;
 mod sign;
 mod verify;
 
@@ -15,6 +16,7 @@ pub(crate) use annotations::AnnotationArguments;
 pub(crate) use builder::{BuilderArguments, installations};
 pub(crate) use inputs::{InputArguments, SolveArguments};
 pub(crate) use log::BuildLog;
-pub(crate) use outputs::{OutputArguments, Outputs};
+pub(crate) use outputs::OutputArguments;
+pub(crate) use report::{BuildReport, check_dockerfile, print_calls, print_dockerfile};
 pub(crate) use sign::SignBuildArguments;
-pub(crate) use verify::VerifyBaseArguments;
+pub(crate) use verify::VerifyBuildArguments;

@@ -3,18 +3,16 @@ use std::sync::Arc;
 
 use clap::Args;
 use ocikit::layout::TarWriter;
-use ocikit::{Location, Root, SessionOptions, Sink};
-use ocikit_build::{Builder, Built, Dockerfile, Export, Node, Results, Solve};
-use serde::Serialize;
+use ocikit::{SessionOptions, Sink};
+use ocikit_build::{Builder, Results};
 
 use crate::build::{
-    AnnotationArguments, BuildLog, BuilderArguments, InputArguments, OutputArguments, Outputs, SignBuildArguments,
-    VerifyBaseArguments,
+    AnnotationArguments, BuildLog, BuildReport, BuilderArguments, InputArguments, OutputArguments, SignBuildArguments,
+    VerifyBuildArguments, check_dockerfile, print_calls, print_dockerfile,
 };
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
-use crate::output::{self, Lines};
-use crate::report::{TargetOutput, partial, say};
+use crate::report::{TargetOutput, partial};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,32 +42,13 @@ pub(crate) struct Build {
     #[command(flatten)]
     sign: SignBuildArguments,
     #[command(flatten)]
-    verify: VerifyBaseArguments,
+    verify: VerifyBuildArguments,
     /// Check the Dockerfile and build nothing
     #[arg(long)]
     check: bool,
     /// Print the call of buildctl and build nothing
     #[arg(long, conflicts_with = "check")]
     print: bool,
-}
-
-#[derive(Serialize)]
-struct BuildOutput {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    archive: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    digest: Option<ocikit::Digest>,
-    /// The size of the archive in bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    size: Option<u64>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    targets: Vec<TargetOutput>,
-    /// The directories and tar files with the exported files.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    exports: Vec<String>,
-    /// The digests of the signatures.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    signatures: Vec<ocikit::Digest>,
 }
 
 impl Build {
@@ -90,19 +69,12 @@ impl Build {
         }
         let options = self.builder.options(&solve.platforms, solve.needed_entitlements())?;
         if self.print {
-            return print(context, &solve, &options.nodes);
+            return print_calls(context, &solve, &options.nodes);
         }
         if self.check {
-            let builder = Builder::find(&options).await?;
-            solve.buildctl = builder.buildctl().to_owned();
-            let answer = match builder.nodes() {
-                [node, ..] => ocikit_build::ask(&solve, node, "lint").await,
-                [] => Ok(String::new()),
-            };
-            builder.stop().await;
-            return report_lint(context, &answer?);
+            return check_dockerfile(context, solve, &options).await;
         }
-        let gate = self.verify.gate(&mut solve).await?;
+        let gates = self.verify.gates(&mut solve).await?;
         let outputs = self.outputs.outputs(context, self.inputs.is_plugin())?;
         let archive = self.outputs.archive(&self.inputs.options.platform);
         let session = SessionOptions::default().archive(archive.clone());
@@ -121,123 +93,33 @@ impl Build {
         let log = BuildLog::begin(context.progress.of_build());
         let built = ocikit_build::build(&solve, builder.nodes(), Some(log.clone()), &results).await;
         builder.stop().await;
-        let mut built = built.map_err(|error| with_log(error, &log))?;
+        let mut built = built.map_err(|error| log.name_in(error))?;
         let Some(root) = built.root.take() else {
             built.publish_exports()?;
-            return report(context, &outputs, None, Vec::new(), Vec::new());
+            return BuildReport::of(&outputs).print(context);
         };
-        let root = match &gate {
-            Some(gate) => gate.check(context, &root).await?,
-            None => root,
-        };
+        let root = gates.check_bases(context, &root).await?;
         let root = self.annotations.apply(context, &root).await?;
         let signatures = self.sign.sign(context, key, &root, &outputs.images).await?;
-        let copied = targets.publish(&root, &outputs.names).await;
-        let mut done = Vec::new();
-        let mut failures = Vec::new();
-        for (image, copied) in outputs.images.iter().zip(copied) {
+        gates.check_result(&root, &signatures, &outputs.images).await?;
+        let mut report = BuildReport { root: Some(&root), ..BuildReport::of(&outputs) };
+        let (mut written, mut failures) = (Vec::new(), Vec::new());
+        for (image, copied) in outputs.images.iter().zip(targets.publish(&root, &outputs.names).await) {
             match copied {
-                Ok(copied) => done.push((image.clone(), TargetOutput::of(image, &copied))),
+                Ok(copied) => {
+                    report.targets.push(TargetOutput::of(image, &copied));
+                    written.push(image.clone());
+                }
                 Err(error) => failures.push((image.clone(), Failure::from(error))),
             }
         }
-        let (written, targets): (Vec<_>, Vec<_>) = done.into_iter().unzip();
         self.sign.attach(&session, &signatures, &written).await?;
-        self.complete(built, &root, &written, failures.is_empty()).await?;
-        let succeeded = written.len();
-        let signatures = signatures.iter().map(|signature| signature.root.digest()).collect();
-        report(context, &outputs, Some(&root), targets, signatures)?;
-        partial(failures, succeeded, "outputs")
-    }
-
-    /// Makes exported files visible and writes the files that describe the result, if every output succeeded.
-    async fn complete(&self, built: Built, root: &Root, written: &[Location], succeeded: bool) -> Result {
-        if succeeded {
+        if failures.is_empty() {
             built.publish_exports()?;
-            self.outputs.write_files(root, written).await?;
+            self.outputs.write_files(&root, &written).await?;
         }
-        Ok(())
-    }
-}
-
-/// Returns the failure of a build that names the file with its full log.
-fn with_log(error: ocikit_build::Error, log: &BuildLog) -> Failure {
-    let mut failure = Failure::from(error);
-    let path = log.keep().map(|path| format!("full log: {}", path.display()));
-    failure.details.extend(path);
-    failure
-}
-
-fn report(
-    context: &Context,
-    outputs: &Outputs,
-    root: Option<&Root>,
-    targets: Vec<TargetOutput>,
-    signatures: Vec<ocikit::Digest>,
-) -> Result {
-    let path = |export: &Export| match export {
-        Export::Directory(path) | Export::Tar(path) => path.display().to_string(),
-    };
-    let exports: Vec<_> = outputs.exports.iter().map(path).collect();
-    exports.iter().for_each(|export| context.output.say(format!("{export}: exported")));
-    let archive = outputs.archive_file();
-    match &archive {
-        Some((path, size)) if targets.len() == 1 => context.output.say(format!("{path}: {}", output::bytes(*size))),
-        _ => say(context, &targets),
-    }
-    if outputs.images.iter().any(crate::file::writes_to_stdout) {
-        return Ok(());
-    }
-    let (archive, size) = archive.unzip();
-    let digest = root.map(Root::digest);
-    let result = BuildOutput { archive, digest, size, targets, exports, signatures };
-    context.output.result(&result, || match digest {
-        Some(digest) => Lines::from_iter([digest.to_string()]),
-        None => Lines::from_iter(result.exports.iter()),
-    })
-}
-
-/// Prints the generated Dockerfile.
-fn print_dockerfile(context: &Context, solve: &Solve) -> Result {
-    #[derive(Serialize)]
-    struct DockerfileOutput<'a> {
-        dockerfile: &'a str,
-    }
-    let Dockerfile::Generated { text, .. } = &solve.dockerfile else { return Ok(()) };
-    context.output.result(&DockerfileOutput { dockerfile: text }, || text.lines().map(str::to_owned).collect::<Lines>())
-}
-
-/// Prints the calls of `buildctl`. They name secrets and contain none.
-fn print(context: &Context, solve: &Solve, nodes: &[Node]) -> Result {
-    #[derive(Serialize)]
-    struct CallsOutput {
-        calls: Vec<Vec<String>>,
-    }
-    let started = Node { platforms: Vec::new(), address: "unix://TEMPORARY/buildkitd.sock".parse()? };
-    let nodes = if nodes.is_empty() { std::slice::from_ref(&started) } else { nodes };
-    let calls: Vec<_> = nodes.iter().map(|node| solve.call(node)).collect();
-    context.output.result(&CallsOutput { calls: calls.clone() }, || {
-        let words =
-            |call: &Vec<String>| call.iter().map(|word| crate::quote::quoted(word)).collect::<Vec<_>>().join(" ");
-        calls.iter().map(words).collect::<Lines>()
-    })
-}
-
-/// Prints the problems that the linter of the Dockerfile frontend found, and fails if there are any.
-fn report_lint(context: &Context, answer: &str) -> Result {
-    #[derive(Serialize)]
-    struct LintOutput {
-        warnings: usize,
-        text: String,
-    }
-    let warnings = answer.lines().filter(|line| line.starts_with("WARNING: ")).count();
-    let result = LintOutput { warnings, text: answer.trim().to_owned() };
-    context.output.result(&result, || match warnings {
-        0 => Lines::from_iter(["no problems found".to_owned()]),
-        _ => answer.trim().lines().map(str::to_owned).collect::<Lines>(),
-    })?;
-    match warnings {
-        0 => Ok(()),
-        count => Err(Failure::new(Code::Unverified, format_args!("the Dockerfile has {count} problems"))),
+        report.signatures = signatures.iter().map(|signature| signature.root.digest()).collect();
+        report.print(context)?;
+        partial(failures, written.len(), "outputs")
     }
 }

@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use ocikit::image::{ScratchDirectory, ScratchKind};
 use ocikit::{Location, Session};
 use ocikit_server::Server;
 use serde::Serialize;
@@ -45,7 +46,8 @@ impl Tour {
     pub(crate) async fn run(&self, context: &Context, program: &Program) -> Result {
         let home = std::env::current_dir().map_err(|error| Failure::io("find", "the current directory", &error))?;
         let failed = |error| Failure::io("make", "a temporary directory", &error);
-        let directory = tempfile::Builder::new().prefix("ocikit-tour-").tempdir().map_err(failed)?;
+        let directory =
+            ScratchDirectory::create(&ScratchDirectory::default_parent(), ScratchKind::Tour).map_err(failed)?;
         // The printed commands use relative paths, so that a user can run them.
         std::env::set_current_dir(directory.path()).map_err(failed)?;
         let outcome = self.steps(context, program).await;

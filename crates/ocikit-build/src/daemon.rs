@@ -3,7 +3,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tempfile::TempDir;
+use ocikit_image::{ScratchDirectory, ScratchKind};
 
 use crate::address::Address;
 use crate::error::{Error, Result};
@@ -112,7 +112,7 @@ pub struct Daemon {
     address: Address,
     /// Its output. The watchdog removes the file with the directory, so it is read through this handle.
     log: File,
-    _directory: TempDir,
+    _directory: ScratchDirectory,
 }
 
 impl Daemon {
@@ -122,7 +122,7 @@ impl Daemon {
     ///
     /// [`Error::Start`] if a program is missing, [`Error::Daemon`] if it ends or exceeds the time limit.
     pub async fn start(options: &DaemonOptions) -> Result<Daemon> {
-        let directory = tempfile::Builder::new().prefix("ocikit-buildkit-").tempdir();
+        let directory = ScratchDirectory::create(&ScratchDirectory::default_parent(), ScratchKind::BuildKit);
         let directory = directory.map_err(Error::failed("make a temporary directory"))?;
         let socket = directory.path().join("buildkitd.sock");
         // Writing at the end is independent of reading from the beginning.
@@ -172,10 +172,11 @@ impl Daemon {
             let ended = self.program.as_mut().map(Watched::ended).transpose();
             let ended = ended.map_err(Error::failed("watch buildkitd"))?;
             if ended.flatten().is_some() {
-                return Err(Error::Daemon { problem: "ended before it was ready", log: self.log() });
+                let reason = if is_root() { None } else { rootless::restriction() };
+                return Err(Error::Daemon { problem: "ended before it was ready", log: self.log(), reason });
             }
             if waited >= startup_timeout {
-                return Err(Error::Daemon { problem: "did not become ready in time", log: self.log() });
+                return Err(Error::Daemon { problem: "did not become ready in time", log: self.log(), reason: None });
             }
             tokio::time::sleep(STEP).await;
             waited += STEP;

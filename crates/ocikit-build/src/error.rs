@@ -71,12 +71,14 @@ pub enum Error {
         reason: String,
     },
     /// A BuildKit daemon was started and did not become ready.
-    #[error("buildkitd {problem}")]
+    #[error("buildkitd {problem}{}", because(.reason.as_deref()))]
     Daemon {
         /// What happened instead.
         problem: &'static str,
         /// The last lines of its log.
         log: String,
+        /// What about this machine may be the reason.
+        reason: Option<String>,
     },
     /// The build failed: the Dockerfile is invalid, a step failed, or the connection to the daemon broke.
     #[error("the build failed: {message}")]
@@ -178,6 +180,10 @@ impl Error {
 
 fn named(key: &str) -> String {
     if key.is_empty() { "the content".to_owned() } else { format!("`{key}`") }
+}
+
+fn because(reason: Option<&str>) -> String {
+    reason.map(|reason| format!("; {reason}")).unwrap_or_default()
 }
 
 fn listed(images: &[String]) -> String {

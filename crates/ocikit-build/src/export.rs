@@ -2,7 +2,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
+use ocikit_image::{ScratchDirectory, ScratchKind};
 
 use crate::attributes::Attributes;
 use crate::error::{Error, Result};
@@ -20,7 +20,7 @@ pub enum Export {
 #[derive(Debug)]
 pub(crate) struct StagedExport {
     export: Export,
-    staging: TempDir,
+    staging: ScratchDirectory,
 }
 
 /// The name of the result in the staging directory.
@@ -30,7 +30,7 @@ impl StagedExport {
     /// Makes the staging directory, in the same file system as the target.
     pub(crate) fn new(export: &Export) -> Result<StagedExport> {
         let (Export::Directory(path) | Export::Tar(path)) = export;
-        let staging = tempfile::Builder::new().prefix(".ocikit-build-").tempdir_in(parent(path));
+        let staging = ScratchDirectory::create(parent(path), ScratchKind::Export);
         let staging = staging.map_err(Error::failed("make a temporary directory beside the output"))?;
         Ok(StagedExport { export: export.clone(), staging })
     }

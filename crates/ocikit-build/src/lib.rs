@@ -33,6 +33,7 @@ mod attributes;
 mod builder;
 mod cache;
 mod changes;
+mod compress;
 mod confined;
 mod daemon;
 mod error;

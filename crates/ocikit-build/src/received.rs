@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ocikit_archive::layer::Budget;
 use ocikit_archive::{BLOCK, Compression, Decoder, Kind, TarStream};
+use ocikit_image::{ScratchDirectory, ScratchKind};
 
 use crate::error::{Error, Result};
 use crate::inputs::{BuildContext, Dockerfile};
@@ -66,7 +67,8 @@ impl Solve {
         }
         check(archive)?;
         let failed = Error::failed("store the build context in a temporary directory");
-        let directory = tempfile::Builder::new().prefix("ocikit-context-").tempdir().map_err(&failed)?;
+        let directory =
+            ScratchDirectory::create(&ScratchDirectory::default_parent(), ScratchKind::Context).map_err(&failed)?;
         let context = directory.path().join("context");
         std::fs::create_dir(&context).map_err(failed)?;
         unpack(archive, &context)?;

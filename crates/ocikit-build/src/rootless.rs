@@ -1,7 +1,7 @@
 //! What `buildkitd` needs to run without root.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use ocikit_image::process::command;
@@ -16,6 +16,29 @@ const IDS: [(&str, &str, &str); 2] = [("user", "/etc/subuid", "newuidmap"), ("gr
 const KERNEL_SETTINGS: [(&str, &str); 2] =
     [("user.max_user_namespaces", "0"), ("kernel.unprivileged_userns_clone", "0")];
 
+/// A setting of Ubuntu: AppArmor lets only programs with a profile make a user namespace.
+const APPARMOR_SETTING: &str = "kernel.apparmor_restrict_unprivileged_userns";
+
+/// Returns why `rootlesskit` may have failed although [`check`] found nothing: a restriction that depends on the profile of
+/// the program.
+pub(crate) fn restriction() -> Option<String> {
+    let value = fs::read_to_string(setting(Path::new("/proc/sys"), APPARMOR_SETTING)).ok()?;
+    restriction_of(value.trim())
+}
+
+fn restriction_of(value: &str) -> Option<String> {
+    (value != "0").then(|| {
+        format!(
+            "AppArmor restricts user namespaces: sysctl {APPARMOR_SETTING} is {value}; give rootlesskit a profile with `userns,`, \
+             or set it to 0"
+        )
+    })
+}
+
+fn setting(directory: &Path, name: &str) -> PathBuf {
+    directory.join(name.replace('.', "/"))
+}
+
 /// Checks that a user namespace with several IDs can be made, by a user or by that of this process. `rootlesskit` would fail with the
 /// same problem, in other words.
 ///
@@ -29,9 +52,8 @@ pub(crate) fn check(other_user: Option<u32>) -> Result<()> {
             .map_err(|_| refuse(format!("the program `{program}` is missing, which the package `uidmap` has")))?;
     }
     for (name, forbidden) in KERNEL_SETTINGS {
-        let path = format!("/proc/sys/{}", name.replace('.', "/"));
         // Most kernels have only one of them.
-        if fs::read_to_string(path).is_ok_and(|value| value.trim() == forbidden) {
+        if fs::read_to_string(setting(Path::new("/proc/sys"), name)).is_ok_and(|value| value.trim() == forbidden) {
             return Err(refuse(format!("the kernel forbids user namespaces: sysctl {name} is {forbidden}")));
         }
     }
@@ -91,6 +113,15 @@ fn has_range(text: &str, name: &str, user: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_restriction_of_apparmor_is_named() {
+        assert_eq!(restriction_of("0"), None);
+        let reason = restriction_of("1").unwrap();
+        assert!(reason.contains("kernel.apparmor_restrict_unprivileged_userns is 1"), "{reason}");
+        let path = setting(Path::new("/proc/sys"), APPARMOR_SETTING);
+        assert_eq!(path, Path::new("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"));
+    }
 
     #[test]
     fn ranges_belong_to_names_and_numbers() {

@@ -4,18 +4,20 @@ use std::process::{ChildStdout, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ocikit_image::{ComposeOptions, Member, Name, OnDuplicate, Root, Sink, create_index};
+use ocikit_image::{
+    ComposeOptions, Member, Name, OnDuplicate, Root, ScratchDirectory, ScratchKind, Sink, create_index,
+};
 use ocikit_layout::Pipe;
 use ocikit_spec::Platform;
-use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::address::Node;
+use crate::compress::Compressing;
 use crate::error::{Error, Result};
 use crate::export::{Export, StagedExport};
 use crate::inputs::{BuildContext, Dockerfile};
 use crate::progress::{Observer, Progress, Reader};
-use crate::solve::{Outputs, Solve};
+use crate::solve::{LayerCompression, Outputs, Solve};
 use crate::watched::{self, Leftovers, Watched};
 
 /// The results of a build.
@@ -86,6 +88,12 @@ async fn run(solve: &Solve, nodes: &[Node], observer: Option<Arc<dyn Observer>>,
         let _ = fs::remove_dir_all(cache.next());
     }
     let exports: Vec<_> = results.exports.iter().map(StagedExport::new).collect::<Result<_>>()?;
+    let encoder = solve.compression.as_ref().and_then(LayerCompression::encoder);
+    let compressing = match (&results.image, encoder) {
+        (Some(image), Some(encoder)) => Some(Arc::new(Compressing::new(image.clone(), encoder))),
+        _ => None,
+    };
+    let image = compressing.clone().map(|sink| sink as Arc<dyn Sink>).or_else(|| results.image.clone());
     let turn = watch::Sender::new(0);
     let single = nodes.len() == 1;
     let mut runs = Vec::new();
@@ -94,8 +102,8 @@ async fn run(solve: &Solve, nodes: &[Node], observer: Option<Arc<dyn Observer>>,
             let node = node.platforms.iter().map(Platform::to_string).collect::<Vec<_>>().join(",");
             Arc::new(OfNode { node, observer }) as Arc<dyn Observer>
         });
-        let run = Run::start(solve, node, &exports, results.image.is_some(), named.or_else(|| observer.clone()))?;
-        runs.push(run.finish(results.image.as_ref(), position, &turn));
+        let run = Run::start(solve, node, &exports, image.is_some(), named.or_else(|| observer.clone()))?;
+        runs.push(run.finish(image.as_ref(), position, &turn));
     }
     let pipes = futures::future::try_join_all(runs).await?;
     for cache in solves.iter().filter_map(|solve| solve.cache.as_ref()) {
@@ -110,6 +118,10 @@ async fn run(solve: &Solve, nodes: &[Node], observer: Option<Arc<dyn Observer>>,
         0 => None,
         1 => roots.pop(),
         _ => Some(one_index(roots).await?),
+    };
+    let root = match (root, &compressing) {
+        (Some(root), Some(compressing)) => Some(compressing.root(&root).await?),
+        (root, _) => root,
     };
     Ok(Built { root, exports })
 }
@@ -151,7 +163,7 @@ struct Run {
     reader: Arc<Mutex<Reader>>,
     listening: tokio::task::JoinHandle<()>,
     /// The directory with a Dockerfile that is not a file.
-    _scratch: Option<TempDir>,
+    _scratch: Option<ScratchDirectory>,
 }
 
 impl Run {
@@ -178,9 +190,9 @@ impl Run {
             (Dockerfile::File(_) | Dockerfile::InContext(_), BuildContext::Empty) => Some(scratch(&[], "")?),
             (Dockerfile::File(_) | Dockerfile::InContext(_), _) => None,
         };
-        let outputs = Outputs { scratch: scratch.as_ref().map(TempDir::path), ..*outputs };
+        let outputs = Outputs { scratch: scratch.as_ref().map(ScratchDirectory::path), ..*outputs };
         let leftovers = Leftovers {
-            always: scratch.iter().chain(solve.received.as_deref()).map(TempDir::path).collect(),
+            always: scratch.iter().chain(solve.received.as_deref()).map(ScratchDirectory::path).collect(),
             on_failure: outputs.exports.iter().map(StagedExport::directory).collect(),
             remover: None,
         };
@@ -191,6 +203,7 @@ impl Run {
         let mut running =
             Watched::start_with(&environment, &solve.buildctl, &arguments, &leftovers, stdout, Stdio::piped())?;
         let (stdout, stderr) = running.take_output();
+        stdout.iter().for_each(enlarge);
         let reader = Arc::new(Mutex::new(Reader::default()));
         let listening = {
             let reader = reader.clone();
@@ -260,6 +273,18 @@ impl Run {
     }
 }
 
+/// Lets a pipe hold more than its default of 64 KiB, so that the two sides wait for each other less often.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn enlarge(pipe: &ChildStdout) {
+    /// The maximum for users other than root, unless `fs.pipe-max-size` differs.
+    const PIPE_BYTES: usize = 1 << 20;
+    // A user may have used up the memory for pipes. Then it keeps its size.
+    let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_BYTES);
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn enlarge(_: &ChildStdout) {}
+
 /// Why `buildctl` did not succeed.
 enum Ended {
     /// It ended without a message, usually after `TERM`, because its output could not be stored.
@@ -283,9 +308,10 @@ const END_POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// The exit code of a shell whose program received `TERM`.
 const TERMINATED: i32 = 128 + 15;
 
-fn scratch(dockerfile: &[u8], ignore: &str) -> Result<TempDir> {
+fn scratch(dockerfile: &[u8], ignore: &str) -> Result<ScratchDirectory> {
     let failed = Error::failed("write the Dockerfile to a temporary directory");
-    let directory = tempfile::Builder::new().prefix("ocikit-build-").tempdir().map_err(&failed)?;
+    let directory =
+        ScratchDirectory::create(&ScratchDirectory::default_parent(), ScratchKind::Build).map_err(&failed)?;
     for name in ["context", "dockerfile"] {
         fs::create_dir(directory.path().join(name)).map_err(&failed)?;
     }

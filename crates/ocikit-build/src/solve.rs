@@ -2,8 +2,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ocikit_archive::{Compression, EncoderOptions};
+use ocikit_image::ScratchDirectory;
 use ocikit_spec::Platform;
-use tempfile::TempDir;
 
 use crate::address::Node;
 use crate::attributes::{Attributes, field};
@@ -73,17 +74,54 @@ pub struct Solve {
     /// The time limit of the build.
     pub time_limit: Option<Duration>,
     /// The directory with a context that was read from a stream.
-    pub(crate) received: Option<Arc<TempDir>>,
+    pub(crate) received: Option<Arc<ScratchDirectory>>,
     /// The directory of the docker configuration with the credentials for base images and caches; that of the environment if
     /// `None`.
     pub docker_config: Option<PathBuf>,
 }
 
-/// The compression of the layers that BuildKit writes.
+/// The compression of the layers of an image.
+///
+/// zstd, and gzip with a level, are the work of this library: BuildKit exports what it has, uncompressed where it has no other
+/// form, and each layer is compressed on all processors while it arrives. BuildKit has gzip without a level already, from its
+/// cache and from base images, and writes eStargz.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerCompression {
-    kind: String,
-    level: Option<u8>,
+    kind: LayerFormat,
+    level: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LayerFormat {
+    Gzip,
+    Zstd,
+    Estargz,
+    Uncompressed,
+}
+
+impl LayerCompression {
+    /// Returns how the layers are compressed while they arrive; `None` if BuildKit does it.
+    pub(crate) fn encoder(&self) -> Option<EncoderOptions> {
+        let compression = match (self.kind, self.level) {
+            (LayerFormat::Zstd, _) => Compression::Zstd,
+            (LayerFormat::Gzip, Some(_)) => Compression::Gzip,
+            (LayerFormat::Uncompressed, _) => Compression::None,
+            (LayerFormat::Gzip, None) | (LayerFormat::Estargz, _) => return None,
+        };
+        Some(EncoderOptions::from(compression).level(self.level))
+    }
+
+    /// Adds the attributes of the output of BuildKit.
+    fn add_to(&self, output: &mut Attributes) {
+        let kind = match self.kind {
+            _ if self.encoder().is_some() => return output.push("compression", "uncompressed"),
+            LayerFormat::Estargz => "estargz",
+            LayerFormat::Gzip | LayerFormat::Zstd | LayerFormat::Uncompressed => "gzip",
+        };
+        output.push("compression", kind);
+        output.push("force-compression", "true");
+        self.level.iter().for_each(|level| output.push("compression-level", level.to_string()));
+    }
 }
 
 impl std::str::FromStr for LayerCompression {
@@ -93,12 +131,21 @@ impl std::str::FromStr for LayerCompression {
     fn from_str(text: &str) -> Result<LayerCompression> {
         let refuse = Error::option("compression", text);
         let (kind, level) = text.split_once(':').map_or((text, None), |(kind, level)| (kind, Some(level)));
-        let kind = if kind == "none" { "uncompressed" } else { kind };
-        if !["gzip", "zstd", "estargz", "uncompressed"].contains(&kind) {
-            return Err(refuse("it is not one of gzip, zstd, estargz and uncompressed"));
+        let (kind, levels) = match kind {
+            "gzip" => (LayerFormat::Gzip, EncoderOptions::levels(Compression::Gzip)),
+            "zstd" => (LayerFormat::Zstd, EncoderOptions::levels(Compression::Zstd)),
+            "estargz" => (LayerFormat::Estargz, EncoderOptions::levels(Compression::Gzip)),
+            "uncompressed" | "none" => (LayerFormat::Uncompressed, None),
+            _ => return Err(refuse("it is not one of gzip, zstd, estargz and uncompressed")),
+        };
+        let level = level.map(str::parse::<u32>).transpose().map_err(|_| refuse("its level is not a number"))?;
+        match (level, levels) {
+            (Some(_), None) => Err(refuse("it has no levels")),
+            (Some(level), Some(levels)) if !levels.contains(&level) => {
+                Err(refuse(&format!("its levels are {} to {}", levels.start(), levels.end())))
+            }
+            (level, _) => Ok(LayerCompression { kind, level }),
         }
-        let level = level.map(str::parse::<u8>).transpose().map_err(|_| refuse("its level is not a number"))?;
-        Ok(LayerCompression { kind: kind.to_owned(), level })
     }
 }
 
@@ -339,11 +386,7 @@ impl Solve {
         if self.last_attestations().any(Attestation::is_on) {
             self.name.iter().for_each(|name| output.push("name", name));
         }
-        if let Some(LayerCompression { kind, level }) = &self.compression {
-            output.push("compression", kind);
-            output.push("force-compression", "true");
-            level.iter().for_each(|level| output.push("compression-level", level.to_string()));
-        }
+        self.compression.iter().for_each(|compression| compression.add_to(&mut output));
         if self.source_date_epoch.is_some() {
             output.push("rewrite-timestamp", "true");
         }
@@ -426,12 +469,30 @@ mod tests {
             "--opt=ulimit=nofile=1:2",
             "--opt=shm-size=1024",
             "--opt=attest:provenance=mode=max",
-            "--output=type=oci,dest=-,name=acme/app:1,compression=zstd,force-compression=true,compression-level=3",
+            "--output=type=oci,dest=-,name=acme/app:1,compression=uncompressed",
         ] {
             assert!(arguments.iter().any(|argument| argument == expected), "{expected}: {arguments:?}");
         }
         assert!(!arguments.iter().any(|argument| argument == "--no-cache"));
         assert_eq!(arguments.iter().filter(|argument| argument.contains("attest:")).count(), 1);
+    }
+
+    #[test]
+    fn compressions_have_a_format_and_a_level() {
+        for (text, expected) in [
+            ("gzip", "compression=gzip,force-compression=true"),
+            ("gzip:9", "compression=uncompressed"),
+            ("zstd", "compression=uncompressed"),
+            ("none", "compression=uncompressed"),
+            ("estargz:5", "compression=estargz,force-compression=true,compression-level=5"),
+        ] {
+            let mut solve = Solve::of("src");
+            solve.compression = Some(text.parse().unwrap());
+            assert_eq!(solve.image_output(), format!("type=oci,dest=-,{expected}"), "{text}");
+        }
+        for text in ["", "xz", "gzip:0", "gzip:10", "zstd:20", "zstd:x", "none:1", "zstd:"] {
+            assert!(text.parse::<LayerCompression>().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -185,12 +185,17 @@ impl Drop for Watched {
     }
 }
 
-/// Checks that a program can be started, because the shell would hide that error.
+/// Checks that a program can be started, because the shell would hide that error. The program is ended at once: what it would
+/// print is not needed, and programs written in Go take long to start.
 pub(crate) fn find(program: &Path) -> Result<()> {
     let mut command = command(program);
     command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let started = command.status();
-    started.map(drop).map_err(|source| Error::Start { program: program.display().to_string(), source })
+    let started = command.spawn().map_err(|source| Error::Start { program: program.display().to_string(), source });
+    let mut child = started?;
+    // It may have ended by itself. It is waited for so that no zombie remains.
+    let _ = child.kill();
+    let _ = child.wait();
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_archive::Compression;
 use ocikit_archive::layer::Budget;
@@ -21,12 +23,15 @@ pub struct RecompressOptions {
     /// The compression, level and number of threads. A layer that has the compression already is kept, unless a level is
     /// given.
     pub layer: LayerOptions,
+    /// The layers whose result is known, by their digests; `None` for those that are kept. They are not read.
+    pub known: HashMap<Digest, Option<NewLayer>>,
 }
 
 ocikit_spec::setters! {
     RecompressOptions {
         selection: Selection,
         layer: LayerOptions,
+        known: HashMap<Digest, Option<NewLayer>>,
     }
 }
 
@@ -89,6 +94,9 @@ async fn recompressed(
     pool: &LayerPool<Digest>,
     budget: &Budget,
 ) -> Result<Option<NewLayer>> {
+    if let Some(known) = options.known.get(&layer.digest()) {
+        return Ok(known.clone());
+    }
     let encoder = options.layer.encoder;
     // The bytes of a foreign layer may be elsewhere, and must not be distributed.
     if layer.descriptor().media_type.is_foreign_layer() {

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures::FutureExt;
+use ocikit::image::{ScratchDirectory, ScratchKind};
 use ocikit::{Location, Root, Session};
 use ocikit_build::{Builder, BuilderOptions, Observer, Results, Solve};
-use tempfile::TempDir;
 
 use crate::git::GitState;
 use crate::tags::{SkipReason, TagSet};
@@ -70,7 +70,7 @@ fn argument(name: &str) -> String {
 pub struct BuiltImage {
     /// The image or index.
     pub root: Root,
-    _directory: TempDir,
+    _directory: ScratchDirectory,
 }
 
 /// Why there is nothing to publish.
@@ -106,7 +106,7 @@ pub async fn build(
     observer: Option<Arc<dyn Observer>>,
 ) -> Result<BuiltImage, BuildError> {
     let parent = session.options().scratch.as_deref().unwrap_or(Path::new("."));
-    let directory = TempDir::with_prefix_in("ocikit-publish-", parent).map_err(BuildError::Directory)?;
+    let directory = ScratchDirectory::create(parent, ScratchKind::Publish).map_err(BuildError::Directory)?;
     let place = Location::layout(directory.path().join("image"));
     let mut targets = session.targets(std::slice::from_ref(&place), None).await;
     targets.check()?;

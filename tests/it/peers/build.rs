@@ -204,7 +204,7 @@ fn the_daemon_stops_with_ocikit() {
         let mut command = bench.command(&["build"]);
         command.env("TMPDIR", &marker).stderr(std::process::Stdio::null());
         let mut child = command.spawn().unwrap();
-        let running = || ours(&marker);
+        let running = || processes(&marker);
         while running() == 0 {
             assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
             std::thread::sleep(std::time::Duration::from_millis(20));
@@ -226,7 +226,7 @@ fn the_daemon_stops_with_ocikit() {
 }
 
 /// Returns the number of processes with a directory in their arguments.
-fn ours(directory: &Path) -> usize {
+pub(super) fn processes(directory: &Path) -> usize {
     let needle = directory.display().to_string();
     let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
@@ -626,7 +626,7 @@ fn remains(directory: &Path) -> Vec<String> {
     let mounts = fs::read_to_string("/proc/mounts").unwrap();
     let mounts = mounts.lines().filter(|line| line.contains(&needle)).map(str::to_owned);
     let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path().display().to_string());
-    mounts.chain(files).chain((0..ours(directory)).map(|_| "a process".to_owned())).collect()
+    mounts.chain(files).chain((0..processes(directory)).map(|_| "a process".to_owned())).collect()
 }
 
 /// Waits until a build that failed has left nothing.

@@ -4,7 +4,10 @@
 mod agent;
 mod artifacts;
 mod build;
+#[cfg(unix)]
+mod build_ends;
 mod build_outputs;
+mod build_results;
 mod builder_image;
 mod buildkit;
 mod contexts;

@@ -36,7 +36,22 @@ impl TemporaryDirectory {
     ///
     /// [`Error::Io`](crate::Error::Io) of the file system.
     pub fn create(parent: &Path, prefix: &str, keep: Option<&str>) -> Result<TemporaryDirectory> {
-        remove_abandoned(parent, prefix, keep);
+        remove_abandoned(parent, &[prefix], keep);
+        TemporaryDirectory::new(parent, prefix)
+    }
+
+    /// Creates a directory as [`TemporaryDirectory::create`], and removes what killed processes have left under a name that
+    /// starts with any of several prefixes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io) of the file system.
+    pub fn create_among(parent: &Path, prefix: &str, abandoned: &[&str]) -> Result<TemporaryDirectory> {
+        remove_abandoned(parent, abandoned, None);
+        TemporaryDirectory::new(parent, prefix)
+    }
+
+    fn new(parent: &Path, prefix: &str) -> Result<TemporaryDirectory> {
         for attempt in 0..ATTEMPTS {
             let name = format!("{prefix}{}-{attempt}{ENDING}", std::process::id());
             let path = parent.join(&name);
@@ -78,21 +93,45 @@ fn is_at(directory: &OwnedFd, path: &Path) -> bool {
     (open.st_dev, open.st_ino) == (there.st_dev, there.st_ino)
 }
 
-/// Removes temporary directories that no process has locked. Failures are ignored: the names stay as they are.
-fn remove_abandoned(parent: &Path, prefix: &str, keep: Option<&str>) {
-    let is_temporary = |name: &str| {
+/// Returns whether an open directory belongs to this user and others cannot write to it. Another user could move a directory
+/// while what is in it is removed.
+fn is_own(directory: &OwnedFd) -> bool {
+    let writable_by_others = Mode::WGRP | Mode::WOTH;
+    rustix::fs::fstat(directory).is_ok_and(|found| {
+        found.st_uid == rustix::process::geteuid().as_raw()
+            && !Mode::from_raw_mode(found.st_mode).intersects(writable_by_others)
+    })
+}
+
+/// Returns whether something is mounted below a directory, whose files are not temporary. Systems without the list of mounts
+/// have none.
+fn has_mounts(path: &Path) -> bool {
+    let Ok(mounts) = fs::read_to_string("/proc/self/mountinfo") else { return false };
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    // Spaces and some other bytes are escaped. A path that has them is compared up to the first one.
+    points.map(|point| point.split('\\').next().unwrap_or(point)).any(|point| Path::new(point).starts_with(&path))
+}
+
+/// Removes temporary directories of this user that no process has locked. Failures are ignored: the names stay as they are.
+fn remove_abandoned(parent: &Path, prefixes: &[&str], keep: Option<&str>) {
+    let has_prefix = |name: &str, prefix: &str| {
         let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let middle = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(ENDING));
         middle
             .and_then(|middle| middle.split_once('-'))
             .is_some_and(|(process, attempt)| number(process) && number(attempt))
     };
+    let is_temporary = |name: &str| prefixes.iter().any(|prefix| has_prefix(name, prefix));
     let Ok(entries) = fs::read_dir(parent) else { return };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     for name in names.filter(|name| is_temporary(name)) {
         let path = parent.join(&name);
         let Ok(directory) = rustix::fs::open(&path, DIRECTORY, Mode::empty()) else { continue };
         if flock(&directory, FlockOperation::NonBlockingLockExclusive).is_err() || !is_at(&directory, &path) {
+            continue;
+        }
+        if !is_own(&directory) || has_mounts(&path) {
             continue;
         }
         let is_kept = |keep: &str| {

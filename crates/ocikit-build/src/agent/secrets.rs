@@ -1,16 +1,16 @@
 //! Secrets of a build: files in memory that end with it.
 
 use std::collections::BTreeMap;
-use std::fs::{OpenOptions, Permissions};
+use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ocikit::registry::Secret;
+use ocikit_image::{ScratchDirectory, ScratchKind};
 use serde_json::json;
-use tempfile::TempDir;
 use zeroize::Zeroizing;
 
 use super::config::BuildConfig;
@@ -23,7 +23,7 @@ const IN_MEMORY: [&str; 3] = ["/run", "/dev/shm", "/tmp"];
 /// A directory in memory with the secrets of a build. It is removed when this is dropped.
 #[derive(Debug)]
 pub(super) struct SecretFiles {
-    directory: TempDir,
+    directory: ScratchDirectory,
 }
 
 impl SecretFiles {
@@ -40,10 +40,9 @@ impl SecretFiles {
         let failed = Error::failed("make a directory for the secrets");
         for place in &places {
             if is_in_memory(place) {
-                let mut directory = tempfile::Builder::new();
-                directory.prefix("ocikit-secrets-").permissions(Permissions::from_mode(0o700));
-                let directory = directory.tempdir_in(place);
-                return Ok(SecretFiles { directory: directory.map_err(failed)? });
+                return Ok(SecretFiles {
+                    directory: ScratchDirectory::create(place, ScratchKind::Secrets).map_err(failed)?,
+                });
             }
         }
         let paths: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
@@ -106,6 +105,8 @@ fn is_in_memory(_: &Path) -> bool {
 #[cfg(target_os = "linux")]
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]

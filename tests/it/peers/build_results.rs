@@ -1,0 +1,137 @@
+//! The image that `build` makes, with a real BuildKit: the compression of its layers, and the policy that it has to pass.
+
+use std::fs;
+
+use ocikit_tests::{Bench, Peers, Registry};
+use serde_json::Value;
+
+use super::build::{BUILDERS, build, built, context, shell};
+use crate::bench;
+
+/// Returns a document of an archive or registry.
+fn json(bench: &Bench, arguments: &[&str]) -> Value {
+    serde_json::from_str(&bench.ok(arguments)).unwrap()
+}
+
+/// Returns the media types of the layers of an image.
+fn layer_types(bench: &Bench, location: &str) -> Vec<String> {
+    let manifest = json(bench, &["manifest", "get", location]);
+    let layers = manifest["layers"].as_array().unwrap_or_else(|| panic!("{manifest}"));
+    layers.iter().map(|layer| layer["mediaType"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn layers_are_compressed_while_they_arrive() {
+    let Some(peers) = Peers::find(&[&BUILDERS[..], &["crane", "registry"]].concat()) else { return };
+    let bench = bench().with("SOURCE_DATE_EPOCH", "1700000000");
+    let registry = peers.distribution("registry");
+    shell(&bench, "app", &["echo one > /one", "!COPY file /file"]);
+    fs::write(bench.path("app/file"), ocikit_image::testing::random(7, 700_000)).unwrap();
+    built(&bench, &["app", "-o", "plain.tar"]);
+    let diff_ids = |location: &str| json(&bench, &["config", location])["rootfs"]["diff_ids"].clone();
+    let expected = diff_ids("plain.tar");
+    let gzip = "application/vnd.oci.image.layer.v1.tar+gzip";
+    for (name, compression, media_type) in [
+        ("zstd", "zstd", "application/vnd.oci.image.layer.v1.tar+zstd"),
+        ("zstd-19", "zstd:19", "application/vnd.oci.image.layer.v1.tar+zstd"),
+        ("gzip-9", "gzip:9", gzip),
+        ("gzip", "gzip", gzip),
+        ("tar", "uncompressed", "application/vnd.oci.image.layer.v1.tar"),
+    ] {
+        let (archive, again) = (format!("{name}.tar"), format!("{name}-again.tar"));
+        let tag = format!("{}/app:{name}", registry.address);
+        built(&bench, &["app", "--compression", compression, "-o", &archive, "--tag", &tag, "--push"]);
+        assert_eq!(layer_types(&bench, &archive), [media_type; 3], "{name}");
+        assert_eq!(diff_ids(&archive), expected, "{name}");
+        assert_eq!(bench.ok(&["digest", &archive]), bench.ok(&["digest", &tag]), "{name}");
+        bench.ok(&["validate", &archive]);
+        bench.ok(&["validate", &tag]);
+        let archive = bench.path(&archive);
+        peers.ok(&format!("skopeo copy oci-archive:{} dir:{name}", archive.display()));
+        if media_type == gzip {
+            peers.ok(&format!("crane validate --insecure --remote {tag}"));
+        } else {
+            // crane cannot decompress zstd.
+            peers.ok(&format!("crane manifest --insecure {tag}"));
+        }
+        built(&bench, &["app", "--compression", compression, "-o", &again, "--tag", &tag]);
+        assert!(fs::read(archive).unwrap() == fs::read(bench.path(&again)).unwrap(), "{name}: other bytes");
+    }
+    for wrong in ["zstd:20", "gzip:0", "lzma", "uncompressed:1"] {
+        let outcome = build(&bench, &["app", "--compression", wrong]);
+        assert!(outcome.code == 2 && !outcome.stderr.contains("DONE"), "{wrong}: {outcome}");
+    }
+}
+
+#[test]
+fn compressed_layers_of_several_platforms_keep_their_attestations() {
+    let Some(_peers) = Peers::find(&BUILDERS) else { return };
+    let bench = bench();
+    context(&bench.path("app"));
+    fs::write(bench.path("app/Dockerfile"), "FROM scratch\nARG TARGETARCH\nCOPY file /$TARGETARCH\n").unwrap();
+    let line = ["app", "--platform", "linux/amd64,linux/arm64", "--compression", "zstd", "--provenance=mode=max"];
+    built(&bench, &[&line[..], &["-o", "app.tar", "-o", "docker-archive:one.tar"]].concat());
+    bench.ok(&["validate", "app.tar"]);
+    let index = json(&bench, &["manifest", "get", "app.tar"]);
+    let entries = index["manifests"].as_array().unwrap();
+    let images: Vec<_> = entries.iter().filter(|entry| entry["platform"]["os"] == "linux").collect();
+    assert_eq!((images.len(), entries.len()), (2, 4), "{index}");
+    for attestation in entries.iter().filter(|entry| entry["platform"]["os"] != "linux") {
+        let image = attestation["annotations"]["vnd.docker.reference.digest"].as_str().unwrap();
+        assert!(images.iter().any(|entry| entry["digest"] == image), "{index}");
+        let place = format!("app.tar@{}", attestation["digest"].as_str().unwrap());
+        let manifest = json(&bench, &["blob", "get", &place]);
+        let statement = format!("app.tar@{}", manifest["layers"][0]["digest"].as_str().unwrap());
+        let statement = json(&bench, &["blob", "get", &statement]);
+        assert_eq!(statement["subject"][0]["digest"]["sha256"], image.trim_start_matches("sha256:"), "{statement}");
+    }
+    bench.ok(&["validate", "one.tar"]);
+}
+
+#[test]
+fn a_compressed_layer_that_cannot_be_stored_leaves_nothing() {
+    let Some(_peers) = Peers::find(&BUILDERS) else { return };
+    let bench = bench();
+    shell(&bench, "app", &["echo one > /one"]);
+    let registry = Registry::for_user("alice", "s3cret");
+    let tag = format!("{}/app:1", registry.name());
+    let outcome = build(&bench, &["app", "--compression", "zstd", "--tag", &tag, "--push"]);
+    assert_eq!(outcome.code, 4, "{outcome}");
+}
+
+#[test]
+fn the_result_must_pass_its_policy() {
+    let Some(_peers) = Peers::find(&BUILDERS) else { return };
+    let (bench, registry) = (bench().with("OCIKIT_KEY_PASSWORD", ""), Registry::start());
+    shell(&bench, "app", &["echo one > /one"]);
+    for name in ["k", "other"] {
+        bench.ok(&["keygen", "--output", name]);
+    }
+    let names = bench.names();
+    let find = |start: &str, end: &str| {
+        names.iter().find(|name| name.starts_with(start) && name.ends_with(end)).unwrap().clone()
+    };
+    let policy = format!(
+        "version: 1\nsigners:\n  own: {{key: {}}}\nrules:\n  - {{scope: '*', require: [{{signers: [own]}}]}}\n",
+        find("k", ".pub")
+    );
+    fs::write(bench.path("policy.yaml"), policy).unwrap();
+    let tag = format!("{}/app:1", registry.name());
+    let line = ["app", "--tag", &tag, "--push", "-o", "app.tar", "--verify-result", "policy.yaml"];
+    let (own, other) = (find("k", ".key"), find("other", ".key"));
+    for key in [&[][..], &["--key", &other]] {
+        let outcome = build(&bench, &[&line[..], key].concat());
+        assert_eq!(outcome.code, 5, "{outcome}");
+        assert!(outcome.stderr.contains("nothing was published"), "{outcome}");
+        assert!(!bench.path("app.tar").exists());
+        assert_eq!(bench.ocikit(&["digest", &tag]).code, 3);
+    }
+    for format in ["cosign", "cosign-legacy"] {
+        built(&bench, &[&line[..], &["--key", &own, "--sign-format", format]].concat());
+        bench.ok(&["verify", "--policy", "policy.yaml", &tag]);
+    }
+    // A policy that cannot be read fails before the build.
+    fs::write(bench.path("policy.yaml"), "version: 7\n").unwrap();
+    let outcome = build(&bench, &line);
+    assert!(outcome.code != 0 && !outcome.stderr.contains("DONE"), "{outcome}");
+}
