@@ -32,8 +32,9 @@ const ARCHIVES: [Contender; 3] = [
     ("solve", "{build}"),
 ];
 
-const PUSHES: [Contender; 4] = [
+const PUSHES: [Contender; 5] = [
     ("ocikit build --push", "{ocikit} --tag {to} --push"),
+    ("ocikit build --push-by-buildkit", "{ocikit} --tag {to} --push --push-by-buildkit"),
     (
         "buildctl type=oci, skopeo copy",
         "{build} --output type=oci,dest=app.tar && skopeo copy -q --dest-tls-verify=false oci-archive:app.tar docker://{to}",

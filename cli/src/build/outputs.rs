@@ -3,7 +3,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use ocikit::layout::{DockerList, TarOptions};
-use ocikit::{Digest, Location, Name, Naming, Platform, Reference, Root};
+use ocikit::{Digest, Location, Name, Naming, Platform, Reference, Repository, Root};
 use ocikit_build::Export;
 
 use crate::build::metadata;
@@ -24,6 +24,12 @@ pub(crate) struct OutputArguments {
     /// Push the image to every --tag
     #[arg(long)]
     push: bool,
+    /// Let BuildKit upload the layers of --push
+    ///
+    /// They do not pass through this machine. BuildKit stores the image by its digest, with the credentials of docker; then it is
+    /// annotated, signed and tagged from here. All tags must be in one repository.
+    #[arg(long, requires = "push", conflicts_with_all = ["output", "builder", "compression", "policy", "verify_result", "provenance", "sbom", "attest"])]
+    push_by_buildkit: bool,
     /// Name the image, for `docker load` and --push; repeatable
     #[arg(long, short, value_name = "REFERENCE", value_parser = tag_of_image)]
     tag: Vec<Reference>,
@@ -61,6 +67,8 @@ pub(crate) struct Outputs {
     pub(crate) exports: Vec<Export>,
     /// The names of the image in archives and layouts.
     pub(crate) names: Vec<Naming>,
+    /// The repository that gets the layers from BuildKit, and not from here.
+    pub(crate) pushed: Option<Repository>,
 }
 
 /// The name of the archive in the build directory; part of the contract with the builder plugin.
@@ -144,7 +152,21 @@ impl OutputArguments {
         }
         let naming =
             |reference: &Reference| Naming::default().tag(reference.tag().cloned()).full(Some(reference.to_string()));
-        Ok(Outputs { images, exports, names: self.tag.iter().map(naming).collect() })
+        let pushed = match self.push_by_buildkit {
+            true => Some(self.repository()?),
+            false => None,
+        };
+        Ok(Outputs { images, exports, names: self.tag.iter().map(naming).collect(), pushed })
+    }
+
+    /// Returns the only repository of the tags.
+    fn repository(&self) -> Result<Repository> {
+        let mut repositories = self.tag.iter().map(Reference::repository);
+        let first = repositories.next().ok_or_else(|| Failure::usage("cannot push: the image has no name"))?;
+        match repositories.all(|other| other == first) {
+            true => Ok(first.clone()),
+            false => Err(Failure::usage("cannot use --push-by-buildkit with tags in several repositories")),
+        }
     }
 
     /// Returns how archives are written.

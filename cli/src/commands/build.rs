@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use ocikit::layout::TarWriter;
-use ocikit::{SessionOptions, Sink};
+use ocikit::{Location, Reference, SessionOptions, Sink};
 use ocikit_build::{Builder, Results};
 
 use crate::build::{
@@ -85,7 +85,8 @@ impl Build {
         let mut targets = session.targets(&outputs.images, Some(stream)).await;
         targets.check()?;
         let mut results = Results::default();
-        results.image = (!outputs.images.is_empty()).then(|| targets.sink());
+        results.push.clone_from(&outputs.pushed);
+        results.image = (!outputs.images.is_empty() && outputs.pushed.is_none()).then(|| targets.sink());
         results.exports.clone_from(&outputs.exports);
 
         let builder = Builder::find(&options).await?;
@@ -94,7 +95,14 @@ impl Build {
         let built = ocikit_build::build(&solve, builder.nodes(), Some(log.clone()), &results).await;
         builder.stop().await;
         let mut built = built.map_err(|error| log.name_in(error))?;
-        let Some(root) = built.root.take() else {
+        let root = match (&outputs.pushed, built.pushed) {
+            (Some(repository), Some(digest)) => {
+                let pushed = Location::Registry(Reference::digested(repository.clone(), digest));
+                Some(session.open(&pushed).await?)
+            }
+            _ => built.root.take(),
+        };
+        let Some(root) = root else {
             built.publish_exports()?;
             return BuildReport::of(&outputs).print(context);
         };

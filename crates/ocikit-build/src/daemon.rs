@@ -49,6 +49,14 @@ impl DaemonOptions {
         watched::find(Path::new("buildkit-runc")).or_else(|_| watched::find(&self.runc))
     }
 
+    /// Returns the program that starts containers, in the order in which `buildkitd` looks for it.
+    fn runtime(&self) -> PathBuf {
+        let installed =
+            self.programs.iter().flat_map(|programs| ["buildkit-runc", "runc"].map(|name| programs.join(name)));
+        let on_path = || Some(PathBuf::from("buildkit-runc")).filter(|name| watched::find(name).is_ok());
+        installed.into_iter().find(|program| program.exists()).or_else(on_path).unwrap_or_else(|| self.runc.clone())
+    }
+
     /// Checks that a daemon can be started, without starting it.
     ///
     /// # Errors
@@ -143,12 +151,15 @@ impl Daemon {
         }
         let (program, arguments) = call(options, directory.path(), &address);
         let remover = rootless.then_some(&*options.rootlesskit);
-        let leftovers = Leftovers { always: vec![directory.path()], remover, ..Leftovers::default() };
+        let runtime = options.runtime();
+        // Without root, the containers are in the namespaces of `rootlesskit`.
+        let runtime = (!rootless).then_some(&*runtime);
+        let leftovers = Leftovers { always: vec![directory.path()], remover, runtime, ..Leftovers::default() };
         let user = options.other_user();
         let program = Watched::start_as(user, &program, &arguments, &leftovers, output.into(), errors.into())?;
         let program = Some(program);
         let mut daemon = Daemon { program, address, log, _directory: directory };
-        daemon.wait_until_ready(&socket, options.startup_timeout).await?;
+        daemon.wait_until_ready(&socket, options).await?;
         Ok(daemon)
     }
 
@@ -165,17 +176,17 @@ impl Daemon {
         }
     }
 
-    async fn wait_until_ready(&mut self, socket: &Path, startup_timeout: Duration) -> Result<()> {
+    async fn wait_until_ready(&mut self, socket: &Path, options: &DaemonOptions) -> Result<()> {
         const STEP: Duration = Duration::from_millis(20);
         let mut waited = Duration::ZERO;
         while !is_listening(socket) {
             let ended = self.program.as_mut().map(Watched::ended).transpose();
             let ended = ended.map_err(Error::failed("watch buildkitd"))?;
             if ended.flatten().is_some() {
-                let reason = if is_root() { None } else { rootless::restriction() };
+                let reason = options.is_rootless().then(rootless::restriction).flatten();
                 return Err(Error::Daemon { problem: "ended before it was ready", log: self.log(), reason });
             }
-            if waited >= startup_timeout {
+            if waited >= options.startup_timeout {
                 return Err(Error::Daemon { problem: "did not become ready in time", log: self.log(), reason: None });
             }
             tokio::time::sleep(STEP).await;

@@ -21,7 +21,7 @@
 //!
 //! # Guarantees
 //!
-//! * BuildKit is used only to build.
+//! * BuildKit is used only to build, unless [`Results::push`] lets it push layers. It never changes a tag.
 //! * A daemon that was started here always ends, even if this process is killed.
 //! * No secret is passed as an argument of a process.
 

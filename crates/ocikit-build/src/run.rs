@@ -1,5 +1,6 @@
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use ocikit_image::{
     ComposeOptions, Member, Name, OnDuplicate, Root, ScratchDirectory, ScratchKind, Sink, create_index,
 };
 use ocikit_layout::Pipe;
-use ocikit_spec::Platform;
+use ocikit_spec::{Digest, Platform, Repository};
 use tokio::sync::watch;
 
 use crate::address::Node;
@@ -26,6 +27,9 @@ use crate::watched::{self, Leftovers, Watched};
 pub struct Results {
     /// The target for the layers of the image; `None` to build no image.
     pub image: Option<Arc<dyn Sink>>,
+    /// The repository to which BuildKit itself pushes the image, without a tag: the layers do not pass through this process.
+    /// Only one node can do that, and the layers have the compression of BuildKit.
+    pub push: Option<Repository>,
     /// The files to export.
     pub exports: Vec<Export>,
 }
@@ -37,6 +41,8 @@ pub struct Results {
 pub struct Built {
     /// The image or index, the source of the copy that completes the target. `None` if no image was requested.
     pub root: Option<Root>,
+    /// The digest of the image that BuildKit pushed to [`Results::push`].
+    pub pushed: Option<Digest>,
     exports: Vec<StagedExport>,
 }
 
@@ -82,6 +88,11 @@ async fn run(solve: &Solve, nodes: &[Node], observer: Option<Arc<dyn Observer>>,
         let reason = "several builders would write the files of several platforms to the same paths";
         return Err(Error::option("output", "type=local")(reason));
     }
+    if results.push.is_some() && (nodes.len() > 1 || solve.compression.is_some()) {
+        let reason = "it works with one builder and without a choice of compression";
+        return Err(Error::option("push", "by BuildKit")(reason));
+    }
+    let push = results.push.as_ref().map(ToString::to_string);
     let solves: Vec<_> = (0..nodes.len()).map(|position| solve.for_node(position, nodes.len())).collect();
     for cache in solves.iter().filter_map(|solve| solve.cache.as_ref()) {
         // An interrupted build may have left it; otherwise it would be kept forever.
@@ -102,16 +113,18 @@ async fn run(solve: &Solve, nodes: &[Node], observer: Option<Arc<dyn Observer>>,
             let node = node.platforms.iter().map(Platform::to_string).collect::<Vec<_>>().join(",");
             Arc::new(OfNode { node, observer }) as Arc<dyn Observer>
         });
-        let run = Run::start(solve, node, &exports, image.is_some(), named.or_else(|| observer.clone()))?;
+        let wanted = Outputs { image: image.is_some(), exports: &exports, ..Outputs::default() };
+        let run = Run::start(solve, node, wanted, push.as_deref(), named.or_else(|| observer.clone()))?;
         runs.push(run.finish(image.as_ref(), position, &turn));
     }
-    let pipes = futures::future::try_join_all(runs).await?;
+    let ended = futures::future::try_join_all(runs).await?;
+    let pushed = ended.iter().find_map(|(_, pushed)| *pushed);
     for cache in solves.iter().filter_map(|solve| solve.cache.as_ref()) {
         // The build succeeded; without a cache the next one is only slower.
         let _ = cache.replace();
     }
     let mut roots = Vec::new();
-    for pipe in pipes.into_iter().flatten() {
+    for pipe in ended.into_iter().filter_map(|(pipe, _)| pipe) {
         roots.push(Root::open(Arc::new(pipe), &Name::Only).await?);
     }
     let root = match roots.len() {
@@ -123,7 +136,7 @@ async fn run(solve: &Solve, nodes: &[Node], observer: Option<Arc<dyn Observer>>,
         (Some(root), Some(compressing)) => Some(compressing.root(&root).await?),
         (root, _) => root,
     };
-    Ok(Built { root, exports })
+    Ok(Built { root, pushed, exports })
 }
 
 /// Returns one index with the images and attestations of all nodes.
@@ -164,17 +177,25 @@ struct Run {
     listening: tokio::task::JoinHandle<()>,
     /// The directory with a Dockerfile that is not a file.
     _scratch: Option<ScratchDirectory>,
+    /// The file with the digest of what BuildKit pushes.
+    metadata: Option<(PathBuf, ScratchDirectory)>,
 }
 
 impl Run {
     fn start(
         solve: &Solve,
         node: &Node,
-        exports: &[StagedExport],
-        image: bool,
+        outputs: Outputs<'_>,
+        push: Option<&str>,
         observer: Option<Arc<dyn Observer>>,
     ) -> Result<Run> {
-        Run::begin(solve, node, &Outputs { image, exports, ..Outputs::default() }, image, observer)
+        let Some(repository) = push else { return Run::begin(solve, node, &outputs, outputs.image, observer) };
+        let directory = ScratchDirectory::create(&ScratchDirectory::default_parent(), ScratchKind::Build)
+            .map_err(Error::failed("make a temporary directory"))?;
+        let metadata = directory.path().join("metadata.json");
+        let outputs = Outputs { push: Some((repository, &metadata)), ..outputs };
+        let run = Run::begin(solve, node, &outputs, outputs.image, observer)?;
+        Ok(Run { metadata: Some((metadata, directory)), ..run })
     }
 
     fn begin(
@@ -194,7 +215,7 @@ impl Run {
         let leftovers = Leftovers {
             always: scratch.iter().chain(solve.received.as_deref()).map(ScratchDirectory::path).collect(),
             on_failure: outputs.exports.iter().map(StagedExport::directory).collect(),
-            remover: None,
+            ..Leftovers::default()
         };
         let stdout = if is_read { Stdio::piped() } else { Stdio::null() };
         let arguments = solve.arguments(node, &outputs);
@@ -213,7 +234,7 @@ impl Run {
                 }
             })
         };
-        Ok(Run { running, stdout, reader, listening, _scratch: scratch })
+        Ok(Run { running, stdout, reader, listening, _scratch: scratch, metadata: None })
     }
 
     /// Reads the image when it is the turn of this node, and waits for the end.
@@ -222,10 +243,12 @@ impl Run {
         to: Option<&Arc<dyn Sink>>,
         position: usize,
         turn: &watch::Sender<usize>,
-    ) -> Result<Option<Pipe>> {
+    ) -> Result<(Option<Pipe>, Option<Digest>)> {
+        let metadata = self.metadata.take();
+        let pushed = || metadata.as_ref().map(|(path, _)| pushed_digest(path)).transpose();
         let (Some(stdout), Some(to)) = (self.stdout.take(), to) else {
             self.end().await?;
-            return Ok(None);
+            return Ok((None, pushed()?));
         };
         let mut turns = turn.subscribe();
         while *turns.borrow_and_update() != position {
@@ -242,7 +265,7 @@ impl Run {
             end_soon(&mut self.running).await;
         }
         match self.end().await {
-            Ok(()) => Ok(Some(drained?)),
+            Ok(()) => Ok((Some(drained?), pushed()?)),
             Err(Ended::ByUs(error)) => Err(drained.err().map_or(error, Error::from)),
             Err(Ended::Failed(error)) => Err(error),
         }
@@ -250,7 +273,7 @@ impl Run {
 
     /// Waits for the end.
     async fn end(self) -> Result<(), Ended> {
-        let Run { mut running, reader, listening, stdout, _scratch } = self;
+        let Run { mut running, reader, listening, stdout, _scratch, metadata: _ } = self;
         drop(stdout);
         // Not on a thread of its own: when this future is dropped, the program has to end.
         let status = loop {
@@ -271,6 +294,19 @@ impl Run {
         let error = Error::Solve { message, log };
         Err(if is_ended_by_us { Ended::ByUs(error) } else { Ended::Failed(error) })
     }
+}
+
+/// Reads the digest of the image from the metadata file of `buildctl`.
+fn pushed_digest(metadata: &Path) -> Result<Digest> {
+    #[derive(serde::Deserialize)]
+    struct Metadata {
+        #[serde(rename = "containerimage.digest")]
+        digest: Digest,
+    }
+    let failed = Error::failed("read the digest of the pushed image");
+    let text = fs::read(metadata).map_err(&failed)?;
+    let metadata: Metadata = serde_json::from_slice(&text).map_err(|error| failed(error.into()))?;
+    Ok(metadata.digest)
 }
 
 /// Lets a pipe hold more than its default of 64 KiB, so that the two sides wait for each other less often.

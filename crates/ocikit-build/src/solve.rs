@@ -158,6 +158,8 @@ const CONNECT_TIMEOUT_SECONDS: u32 = 60;
 pub(crate) struct Outputs<'a> {
     /// Whether the image is written to standard output as an OCI archive.
     pub(crate) image: bool,
+    /// The repository to which BuildKit pushes the image by its digest, and the file to which `buildctl` writes the digest.
+    pub(crate) push: Option<(&'a str, &'a Path)>,
     pub(crate) exports: &'a [StagedExport],
     /// A temporary directory: the Dockerfile of [`Dockerfile::Text`] is in `dockerfile`, and `context` is empty.
     pub(crate) scratch: Option<&'a Path>,
@@ -308,6 +310,10 @@ impl Solve {
         if outputs.image {
             arguments.push(format!("--output={}", self.image_output()));
         }
+        if let Some((repository, metadata)) = outputs.push {
+            arguments.push(format!("--output={}", self.push_output(repository)));
+            arguments.push(format!("--metadata-file={}", metadata.display()));
+        }
         arguments.extend(outputs.exports.iter().map(|export| format!("--output={}", export.to_argument())));
         arguments
     }
@@ -387,6 +393,21 @@ impl Solve {
             self.name.iter().for_each(|name| output.push("name", name));
         }
         self.compression.iter().for_each(|compression| compression.add_to(&mut output));
+        self.finished(output)
+    }
+
+    /// Returns the output that BuildKit pushes. Nothing gets a tag.
+    fn push_output(&self, repository: &str) -> String {
+        let mut output = Attributes::default();
+        output.push("type", "image");
+        output.push("name", repository);
+        for attribute in ["push", "push-by-digest", "oci-mediatypes"] {
+            output.push(attribute, "true");
+        }
+        self.finished(output)
+    }
+
+    fn finished(&self, mut output: Attributes) -> String {
         if self.source_date_epoch.is_some() {
             output.push("rewrite-timestamp", "true");
         }
@@ -475,6 +496,16 @@ mod tests {
         }
         assert!(!arguments.iter().any(|argument| argument == "--no-cache"));
         assert_eq!(arguments.iter().filter(|argument| argument.contains("attest:")).count(), 1);
+    }
+
+    #[test]
+    fn buildkit_pushes_by_digest_only() {
+        let solve = Solve::of("src");
+        let push = Some(("localhost:5000/app", Path::new("m.json")));
+        let arguments = solve.arguments(&node(), &Outputs { push, ..Outputs::default() });
+        let [.., output, metadata] = &arguments[..] else { panic!("{arguments:?}") };
+        let expected = "--output=type=image,name=localhost:5000/app,push=true,push-by-digest=true,oci-mediatypes=true";
+        assert_eq!((output.as_str(), metadata.as_str()), (expected, "--metadata-file=m.json"));
     }
 
     #[test]

@@ -24,15 +24,17 @@ pub(crate) struct Leftovers<'a> {
     /// The program that starts `rm` for directories with files of other users: `rootlesskit`, in whose user namespace the
     /// containers of a daemon wrote.
     pub(crate) remover: Option<&'a Path>,
+    /// The program that ends containers of a daemon, `runc`: if the daemon was killed, its containers and their mounts remain.
+    pub(crate) runtime: Option<&'a Path>,
 }
 
 /// Starts the program in the background without standard input, ends it when descriptor 3 closes, first by `TERM` and
 /// then by `KILL`, and passes on its exit code. The directories to remove precede the program in the arguments: their
-/// numbers, the program that starts `rm` if it fails alone, those that are removed always, and those that are removed after a
+/// numbers, the program that starts `rm` if it fails alone, the one that ends containers, those that are removed always, and those that are removed after a
 /// failure.
 const WATCHDOG: &str = r#"exec 3<&0 </dev/null
-always=$1 failed=$2 remover=$3
-shift 3
+always=$1 failed=$2 remover=$3 runtime=$4
+shift 4
 launch() {
   shift "$((always + failed))"
   exec "$@" 3<&-
@@ -50,10 +52,22 @@ program=$!
   kill -9 "$program"
 } >/dev/null 2>&1 &
 watch=$!
+end_containers() {
+  for container in "$1"/root/runc-*/executor/*; do
+    [ -d "$container/rootfs" ] || continue
+    "$runtime" delete --force "${container##*/}"
+  done
+  while read -r _ point _; do
+    case $point in
+      "$1"/*) umount -l "$point" ;;
+    esac
+  done </proc/mounts
+}
 wait "$program"
 code=$?
 kill "$watch" 2>/dev/null
 while [ "$always" -gt 0 ]; do
+  [ -z "$runtime" ] || end_containers "$1" >/dev/null 2>&1
   if [ -n "$remover" ]; then
     rm -rf -- "$1" 2>/dev/null || "$remover" rm -rf -- "$1"
   else
@@ -73,9 +87,9 @@ exit "$code""#;
 fn watchdog(program: &Path, arguments: &[String], leftovers: &Leftovers<'_>) -> Command {
     let mut command = command("sh");
     command.args(["-c", WATCHDOG, "ocikit-watchdog"]);
-    let Leftovers { always, on_failure, remover } = leftovers;
+    let Leftovers { always, on_failure, remover, runtime } = leftovers;
     command.arg(always.len().to_string()).arg(on_failure.len().to_string());
-    command.arg(remover.unwrap_or(Path::new("")));
+    command.args([remover.unwrap_or(Path::new("")), runtime.unwrap_or(Path::new(""))]);
     command.args(always).args(on_failure).arg(program).args(arguments);
     command
 }
@@ -235,7 +249,7 @@ mod tests {
             let [always, failed] = ["always", "if it fails"].map(|name| place.path().join(name));
             std::fs::create_dir_all(&always).unwrap();
             std::fs::create_dir_all(&failed).unwrap();
-            let leftovers = Leftovers { always: vec![&always], on_failure: vec![&failed], remover: None };
+            let leftovers = Leftovers { always: vec![&always], on_failure: vec![&failed], ..Leftovers::default() };
             let arguments = ["-c".to_owned(), format!("exit {exit}")];
             let mut watched =
                 Watched::start(Path::new("sh"), &arguments, &leftovers, Stdio::null(), Stdio::null()).unwrap();

@@ -640,9 +640,14 @@ pub(super) fn nothing_remains(directory: &Path, what: &str) {
 
 /// Starts a build that waits in a step, with a temporary directory of its own.
 fn waiting(bench: &Bench, more: &[&str]) -> (std::process::Child, std::path::PathBuf) {
+    waiting_for(bench, "600", more)
+}
+
+/// The same, for this number of seconds.
+fn waiting_for(bench: &Bench, seconds: &str, more: &[&str]) -> (std::process::Child, std::path::PathBuf) {
     let temporary = bench.path("temporary");
     fs::create_dir_all(&temporary).unwrap();
-    shell(bench, "app", &["echo started; /busybox sleep 600"]);
+    shell(bench, "app", &[&format!("echo started; exec /busybox sleep {seconds}")]);
     let mut command = bench.command(&[&["build", "--no-cache-directory", "app", "-o", "app.tar"], more].concat());
     command.env("TMPDIR", &temporary).stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
     (command.spawn().unwrap(), temporary)
@@ -671,7 +676,8 @@ fn plp_5_a_buildkitd_that_is_killed_fails_the_build() {
     let Some(_peers) = Peers::find(&BUILDERS) else { return };
     let bench = bench();
     fs::write(bench.path("app.tar"), "before").unwrap();
-    let (mut child, temporary) = waiting(&bench, &[]);
+    // A number of its own, by which the process is found.
+    let (mut child, temporary) = waiting_for(&bench, "7531", &[]);
     let lines = wait_for(&mut child, "| started");
     for process in fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
         let arguments = fs::read(process.path().join("cmdline")).unwrap_or_default();
@@ -683,7 +689,24 @@ fn plp_5_a_buildkitd_that_is_killed_fails_the_build() {
     }
     let rest: Vec<_> = lines.collect();
     assert_eq!(child.wait().unwrap().code(), Some(1), "{rest:?}");
+    // The container of the step, whose process has the identity of the test in no argument, and its mounts end too.
+    nothing_remains(&temporary, "a killed buildkitd");
+    wait_for_no_process("sleep\u{0}7531\u{0}");
     assert_eq!(fs::read_to_string(bench.path("app.tar")).unwrap(), "before");
+}
+
+/// Waits until no process has these arguments.
+fn wait_for_no_process(arguments: &str) {
+    let begun = std::time::Instant::now();
+    let is_running = || {
+        let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+        let mut lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+        lines.any(|line| String::from_utf8_lossy(&line).ends_with(arguments))
+    };
+    while is_running() {
+        assert!(begun.elapsed().as_secs() < 30, "{arguments:?} is still running");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
 }
 
 #[test]

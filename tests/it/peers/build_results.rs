@@ -100,6 +100,48 @@ fn a_compressed_layer_that_cannot_be_stored_leaves_nothing() {
 }
 
 #[test]
+fn buildkit_uploads_the_layers_and_no_tag() {
+    let Some(peers) = Peers::find(&[&BUILDERS[..], &["crane", "registry"]].concat()) else { return };
+    let bench = bench().with("GIT_SHA", "6c22711").with("OCIKIT_KEY_PASSWORD", "");
+    let registry = peers.distribution("registry");
+    shell(&bench, "app", &["echo one > /one"]);
+    bench.ok(&["keygen", "--output", "k"]);
+    let names = bench.names();
+    let key = |end: &str| names.iter().find(|name| name.ends_with(end)).unwrap().clone();
+    let tags = ["1", "2"].map(|tag| format!("{}/acme/app:{tag}", registry.address));
+    let line = ["app", "--push", "--push-by-buildkit", "--tag", &tags[0], "--tag", &tags[1], "--digest-file", "digest"];
+    let outcome = built(&bench, &[&line[..], &["--key", &key(".key")]].concat());
+    for tag in &tags {
+        assert_eq!(peers.ok(&format!("crane digest --insecure {tag}")), outcome.stdout.trim());
+        peers.ok(&format!("crane validate --insecure --remote {tag}"));
+        bench.ok(&["validate", tag]);
+        bench.ok(&["verify", "--key", &key(".pub"), tag]);
+        let facts = json(&bench, &["inspect", "--json", tag]);
+        assert_eq!(facts["annotations"]["org.opencontainers.image.revision"], "6c22711", "{facts}");
+    }
+    assert_eq!(fs::read_to_string(bench.path("digest")).unwrap().trim(), outcome.stdout.trim());
+    // Several platforms make an index.
+    let index = format!("{}/acme/app:index", registry.address);
+    fs::write(bench.path("app/Dockerfile"), "FROM scratch\nARG TARGETARCH\nCOPY file /$TARGETARCH\n").unwrap();
+    let platforms = ["--platform", "linux/amd64,linux/arm64"];
+    built(&bench, &[&["app", "--push", "--push-by-buildkit", "--tag", &index], &platforms[..]].concat());
+    bench.ok(&["validate", &index]);
+    assert_eq!(json(&bench, &["inspect", "--json", &index])["kind"], "index");
+    // A build that fails, and an upload that fails, leave no tag.
+    fs::write(bench.path("app/Dockerfile"), "FROM scratch\nCOPY gone /gone\n").unwrap();
+    let failed = format!("{}/acme/app:failed", registry.address);
+    assert_eq!(build(&bench, &["app", "--push", "--push-by-buildkit", "--tag", &failed]).code, 1);
+    let (guarded, open) = (Registry::for_user("alice", "s3cret"), format!("{}/other:1", registry.address));
+    shell(&bench, "app", &["echo one > /one"]);
+    let denied = format!("{}/app:1", guarded.name());
+    let outcome = build(&bench, &["app", "--push", "--push-by-buildkit", "--tag", &denied]);
+    assert!(outcome.code != 0 && outcome.stderr.contains("push"), "{outcome}");
+    assert!(!bench.ok(&["tags", &format!("{}/acme/app", registry.address)]).contains("failed"));
+    let several = build(&bench, &["app", "--push", "--push-by-buildkit", "--tag", &failed, "--tag", &open]);
+    assert!(several.code == 2 && !several.stderr.contains("DONE"), "{several}");
+}
+
+#[test]
 fn the_result_must_pass_its_policy() {
     let Some(_peers) = Peers::find(&BUILDERS) else { return };
     let (bench, registry) = (bench().with("OCIKIT_KEY_PASSWORD", ""), Registry::start());
