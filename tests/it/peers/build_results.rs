@@ -69,7 +69,16 @@ fn compressed_layers_of_several_platforms_keep_their_attestations() {
     let bench = bench();
     context(&bench.path("app"));
     fs::write(bench.path("app/Dockerfile"), "FROM scratch\nARG TARGETARCH\nCOPY file /$TARGETARCH\n").unwrap();
-    let line = ["app", "--platform", "linux/amd64,linux/arm64", "--compression", "zstd", "--provenance=mode=max"];
+    let line = [
+        "app",
+        "--platform",
+        "linux/amd64,linux/arm64",
+        "--compression",
+        "zstd",
+        "--provenance=mode=max",
+        "--tag",
+        "acme/app:1",
+    ];
     built(&bench, &[&line[..], &["-o", "app.tar", "-o", "docker-archive:one.tar"]].concat());
     bench.ok(&["validate", "app.tar"]);
     let index = json(&bench, &["manifest", "get", "app.tar"]);
