@@ -62,7 +62,11 @@ impl ProgressFormat {
             ProgressFormat::Json => Show::Json,
             ProgressFormat::None => return None,
         };
-        Some(Arc::new(ReadCounter { show, tally: ByteCounter::default(), printed: Mutex::new((0, Instant::now())) }))
+        Some(Arc::new(ReadCounter {
+            show,
+            tally: ByteCounter::default(),
+            state: Mutex::new(ReadState { bytes: 0, printed: Instant::now(), ended: false }),
+        }))
     }
 
     /// Returns the observer that shows the progress of a build.
@@ -143,8 +147,16 @@ impl Observer for Bar {
 pub(crate) struct ReadCounter {
     show: Show,
     tally: ByteCounter,
-    /// The number of bytes, and when a line was printed.
-    printed: Mutex<(u64, Instant)>,
+    state: Mutex<ReadState>,
+}
+
+#[derive(Debug)]
+struct ReadState {
+    bytes: u64,
+    /// When a line was printed.
+    printed: Instant,
+    /// Whether the change is made. Layers that are kept are read later, when they are stored.
+    ended: bool,
 }
 
 #[derive(Debug)]
@@ -157,22 +169,26 @@ enum Show {
 impl ReadCounter {
     /// Adds bytes of files that are compressed.
     pub(crate) fn add(&self, bytes: u64) {
-        let mut printed = self.printed.lock().unwrap_or_else(PoisonError::into_inner);
-        printed.0 += bytes;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.ended {
+            return;
+        }
+        state.bytes += bytes;
         if let Show::Spinner(bar) = &self.show {
             bar.set_message("writing layers");
-            bar.set_position(printed.0);
-        } else if printed.1.elapsed() >= LOG_INTERVAL {
-            printed.1 = Instant::now();
+            bar.set_position(state.bytes);
+        } else if state.printed.elapsed() >= LOG_INTERVAL {
+            state.printed = Instant::now();
             match self.show {
-                Show::Json => output::print_json(&json!({"event": "writing-layers", "bytes": printed.0})),
-                _ => output::print_lines(format!("writing layers: {} read", output::bytes(printed.0))),
+                Show::Json => output::print_json(&json!({"event": "writing-layers", "bytes": state.bytes})),
+                _ => output::print_lines(format!("writing layers: {} read", output::bytes(state.bytes))),
             }
         }
     }
 
     /// Ends the display; what follows, such as an upload, has its own.
     pub(crate) fn end(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).ended = true;
         if let Show::Spinner(bar) = &self.show {
             bar.finish_and_clear();
         }

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use ocikit_archive::Compression;
 use ocikit_image::testing::Tar;
-use ocikit_tests::{Bench, write_image};
+use ocikit_tests::{Bench, Registry, write_image};
 use serde_json::Value;
 
 use crate::bench;
@@ -93,6 +93,24 @@ fn an_export_holds_the_merged_files() {
     };
     assert_eq!(files("a.tar"), files("flat.tar"));
     assert_eq!(bench.ok(&["cat", "flat.tar", "/etc/motd2"]), "old");
+}
+
+#[test]
+fn an_export_downloads_each_layer_once() {
+    let (bench, _) = with_image();
+    let registry = Registry::start();
+    let remote = format!("{}/app:1", registry.name());
+    bench.ok(&["push", "-q", "a.tar", &remote]);
+    registry.clear_requests();
+    bench.ok(&["export", &remote, "-o", "remote.tar"]);
+    let requests = registry.requests().into_iter().filter(|sent| sent.method == "GET" && sent.path.contains("/blobs/"));
+    let mut blobs: Vec<_> = requests.map(|sent| sent.path).collect();
+    blobs.sort();
+    let count = blobs.len();
+    blobs.dedup();
+    assert!(count == blobs.len() && count > 1, "{blobs:#?}");
+    bench.ok(&["export", "a.tar", "-o", "local.tar"]);
+    assert!(fs::read(bench.path("remote.tar")).unwrap() == fs::read(bench.path("local.tar")).unwrap());
 }
 
 /// Changes the header that starts at a place of a tar, and its checksum.

@@ -74,6 +74,9 @@ const MAX_WHOLE_FILE_BYTES: u64 = 256 << 10;
 const PART_BYTES: usize = 256 << 10;
 const QUEUED_PARTS: usize = 4;
 
+/// The maximum number of directories whose visibility is kept. Finding it takes time in the square of the length of the path.
+const MAX_KNOWN_DIRECTORIES: usize = 256;
+
 /// The maximum number of threads that write.
 const MAX_THREADS: usize = 8;
 
@@ -146,8 +149,8 @@ struct Current {
     tree: Tree,
     /// The path of each created file by the number of its entry.
     written: HashMap<u64, Path>,
-    /// The last directory, and whether its contents are visible.
-    recent: Option<(Path, bool)>,
+    /// Recent directories, and whether their contents are visible, as far as upper layers decide.
+    visible: HashMap<Path, bool>,
 }
 
 impl Unpacker {
@@ -197,7 +200,7 @@ impl Unpacker {
         let number = self.layers;
         self.layers += 1;
         let mut current =
-            Current { number, tree: Tree::recording(&self.budget), written: HashMap::new(), recent: None };
+            Current { number, tree: Tree::recording(&self.budget), written: HashMap::new(), visible: HashMap::new() };
         std::thread::scope(|scope| {
             let mut reader = Reader::within(&self.budget, Ahead::of(scope, tar));
             let mut entry_number = 0;
@@ -295,11 +298,14 @@ impl Unpacker {
     /// Returns whether a file of the current layer is part of the result, as far as upper layers decide.
     fn is_visible(&self, current: &mut Current, path: &Path, kind: &FileKind) -> bool {
         let parent = path.parent().unwrap_or_default();
-        let shown = match &current.recent {
-            Some((known, shown)) if *known == parent => *shown,
-            _ => {
+        let shown = match current.visible.get(&parent) {
+            Some(shown) => *shown,
+            None => {
                 let shown = self.claims.shows_contents(&parent);
-                current.recent = Some((parent, shown));
+                if current.visible.len() >= MAX_KNOWN_DIRECTORIES {
+                    current.visible.clear();
+                }
+                current.visible.insert(parent, shown);
                 shown
             }
         };

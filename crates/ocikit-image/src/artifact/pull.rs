@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -188,8 +189,15 @@ async fn stage(source: Arc<dyn Source>, file: PlannedFile, path: PathBuf) -> Res
     let layer = Layer::at(source.clone(), descriptor);
     let (budget, within) = (Budget::new(), path.clone());
     let (shared, prefix) = (budget.clone(), file.path.clone());
-    let work = move |tar: &mut crate::layer::LayerTar<'_>| unpack(tar, &shared, &prefix, &within);
-    let ((), found) = layer.decode_within(&budget, DiffId::Compute, work).await?;
+    let work = move |tar: &mut crate::layer::LayerTar<'_>| match unpack(tar, &shared, &prefix, &within) {
+        // The layer is not damaged.
+        Err(ocikit_archive::Error::Io(error)) if is_of_target(error.kind()) => {
+            Ok(Err(Error::failed("write", prefix.display(), error)))
+        }
+        unpacked => unpacked.map(Ok),
+    };
+    let (unpacked, found) = layer.decode_within(&budget, DiffId::Compute, work).await?;
+    unpacked?;
     let stated = file.layer.annotations.get(CONTENT_DIGEST).and_then(|text| text.parse::<Digest>().ok());
     if let (Some(stated), Some(found)) = (stated, found)
         && stated.algorithm() == found.algorithm()
@@ -198,6 +206,12 @@ async fn stage(source: Arc<dyn Source>, file: PlannedFile, path: PathBuf) -> Res
         return Err(Error::mismatch(&stated, &source, Mismatch::Digest(found)));
     }
     Ok(StagedFile { from: path, to: file.path })
+}
+
+/// Returns whether an error is one of writing files, which reading a layer does not have.
+fn is_of_target(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(kind, FileTooLarge | PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
 }
 
 #[cfg(unix)]
