@@ -15,12 +15,10 @@ use ocikit_spec::{Descriptor, Digest, Index, MAX_ROOTS_BYTES, Tag};
 use crate::file::{Presence, read_small};
 use crate::folder::Folder;
 use crate::listing::list_blobs;
-use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE, Subjects};
+use crate::roots::{self, BLOBS, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE, Subjects};
+use crate::siblings::Siblings;
 use crate::staged::{Staged, write_in};
 use crate::unlisted::{self, Unlisted};
-
-/// The directory of blobs in a layout.
-pub(crate) const BLOBS: &str = "blobs";
 
 /// An OCI layout in a directory.
 ///
@@ -37,6 +35,8 @@ pub struct Dir {
     writing: Mutex<Option<File>>,
     subjects: Subjects,
     presence: Presence,
+    /// Other layouts, whose blobs are linked.
+    siblings: Option<Arc<Siblings>>,
     /// The lock on the list of roots, from [`Dir::exclusive`] to [`Sink::finish`].
     held: Mutex<Option<File>>,
 }
@@ -120,6 +120,7 @@ impl Dir {
             writing: Mutex::new(None),
             subjects: Subjects::default(),
             presence: Presence::default(),
+            siblings: None,
             held: Mutex::new(None),
         }
     }
@@ -151,6 +152,11 @@ impl Dir {
     /// `ALGORITHM/HEX`, as skopeo does.
     pub fn sharing(self, blobs: impl Into<PathBuf>) -> Dir {
         Dir { blobs: blobs.into(), ..self }
+    }
+
+    /// Returns the layout with the blobs that other layouts have linked to theirs.
+    pub fn linking(self, siblings: Arc<Siblings>) -> Dir {
+        Dir { siblings: Some(siblings), ..self }
     }
 
     /// Returns whether the layout has no `oci-layout` file yet, which the first published image writes.
@@ -301,10 +307,16 @@ impl Source for Dir {
 impl Sink for Dir {
     async fn put(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put> {
         self.announce().await?;
+        let siblings = self.siblings.clone();
+        let _turn = match &siblings {
+            Some(siblings) => Some(siblings.turn(&descriptor.digest).await),
+            None => None,
+        };
         // A blob with a wrong size was left by a killed writer and is written again.
         let (place, digest, blob, presence) = (self.blob_place(), descriptor.digest, descriptor.clone(), self.presence);
         let failed = self.failed("write to");
-        let folder = blocking(move || {
+        let others = siblings.clone();
+        let found = blocking(move || {
             let folder = place.made().and_then(|blobs| blobs.made(digest.algorithm().name())).map_err(&failed)?;
             let is_present = || match folder.regular(digest.hex())? {
                 Some(found) if found.size == blob.size => {
@@ -313,9 +325,22 @@ impl Sink for Dir {
                 }
                 _ => Ok(false),
             };
-            Ok((!is_present().map_err(&failed)?).then_some(folder))
+            if is_present().map_err(&failed)? {
+                return Ok(Err(Put::Present));
+            }
+            if others.is_some_and(|others| others.link(&digest, &folder)) {
+                if is_present().map_err(&failed)? {
+                    return Ok(Err(Put::Mounted));
+                }
+                // The other layout has a damaged one.
+                folder.remove(digest.hex()).map_err(&failed)?;
+            }
+            Ok(Ok(folder))
         });
-        let Some(folder) = folder.await? else { return Ok(Put::Present) };
+        let folder = match found.await? {
+            Ok(folder) => folder,
+            Err(put) => return Ok(put),
+        };
         let failed = self.failed("write to");
         let tentative = self.tentative.clone();
         let staged = consume(from.open(descriptor).await?, move |chunks| {
@@ -328,6 +353,9 @@ impl Sink for Dir {
         });
         let (staged, failed) = (staged.await?, self.failed("write to"));
         blocking(move || staged.commit().map_err(failed)).await?;
+        if let Some(siblings) = siblings {
+            siblings.add(digest, &self.path);
+        }
         Ok(Put::Copied)
     }
 

@@ -147,6 +147,12 @@ mod handles {
             }
         }
 
+        /// Gives a file of another directory the same name here, which must not exist.
+        pub(crate) fn link_from(&self, other: &Folder, name: impl AsRef<OsStr>) -> io::Result<()> {
+            let name = name.as_ref();
+            Ok(rustix::fs::linkat(&other.handle, name, &self.handle, name, AtFlags::empty())?)
+        }
+
         /// Returns the directory as a file that can be locked.
         pub(crate) fn lockable(&self) -> io::Result<File> {
             Ok(File::from(self.handle.try_clone()?))
@@ -230,6 +236,11 @@ mod paths {
         pub(crate) fn regular(&self, name: impl AsRef<OsStr>) -> io::Result<Option<FileStatus>> {
             let found = absent(fs::symlink_metadata(self.path.join(name.as_ref())))?.filter(fs::Metadata::is_file);
             found.map(|found| Ok(FileStatus { size: found.len(), modified: found.modified()? })).transpose()
+        }
+
+        /// Gives a file of another directory the same name here, which must not exist.
+        pub(crate) fn link_from(&self, other: &Folder, name: impl AsRef<OsStr>) -> io::Result<()> {
+            fs::hard_link(other.path.join(name.as_ref()), self.path.join(name.as_ref()))
         }
 
         /// Returns whether the name exists.

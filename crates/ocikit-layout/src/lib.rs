@@ -47,6 +47,7 @@ mod output;
 mod pipe;
 mod roots;
 mod scratch;
+mod siblings;
 mod staged;
 mod tar;
 mod tar_edit;
@@ -68,6 +69,7 @@ pub use open::{
 pub use output::OutputFile;
 pub use pipe::Pipe;
 pub use scratch::Scratch;
+pub use siblings::Siblings;
 pub use tar::Tar;
 pub use tar_edit::TarEdit;
 pub use tar_writer::{TarOptions, TarWriter};

@@ -9,10 +9,9 @@ use std::collections::{HashMap, HashSet};
 
 use ocikit_archive::{Entry, Kind, TarIndex};
 
-use crate::dir::BLOBS;
 use crate::docker::MANIFEST_JSON;
 use crate::edit::REPOSITORIES;
-use crate::roots::{INDEX_JSON, OCI_LAYOUT_FILE};
+use crate::roots::{BLOBS, INDEX_JSON, OCI_LAYOUT_FILE};
 
 /// The names in an archive so far.
 #[derive(Debug, Default)]

@@ -23,6 +23,9 @@ pub(crate) const INDEX_JSON: &str = "index.json";
 /// The name of the file that marks a directory or archive as a layout.
 pub(crate) const OCI_LAYOUT_FILE: &str = "oci-layout";
 
+/// The name of the directory of blobs.
+pub(crate) const BLOBS: &str = "blobs";
+
 /// Returns the entry with a name; for a digest also a document below the roots.
 pub(crate) async fn resolve(roots: &Index, place: &dyn Source, name: &Name) -> Result<Descriptor> {
     let entries = roots.manifests();

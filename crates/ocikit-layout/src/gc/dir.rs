@@ -10,9 +10,10 @@ use ocikit_spec::{Algorithm, Digest};
 use super::options::{Collected, GcOptions, Removed};
 use super::reach::reachable;
 use crate::Dir;
-use crate::dir::{BLOBS, lock};
+use crate::dir::lock;
 use crate::folder::Folder;
 use crate::listing::is_temporary;
+use crate::roots::BLOBS;
 
 pub(super) async fn collect(path: &Path, options: &GcOptions) -> Result<Collected> {
     let dir = Dir::open(path).await?;
