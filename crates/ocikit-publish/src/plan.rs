@@ -60,6 +60,9 @@ pub struct Plan {
     pub signing: Signing,
     /// Whether moving tags may go back to an older version.
     pub allow_back: bool,
+    /// Whether tags are put one after another, in their order, and none after one that fails. The last tag then says that
+    /// the image has all of them.
+    pub in_order: bool,
     /// The attestations to make.
     pub attest: Attest,
     /// The digests that the images had before they were annotated, which the attestations of their build may name.
@@ -111,6 +114,7 @@ impl Plan {
             tags,
             signing: Signing::NoSigner,
             allow_back: false,
+            in_order: false,
             attest: Attest::default(),
             annotated_from: Vec::new(),
             source: GitState { event, ..GitState::default() },

@@ -57,18 +57,41 @@ impl Staged {
         if unpublished.is_empty() {
             return Ok(Published { copied, failed: Vec::new() });
         }
-        let [referrers, roots] = &unpublished.lists;
-        unpublished.publish_list(referrers).await?;
-        let names = roots.iter().flat_map(|pending| pending.names.iter().map(move |naming| (pending, naming)));
-        let named = names.map(|(pending, naming)| {
-            let one = PendingRoot { names: vec![naming.clone()], ..pending.clone() };
-            let unpublished = &unpublished;
-            async move { (naming.clone(), unpublished.publish_root(&one).await) }
-        });
+        unpublished.publish_list(&unpublished.lists[0]).await?;
+        let named = unpublished.names().map(|one| unpublished.publish_name(one));
         let outcomes: Vec<_> = stream::iter(named).buffered(unpublished.at_once()).boxed().collect().await;
         unpublished.to.finish().await?;
         let failed = outcomes.into_iter().filter_map(|(naming, outcome)| Some((naming, outcome.err()?)));
         Ok(Published { failed: failed.collect(), copied })
+    }
+
+    /// Gives the root its names one after another, in their order. After one that fails, the others are not given and fail
+    /// with the same error, so a client that sees the last name knows that the root has all of them.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Staged::publish`].
+    pub async fn publish_in_order(self) -> Result<Published> {
+        let Staged { copied, unpublished } = self;
+        if unpublished.is_empty() {
+            return Ok(Published { copied, failed: Vec::new() });
+        }
+        unpublished.publish_list(&unpublished.lists[0]).await?;
+        let mut failed: Vec<(Naming, Error)> = Vec::new();
+        let mut cause: Option<Arc<Error>> = None;
+        for one in unpublished.names() {
+            if let Some(cause) = &cause {
+                failed.extend(one.names.into_iter().map(|naming| (naming, Error::again(cause))));
+                continue;
+            }
+            if let (naming, Err(error)) = unpublished.publish_name(one).await {
+                let error = Arc::new(error);
+                failed.push((naming, Error::again(&error)));
+                cause = Some(error);
+            }
+        }
+        unpublished.to.finish().await?;
+        Ok(Published { failed, copied })
     }
 }
 
@@ -117,6 +140,21 @@ impl Unpublished {
             self.publish_list(list).await?;
         }
         self.to.finish().await
+    }
+
+    /// Returns the roots, each with one of its names.
+    fn names(&self) -> impl Iterator<Item = PendingRoot> {
+        let of_one = |pending: &PendingRoot| {
+            let one = |naming: &Naming| PendingRoot { names: vec![naming.clone()], ..pending.clone() };
+            pending.names.iter().map(one).collect::<Vec<_>>()
+        };
+        self.lists[1].iter().flat_map(of_one)
+    }
+
+    /// Gives a root its only name.
+    async fn publish_name(&self, one: PendingRoot) -> (Naming, Result<()>) {
+        let outcome = self.publish_root(&one).await;
+        (one.names.into_iter().next().unwrap_or_default(), outcome)
     }
 
     async fn publish_list(&self, list: &[PendingRoot]) -> Result<()> {

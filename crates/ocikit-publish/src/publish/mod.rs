@@ -201,7 +201,7 @@ impl Finishing<'_> {
             Transfer { uploaded: count(Put::Copied), mounted: count(Put::Mounted), skipped: count(Put::Present) };
         let stored = self.stopwatch.stored(&sink.to_string()).unwrap_or_default();
         let Marks { signatures, mut attestations } = marks;
-        let put = put_tags(self.root, &sink, tags.tags, staged).await;
+        let put = put_tags(self.root, &sink, tags.tags, staged, self.plan.in_order).await;
         let mut statement_failed = None;
         if let (true, Some(signer)) = (self.plan.attest.published, self.signer) {
             let predicate = predicate(self.plan, &destination, self.root, &put);
@@ -242,9 +242,19 @@ fn predicate(plan: &Plan, destination: &Destination, root: &Root, tags: &[Publis
 }
 
 /// Puts the tags and reads them back.
-async fn put_tags(root: &Root, sink: &Arc<dyn Sink>, tags: Vec<PlannedTag>, staged: Staged) -> Vec<PublishedTag> {
+async fn put_tags(
+    root: &Root,
+    sink: &Arc<dyn Sink>,
+    tags: Vec<PlannedTag>,
+    staged: Staged,
+    in_order: bool,
+) -> Vec<PublishedTag> {
     let mut failed = BTreeMap::new();
-    match staged.publish().await {
+    let published = match in_order {
+        true => staged.publish_in_order().await,
+        false => staged.publish().await,
+    };
+    match published {
         Ok(published) => {
             let named =
                 published.failed.into_iter().filter_map(|(naming, error)| Some((naming.tag?.to_string(), error)));
