@@ -16,6 +16,8 @@ mod expand;
 mod lines;
 mod model;
 mod pattern;
+#[cfg(test)]
+mod properties;
 mod references;
 mod scope;
 #[cfg(test)]
