@@ -10,12 +10,11 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "this is a bench")]
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use ocikit_benches::{Cost, Registry, Table, find, measure, random, run_if_asked};
+use ocikit_benches::{Buildkitd, Cost, Registry, Table, find, measure, random, run_if_asked};
 
 const OCIKIT: &str = env!("CARGO_BIN_EXE_ocikit-under-bench");
 
@@ -99,7 +98,7 @@ struct Setup {
 
 impl Setup {
     fn run(&self, line: &str, to: &str) -> Cost {
-        let address = &self.buildkitd.address;
+        let address = self.buildkitd.address();
         let build = format!(
             "buildctl --addr {address} build --progress=plain --frontend dockerfile.v0 --local context=context --local \
              dockerfile=context"
@@ -109,42 +108,5 @@ impl Setup {
         let mut command = Command::new("sh");
         command.args(["-ec", &line]).current_dir(&self.directory).env("HOME", &self.directory);
         measure(&command)
-    }
-}
-
-/// A BuildKit daemon that ends when this is dropped.
-struct Buildkitd {
-    child: Child,
-    address: String,
-}
-
-impl Buildkitd {
-    fn start(directory: &Path) -> Buildkitd {
-        let address = format!("unix://{}", directory.join("buildkitd.sock").display());
-        let mut command = Command::new("buildkitd");
-        command.arg("--root").arg(directory.join("buildkit")).args(["--addr", &address]);
-        command.args(["--oci-worker-snapshotter=native", "--otel-socket-path"]).arg(directory.join("otel.sock"));
-        let log = File::create(directory.join("buildkitd.log")).expect("a log");
-        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log);
-        let daemon = Buildkitd { child: command.spawn().expect("buildkitd"), address };
-        let begun = Instant::now();
-        let is_ready = || {
-            let mut workers = Command::new("buildctl");
-            workers.args(["--addr", &daemon.address, "debug", "workers"]).stdout(Stdio::null()).stderr(Stdio::null());
-            workers.status().is_ok_and(|status| status.success())
-        };
-        while !is_ready() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "buildkitd did not start within 60 seconds");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        daemon
-    }
-}
-
-impl Drop for Buildkitd {
-    fn drop(&mut self) {
-        // It unmounts its snapshots before it ends.
-        let id = self.child.id().to_string();
-        let _ = Command::new("kill").arg(id).status().and_then(|_| self.child.wait());
     }
 }

@@ -9,6 +9,7 @@
     reason = "a benchmark prints its results and panics on errors"
 )]
 
+mod buildkitd;
 mod delay;
 mod image;
 mod measure;
@@ -16,6 +17,7 @@ mod place;
 mod registry;
 mod table;
 
+pub use buildkitd::Buildkitd;
 pub use delay::Delay;
 pub use image::{images_with_shared_layers, index, layout, tar};
 pub use measure::{Cost, find, measure, run_if_asked};
