@@ -34,6 +34,11 @@ impl SigningArguments {
         self.signer.is_given() || self.notation.has_plugin() || self.vouchers.flags().any(|(_, is_given)| is_given)
     }
 
+    /// Returns whether each signer has a certificate that is valid for minutes.
+    pub(crate) fn is_keyless(&self) -> bool {
+        self.is_given() && !self.signer.is_given() && !self.notation.has_plugin()
+    }
+
     /// Returns what signs, and the options. A dry run contacts no service.
     pub(crate) async fn method(&self, context: &Context, dry_run: bool) -> Result<(SigningMethod, SignOptions)> {
         let (by, material) = match self.notation.plugin().await? {

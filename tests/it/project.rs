@@ -302,18 +302,57 @@ fn cip_4_a_private_authority_and_paths_work() {
     assert_eq!(builds(&plan).len(), 4);
 }
 
+#[test]
+fn bases_are_asked_once_and_without_the_credential_of_the_project() {
+    let (bench, registry, bases) = (bench(), Registry::start(), Registry::start());
+    let base = format!("{}/base:1", bases.name());
+    bench.ok(&["push", &ocikit_tests::testdata("buildkit-single/image.tar").display().to_string(), &base]);
+    let digest = bench.ok(&["digest", &base]);
+    let names = ["a", "b", "c", "d"];
+    for name in names {
+        let path = bench.path("contexts").join(name);
+        fs::create_dir_all(&path).unwrap();
+        let stages = format!("FROM {base} AS one\nFROM {}/other:1 AS two\nFROM {base}\n", bases.name());
+        fs::write(path.join("Dockerfile"), stages).unwrap();
+        fs::write(path.join("info.edn"), "{:version \"1.0.0\"}\n").unwrap();
+        publish(&bench, &registry.name(), name, "1.0.0");
+        let place = format!("{}/{name}:1.0.0", registry.name());
+        let of = if name == "c" { &format!("sha256:{}", "0".repeat(64)) } else { &digest };
+        let [key, value] = ["name", "digest"]
+            .map(|end| format!("org.opencontainers.image.base.{end}={}", if end == "name" { &base } else { of }));
+        bench.ok(&["annotate", &place, &key, &value, "--on", "index"]);
+    }
+    bases.clear_requests();
+    let arguments = ["project", "plan", "--registry", &registry.name(), "--bases", "--json"];
+    let plan = json(&bench, &arguments);
+    assert_eq!(builds(&plan), ["c"], "{plan}");
+    assert_eq!(plan["images"][0]["reason"], "base-changed");
+    let asked = bases.requests().iter().filter(|request| request.path.contains("/manifests/")).count();
+    assert_eq!(asked, 2, "one request for each base image, also for the one that does not exist");
+    // The registry of a base image asks for a password too, which is not that of the project.
+    let closed = Registry::for_user("user", "password");
+    let dockerfile = format!("FROM {}/base:1\n", closed.name());
+    fs::write(bench.path("contexts/a/Dockerfile"), dockerfile).unwrap();
+    let outcome = bench.with("OCIKIT_USERNAME", "user").with("OCIKIT_PASSWORD", "password").ocikit(&arguments);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (4, ""), "{outcome}");
+}
+
+/// Returns what an image of a generated project is built from.
+pub(crate) fn generated_parents(image: usize) -> Vec<usize> {
+    match image {
+        0..4 => vec![],
+        4..40 => vec![image % 4],
+        _ => vec![4 + image * 7919 % (image - 4).min(400), image % 4],
+    }
+}
+
 /// Writes a project like a real one: few bases, many images on them, some of them deep.
-fn generated(bench: &Bench, count: usize) {
+pub(crate) fn generated(bench: &Bench, count: usize) {
     for image in 0..count {
         let path = bench.path("contexts").join(format!("{image}-image{image}"));
         fs::create_dir_all(&path).unwrap();
         let mut dockerfile = "ARG REGISTRY\nFROM scratch\n".to_owned();
-        let parents = match image {
-            0..4 => vec![],
-            4..40 => vec![image % 4],
-            _ => vec![4 + image * 7919 % (image - 4).min(400), image % 4],
-        };
-        for parent in parents {
+        for parent in generated_parents(image) {
             dockerfile.push_str(&format!("COPY --from=$REGISTRY/image{parent}:1.0.0 / /{parent}\n"));
         }
         fs::write(path.join("Dockerfile"), dockerfile).unwrap();

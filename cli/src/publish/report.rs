@@ -8,6 +8,7 @@ use clap::Args;
 use ocikit::{Digest, Planned, Root};
 use ocikit_publish::ci::{Delimiter, System, dotenv, set_variables, step_outputs};
 use ocikit_publish::git::Event;
+use ocikit_publish::project::ProjectReport;
 use ocikit_publish::report::Report;
 use ocikit_publish::tags::TagSet;
 use ocikit_publish::{Plan, Published, TagState};
@@ -40,46 +41,85 @@ pub(crate) struct ReportArguments {
     outputs: Option<PathBuf>,
 }
 
+/// A report in every form that can be written.
+pub(crate) struct ReportForms {
+    report: serde_json::Value,
+    build_report: serde_json::Value,
+    html: String,
+    markdown: String,
+    outputs: Vec<(&'static str, String)>,
+}
+
+impl From<&Report> for ReportForms {
+    fn from(report: &Report) -> ReportForms {
+        ReportForms {
+            report: serde_json::json!(report),
+            build_report: serde_json::json!(report.build_report()),
+            html: report.html(),
+            markdown: report.markdown(),
+            outputs: report.outputs(),
+        }
+    }
+}
+
+impl From<&ProjectReport> for ReportForms {
+    fn from(report: &ProjectReport) -> ReportForms {
+        ReportForms {
+            report: serde_json::json!(report),
+            build_report: serde_json::json!(report.build_reports()),
+            html: report.html(),
+            markdown: report.markdown(),
+            outputs: report.outputs(),
+        }
+    }
+}
+
 impl ReportArguments {
     /// Prints a report and writes it to the files, and to the outputs of the CI system.
     pub(crate) fn write(&self, context: &Context, system: System, report: &Report) -> Result {
-        let json = |value: serde_json::Value| format!("{value}\n");
-        for (path, text) in [
-            (&self.report, json(serde_json::json!(report))),
-            (&self.build_report, json(serde_json::json!(report.build_report()))),
-            (&self.html, report.html()),
-            (&self.summary, report.markdown()),
-        ] {
-            if let Some(path) = path {
-                file::write(path, text.as_bytes())?;
-            }
-        }
-        let outputs = report.outputs();
-        if let Some(path) = &self.outputs {
-            file::write(path, dotenv(&outputs).map_err(Failure::usage)?.as_bytes())?;
-        }
-        match system {
-            System::GithubActions => {
-                if let Some(path) = variable("GITHUB_OUTPUT") {
-                    let delimiter = Delimiter::random().map_err(|error| Failure::new(Code::Other, error))?;
-                    let lines = step_outputs(&outputs, &delimiter).map_err(Failure::usage)?;
-                    append(Path::new(&path), &lines)?;
-                }
-                if let Some(path) = variable("GITHUB_STEP_SUMMARY") {
-                    append(Path::new(&path), &report.markdown())?;
-                }
-            }
-            System::AzureDevops => {
-                output::print_lines(set_variables(&outputs).map_err(Failure::usage)?.iter().collect::<Lines>());
-            }
-            _ => {}
-        }
+        self.write_forms(system, &ReportForms::from(report))?;
         say(context, report);
         context.output.result(report, || {
             let targets = report.targets.iter().flat_map(|target| target.tags.iter().map(move |tag| (target, tag)));
             let verified = targets.filter(|(_, tag)| tag.state == "verified");
             verified.map(|(target, tag)| format!("{}:{}@{}", target.read, tag.tag, report.digest)).collect::<Lines>()
         })
+    }
+
+    /// Writes a report to the files, and to the outputs of the CI system.
+    pub(crate) fn write_forms(&self, system: System, report: &ReportForms) -> Result {
+        let json = |value: &serde_json::Value| format!("{value}\n");
+        for (path, text) in [
+            (&self.report, json(&report.report)),
+            (&self.build_report, json(&report.build_report)),
+            (&self.html, report.html.clone()),
+            (&self.summary, report.markdown.clone()),
+        ] {
+            if let Some(path) = path {
+                file::write(path, text.as_bytes())?;
+            }
+        }
+        let outputs = &report.outputs;
+        if let Some(path) = &self.outputs {
+            file::write(path, dotenv(outputs).map_err(Failure::usage)?.as_bytes())?;
+        }
+        match system {
+            System::GithubActions => {
+                if let Some(path) = variable("GITHUB_OUTPUT") {
+                    let delimiter = Delimiter::random().map_err(|error| Failure::new(Code::Other, error))?;
+                    let lines = step_outputs(outputs, &delimiter).map_err(Failure::usage)?;
+                    append(Path::new(&path), &lines)?;
+                }
+                if let Some(path) = variable("GITHUB_STEP_SUMMARY") {
+                    append(Path::new(&path), &report.markdown)?;
+                }
+            }
+            System::AzureDevops => {
+                output::print_lines(set_variables(outputs).map_err(Failure::usage)?.iter().collect::<Lines>());
+            }
+            _ => {}
+        }
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! The arguments that say which tags an image gets.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -122,13 +123,7 @@ impl TagArguments {
                 git.event = event;
                 (System::detect(&environment).unwrap_or_default(), git)
             }
-            None => {
-                let read = |path: &str| file::read_named(path);
-                let Environment { system, git, .. } = Environment::read(&environment, &read).map_err(|error| {
-                    Failure::usage(error).hint("give the state of the job with --event, --commit and --branch")
-                })?;
-                (system, git)
-            }
+            None => state_of_job(&environment)?,
         };
         if self.branch.is_some() {
             git.branch.clone_from(&self.branch);
@@ -144,6 +139,14 @@ impl TagArguments {
         }
         Ok((system, git))
     }
+}
+
+/// Reads the state of the CI job from the environment.
+pub(crate) fn state_of_job(environment: &BTreeMap<String, String>) -> Result<(System, GitState)> {
+    let read = |path: &str| file::read_named(path);
+    let Environment { system, git, .. } = Environment::read(environment, &read)
+        .map_err(|error| Failure::usage(error).hint("give the state of the job with --event, --commit and --branch"))?;
+    Ok((system, git))
 }
 
 /// Returns the failure for tags that cannot be computed.

@@ -1,7 +1,7 @@
 //! The report of a publication: JSON, the nine keys of the image builder, Markdown and HTML.
 
-mod html;
-mod markdown;
+pub(crate) mod html;
+pub(crate) mod markdown;
 mod model;
 
 pub use model::{BuildReport, CountReport, Report, ReportInput, SkippedReport, Status, TagReport, TargetReport};

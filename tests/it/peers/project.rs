@@ -1,16 +1,20 @@
 //! `project` with a real BuildKit.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
+use ocikit::Platform;
 use ocikit_publish::project::{Arguments, Dockerfile};
+use ocikit_server::{Action, Fault, Reply};
 use ocikit_tests::{Bench, Daemon, Peers, Registry};
 use serde_json::Value;
 
 use crate::bench;
 use crate::faults::pseudo_random;
-use crate::project::example;
+use crate::project::{example, generated, generated_parents};
 
 const BUILDERS: [&str; 3] = ["buildctl", "buildkitd", "runc"];
 
@@ -69,6 +73,15 @@ fn cip_5_build_writes_layouts_and_resolves_siblings_without_a_registry() {
         let platforms = inspected["platforms"].as_array().map_or(0, Vec::len);
         assert!(platforms <= 1, "only the platform of this machine: {inspected}");
     }
+    // Layouts share the layers of their bases.
+    let platform = Platform::of_this_machine().to_string();
+    let layer = |name: &str| {
+        let config =
+            json(&bench, &["manifest", "get", &format!("oci:.ocikit-images/{name}:latest"), "--platform", &platform]);
+        let digest = config["layers"][0]["digest"].as_str().unwrap().replace(':', "/");
+        fs::metadata(bench.path(".ocikit-images").join(name).join("blobs").join(digest)).unwrap().ino()
+    };
+    assert_eq!(layer("debian-slim"), layer("clojure-dev"));
     let again = build(&[]);
     assert!(statuses(&again).iter().all(|status| status.ends_with(" present")), "{again}");
     // A changed file rebuilds the image and what is built from it.
@@ -139,6 +152,59 @@ fn cip_13_keep_going_skips_descendants_only() {
     assert_eq!(outcome.code, 1, "{outcome}");
 }
 
+/// The number of images is that of `OCIKIT_PROJECT_IMAGES`, by default as many as a test has time for.
+#[test]
+fn generated_images_are_built_once_along_the_graph() {
+    const FAILING: usize = 8;
+    let Some(peers) = Peers::find(&BUILDERS) else { return };
+    let (daemon, registry) = (buildkit(&peers), Registry::start());
+    let bench = bench().with("BUILDKIT_HOST", &daemon.address);
+    let count = std::env::var("OCIKIT_PROJECT_IMAGES").ok().and_then(|text| text.parse().ok()).unwrap_or(48);
+    generated(&bench, count);
+    for image in 0..count {
+        // Not empty, so that every image has a layer.
+        let path = bench.path(&format!("contexts/{image}-image{image}/Dockerfile"));
+        let text = fs::read_to_string(&path).unwrap() + &format!("COPY info.edn /own{image}\n");
+        fs::write(path, text).unwrap();
+    }
+    let failing = bench.path(&format!("contexts/{FAILING}-image{FAILING}/Dockerfile"));
+    let good = fs::read_to_string(&failing).unwrap();
+    fs::write(&failing, format!("{good}COPY missing /\n")).unwrap();
+    let mut below = vec![false; count];
+    below[FAILING] = true;
+    for image in FAILING + 1..count {
+        below[image] = generated_parents(image).iter().any(|parent| below[*parent]);
+    }
+    let publish = ["project", "publish", "--json", "--only-local-platform", "--keep-going", "--remote-registry"];
+    let place = registry.name();
+    let publish = [&publish[..], &[&place]].concat();
+    let outcome = bench.ocikit(&publish);
+    assert_eq!(outcome.code, 7, "{outcome}");
+    let result: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let status_of = |result: &Value, image: usize| {
+        let name = format!("image{image}");
+        let found = result["images"].as_array().unwrap().iter().find(|found| found["name"] == name.as_str());
+        found.map(|found| found["status"].as_str().unwrap().to_owned())
+    };
+    for (image, below) in below.iter().enumerate() {
+        let expected = match (image, below) {
+            (FAILING, _) => "failed",
+            (_, true) => "skipped",
+            (_, false) => "built",
+        };
+        assert_eq!(status_of(&result, image).as_deref(), Some(expected), "image{image}");
+    }
+    fs::write(&failing, good).unwrap();
+    let repaired = json(&bench, &publish);
+    for (image, below) in below.iter().enumerate() {
+        assert_eq!(status_of(&repaired, image).as_deref(), below.then_some("built"), "image{image}");
+    }
+    registry.clear_requests();
+    let again = json(&bench, &publish);
+    assert_eq!(again["images"].as_array().unwrap().len(), 0);
+    assert_eq!(registry.requests().len(), count, "one request per image");
+}
+
 #[test]
 fn cip_17_flags_after_two_dashes_reach_the_solve() {
     let Some(peers) = Peers::find(&BUILDERS) else { return };
@@ -181,6 +247,16 @@ fn cip_14_and_15_images_move_between_registries_and_layouts() {
     let pull = ["project", "cip", "pull-latest-from-remote-registry", "--remote-registry", &remote.name()];
     bench.ok(&pull);
     bench.ok(&["validate", "oci:.ocikit-images/clojure-dev:latest"]);
+    // The remaining subcommands by their names.
+    let own = Registry::start();
+    bench.ok(&["project", "cip", "publish-locally", "--local-registry", &own.name()]);
+    assert!(own.verified_digest("clojure-dev", "0.1.0").is_some());
+    let other = project(&daemon);
+    other.ok(&["project", "cip", "pull-latest-from-local-registry", "--local-registry", &own.name()]);
+    other.ok(&["validate", "oci:.ocikit-images/dev:latest"]);
+    write(&other, "00-debian-slim/info.edn", "{:version \"1.3.0\"}\n");
+    other.ok(&["project", "cip", "cascade-version-updates"]);
+    assert!(other.ok(&["project", "graph"]).contains("clojure-dev 0.1.1"));
     // An image that the registry lacks is listed, and an error only if asked for.
     write(&bench, "04-new/Dockerfile", "FROM scratch\n");
     write(&bench, "04-new/info.edn", "{:version \"1.0.0\"}\n");
@@ -191,26 +267,148 @@ fn cip_14_and_15_images_move_between_registries_and_layouts() {
     assert_eq!(outcome.code, 3, "{outcome}");
 }
 
+/// The images of the example with their versions.
+const EXAMPLE: [(&str, &str); 4] =
+    [("debian-slim", "1.2.9"), ("dev", "2.0.9"), ("java", "0.3.0"), ("clojure-dev", "0.1.0")];
+
+/// Checks what a killed publication left: a version that exists is complete, signed, and `latest` points to the same image. A
+/// layout that exists is complete too.
+fn check_no_half_state(bench: &Bench, registry: &Registry) -> usize {
+    let mut published = 0;
+    for (name, version) in EXAMPLE {
+        let layout = format!(".ocikit-images/{name}");
+        if bench.path(&layout).join("index.json").exists() {
+            bench.ok(&["validate", &format!("oci:{layout}:{version}")]);
+        }
+        registry.wait_until_quiet(name);
+        let Some(digest) = registry.verified_digest(name, version) else { continue };
+        assert_eq!(registry.verified_digest(name, "latest"), Some(digest), "{name}");
+        bench.ok(&["verify", &format!("{}/{name}:{version}", registry.name()), "--key", "ocikit.pub"]);
+        published += 1;
+    }
+    published
+}
+
+/// Killed at 30 random moments, two thirds of them after the builds, so that they hit the uploads, signatures and tags.
 #[test]
-fn a_killed_publication_is_finished_by_a_rerun() {
+fn a_killed_publication_leaves_no_half_state_and_is_finished_by_a_rerun() {
     let Some(peers) = Peers::find(&BUILDERS) else { return };
     let daemon = buildkit(&peers);
-    for round in 0..6 {
-        let registry = Registry::start();
-        let bench = project(&daemon);
-        let arguments = ["project", "publish", "--remote-registry", &registry.name()];
-        let mut child = bench.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(pseudo_random(round, 2_500)));
+    let prepared = project(&daemon);
+    prepared.ok(&["keygen", "--unencrypted", "-o", "ocikit"]);
+    let publish = |bench: &Bench, registry: &Registry| {
+        let arguments = ["project", "publish", "--only-local-platform", "--key", "ocikit.key", "--remote-registry"];
+        bench.command(&[&arguments[..], &[&registry.name()]].concat())
+    };
+    let first = Registry::start();
+    let begun = Instant::now();
+    assert!(publish(&prepared, &first).output().unwrap().status.success());
+    let with_builds = begun.elapsed().as_micros() as u64;
+    let mut without_builds = 0;
+    let mut interrupted = 0;
+    for round in 0..30 {
+        let (registry, bench) = (Registry::start(), project(&daemon));
+        let is_built = round % 3 != 0;
+        let mut copied = vec!["ocikit.key", "ocikit.pub"];
+        if is_built {
+            copied.push(".ocikit-images");
+        }
+        for name in copied {
+            let copy = Command::new("cp").arg("-R").arg(prepared.path(name)).arg(bench.path(name)).status();
+            assert!(copy.unwrap().success());
+        }
+        if is_built && without_builds == 0 {
+            let begun = Instant::now();
+            let (registry, whole) = (Registry::start(), &bench);
+            assert!(publish(whole, &registry).output().unwrap().status.success());
+            without_builds = begun.elapsed().as_micros() as u64;
+        }
+        let limit = if is_built { without_builds } else { with_builds };
+        let mut child = publish(&bench, &registry).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_micros(pseudo_random(round, limit.max(1))));
         let _ = child.kill();
         child.wait().unwrap();
-        bench.ok(&arguments);
-        for (name, version) in [("debian-slim", "1.2.9"), ("dev", "2.0.9"), ("java", "0.3.0"), ("clojure-dev", "0.1.0")]
-        {
-            let digest = registry.verified_digest(name, version);
-            assert!(digest.is_some(), "{name}");
-            assert_eq!(registry.verified_digest(name, "latest"), digest, "{name}");
-        }
+        let published = check_no_half_state(&bench, &registry);
+        interrupted += usize::from(published < EXAMPLE.len());
+        let rerun = publish(&bench, &registry).output().unwrap();
+        assert!(rerun.status.success(), "{}", String::from_utf8_lossy(&rerun.stderr));
+        assert_eq!(check_no_half_state(&bench, &registry), EXAMPLE.len());
     }
+    eprintln!("{interrupted} of 30 runs were killed before everything was published");
+    assert!(interrupted > 0);
+}
+
+/// The image is signed before it has a tag, and the reports are those of `publish`.
+#[test]
+fn publications_are_annotated_signed_and_reported() {
+    let programs = [&BUILDERS[..], &["registry", "cosign", "crane"]].concat();
+    let Some(peers) = Peers::find(&programs) else { return };
+    let (daemon, registry) = (buildkit(&peers), peers.distribution("registry"));
+    let bench = project(&daemon);
+    let place = format!("{}/acme", registry.address.replace("127.0.0.1", "localhost"));
+    // Images that were built for another registry without provenance get it, from the cache of BuildKit.
+    bench.ok(&["project", "build"]);
+    bench.ok(&["keygen", "--unencrypted", "-o", "ocikit"]);
+    let mut line = vec!["project", "publish", "--json", "--only-local-platform", "--remote-registry", &place];
+    line.extend(["--key", "ocikit.key", "--format", "cosign-legacy", "--format", "cosign"]);
+    line.extend(["--attest-build", "--attest-published", "--annotation", "org.example.team=a,b=c"]);
+    line.extend(["--report", "report.json", "--html", "report.html", "--summary", "report.md"]);
+    line.extend(["--build-report", "build.json", "--outputs", "outputs.env"]);
+    let published = json(&bench, &line);
+    assert!(statuses(&published).iter().all(|status| status.ends_with(" built")), "{published}");
+    let key = bench.path("ocikit.pub").display().to_string();
+    let flags = "--insecure-ignore-tlog --allow-http-registry --private-infrastructure";
+    for image in published["images"].as_array().unwrap() {
+        assert_eq!(image["signatures"].as_array().unwrap().len(), 2, "{image}");
+        let (name, version) = (image["name"].as_str().unwrap(), image["version"].as_str().unwrap());
+        let reference = format!("{place}/{name}:{version}");
+        peers.ok(&format!("cosign verify --key {key} {flags} {reference}"));
+        bench.ok(&["verify", &reference, "--key", "ocikit.pub"]);
+        let index: Value = serde_json::from_str(&peers.ok(&format!("crane manifest --insecure {reference}"))).unwrap();
+        assert_eq!(index["annotations"]["org.example.team"], "a,b=c", "{index}");
+        let digest = index["manifests"][0]["digest"].as_str().unwrap();
+        let manifest = peers.ok(&format!("crane manifest --insecure {place}/{name}@{digest}"));
+        let manifest: Value = serde_json::from_str(&manifest).unwrap();
+        assert_eq!(manifest["annotations"]["org.example.team"], "a,b=c", "{manifest}");
+    }
+    let read = |name: &str| fs::read_to_string(bench.path(name)).unwrap();
+    let report: Value = serde_json::from_str(&read("report.json")).unwrap();
+    assert_eq!((report["status"].as_str(), report["images"].as_array().unwrap().len()), (Some("succeeded"), 4));
+    let target = &report["images"][0]["publication"]["targets"][0];
+    assert_eq!(target["signed"], true, "{report}");
+    // Provenance of the build, and the statement.
+    assert_eq!(target["attestations"].as_array().unwrap().len(), 2, "{report}");
+    let nine: Value = serde_json::from_str(&read("build.json")).unwrap();
+    assert_eq!((nine[3]["signed"].as_bool(), nine[3].as_object().unwrap().len()), (Some(true), 9), "{nine}");
+    assert!(read("report.md").contains(&format!("| {place}/java:0.3.0 |")), "{}", read("report.md"));
+    assert!(read("report.html").contains("debian-slim:1.2.9"));
+    assert!(read("outputs.env").contains("OCIKIT_IMAGES="), "{}", read("outputs.env"));
+    // Nothing is left to do, and the report says so.
+    line.extend(["--parallel", "1"]);
+    assert_eq!(statuses(&json(&bench, &line)), [""; 0]);
+    let report: Value = serde_json::from_str(&read("report.json")).unwrap();
+    assert_eq!(report["images"][3]["status"], "up-to-date", "{report}");
+    let outcome = bench.ocikit(&["project", "publish", "--remote-registry", &place, "--attest-published"]);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (2, ""), "{outcome}");
+}
+
+/// A failed tag is not hidden by the version: the next run puts it.
+#[test]
+fn a_tag_that_fails_leaves_the_version_unpublished() {
+    let Some(peers) = Peers::find(&BUILDERS) else { return };
+    let (daemon, registry) = (buildkit(&peers), Registry::start());
+    let bench = project(&daemon);
+    let refused = Action::Answer(Reply::status(403));
+    let fault = registry.faults().add(Fault::on("PUT /v2/java/manifests/latest", refused));
+    let publish =
+        ["project", "publish", "--only-local-platform", "--keep-going", "--remote-registry", &registry.name()];
+    let outcome = bench.ocikit(&publish);
+    assert_eq!(outcome.code, 7, "{outcome}");
+    assert_eq!(registry.verified_digest("java", "0.3.0"), None);
+    assert!(registry.verified_digest("dev", "2.0.9").is_some());
+    fault.remove();
+    bench.ok(&publish);
+    assert_eq!(registry.verified_digest("java", "0.3.0"), registry.verified_digest("java", "latest"));
 }
 
 #[test]

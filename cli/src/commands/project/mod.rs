@@ -2,10 +2,15 @@ mod arguments;
 mod build;
 mod cascade;
 mod cip;
+mod flags;
 mod graph;
+mod output;
 mod plan;
+mod progress;
 mod published;
+mod publishing;
 mod run;
+mod select;
 mod transfer;
 
 use clap::{Args, Subcommand};

@@ -1,16 +1,11 @@
-use std::collections::BTreeSet;
-
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use clap::builder::TypedValueParser;
-use ocikit::Platform;
-use ocikit_publish::project::{
-    BuildPlan, CiMatrix, Decision, PlanOptions, PlannedImage, Project, Reason, Shard, Shards, Share, assign, matrix,
-};
+use ocikit_publish::project::{CiMatrix, Decision, Reason, Share, assign, matrix};
 use serde::Serialize;
 
 use super::arguments::ProjectArguments;
-use super::published;
+use super::select::SelectArguments;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::output::Lines;
@@ -45,103 +40,9 @@ pub(crate) struct Plan {
     matrix: Option<CiMatrix>,
 }
 
-/// Which images are considered.
-#[derive(Debug, Args)]
-pub(super) struct SelectArguments {
-    /// Build images too whose files differ from those published
-    #[arg(long)]
-    inputs: bool,
-    /// Build an image too if its base image outside of the project changed
-    #[arg(long)]
-    bases: bool,
-    /// Consider only these images; names separated by blanks, repeatable
-    #[arg(long, value_name = "NAMES", value_delimiter = ' ')]
-    images: Vec<String>,
-    /// Consider only images that a change since this git revision touches
-    ///
-    /// Those that are built from changed images count too.
-    #[arg(long, value_name = "REVISION")]
-    since: Option<String>,
-    /// Build for these platforms only, whatever the metadata say; repeatable
-    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
-    platform: Vec<Platform>,
-    /// Take the share of machine K of N, from 1
-    #[arg(long, value_name = "K/N")]
-    shard: Option<Shard>,
-    /// Take one stage, from 0
-    #[arg(long, value_name = "STAGE")]
-    stage: Option<usize>,
-}
-
 fn engine() -> impl TypedValueParser<Value = CiMatrix> {
     let names = PossibleValuesParser::new(CiMatrix::ALL.map(CiMatrix::name));
     names.map(|name| CiMatrix::ALL.into_iter().find(|engine| engine.name() == name).unwrap_or(CiMatrix::GitHub))
-}
-
-/// A plan, and the machines of its images if there are several.
-pub(super) struct Planned {
-    pub(super) plan: BuildPlan,
-    shards: Option<(Shard, Shards)>,
-    stage: Option<usize>,
-    named: Option<BTreeSet<usize>>,
-}
-
-impl Planned {
-    /// Returns the images to build that the arguments select.
-    pub(super) fn builds(&self) -> impl Iterator<Item = &PlannedImage> {
-        self.plan.builds().filter(|image| {
-            let is_of_shard = self
-                .shards
-                .as_ref()
-                .is_none_or(|(shard, shards)| shards.shard_of[image.position] == Some(shard.position()));
-            let is_named = self.named.as_ref().is_none_or(|named| named.contains(&image.position));
-            is_named && is_of_shard && self.stage.is_none_or(|stage| stage == image.stage)
-        })
-    }
-}
-
-impl SelectArguments {
-    /// Plans, with what git and the registry say.
-    ///
-    /// `only` are the platforms of all images, if the command decides them.
-    pub(super) async fn plan(
-        &self,
-        context: &Context,
-        arguments: &ProjectArguments,
-        project: &Project,
-        registry: Option<&str>,
-        only: Option<Vec<Platform>>,
-    ) -> Result<Planned> {
-        let mut options = PlanOptions::default();
-        options.default_platforms.clone_from(&arguments.default_platforms);
-        options.only_platforms = if self.platform.is_empty() { only } else { Some(self.platform.clone()) };
-        if let Some(revision) = &self.since {
-            let files = ocikit_build::changed_files(project.root(), revision).await?;
-            options.touched = Some(project.touched_by(files.iter().map(AsRef::as_ref)));
-        }
-        if self.inputs {
-            options.inputs = Some(project.inputs()?);
-        }
-        let published = match registry {
-            Some(registry) => Some(published::find(context, project, registry, self.bases, &mut options).await?),
-            None => None,
-        };
-        let plan = project.plan(published.as_deref(), &options);
-        let named = self.named(project)?;
-        let shards = self.shard.map(|shard| (shard, assign(&plan, shard.of, Share::Considered)));
-        Ok(Planned { plan, shards, stage: self.stage, named })
-    }
-
-    /// Returns the positions of the images that are named; `None` if none is.
-    fn named(&self, project: &Project) -> Result<Option<BTreeSet<usize>>> {
-        let names = self.images.iter().filter(|name| !name.is_empty());
-        let position = |name: &String| {
-            let found = project.position(name);
-            found.ok_or_else(|| Failure::usage(format_args!("cannot select `{name}`: the project has no such image")))
-        };
-        let positions = names.map(position).collect::<Result<BTreeSet<_>>>()?;
-        Ok((!self.images.is_empty()).then_some(positions))
-    }
 }
 
 #[derive(Serialize)]
@@ -179,7 +80,8 @@ impl Plan {
             return context.output.bytes(matrix(&project, &planned.plan, &shards, engine).as_bytes());
         }
         let count = |is: fn(&Decision) -> bool| planned.plan.images.iter().filter(|image| is(&image.decision)).count();
-        let images = planned.builds().filter_map(|planned| {
+        let images = planned.builds.iter().filter_map(|position| {
+            let planned = &planned.plan.images[*position];
             let Decision::Build(reason) = &planned.decision else { return None };
             let image = &project.images()[planned.position];
             Some(ImageOutput {
@@ -210,12 +112,4 @@ impl Plan {
 fn line(image: &ImageOutput<'_>) -> String {
     let ImageOutput { name, version, stage, platforms, reason, .. } = image;
     format!("{stage} {name}:{version} {}: {}", platforms.join(","), reason.words())
-}
-
-impl From<ocikit_publish::project::SurveyError> for Failure {
-    fn from(error: ocikit_publish::project::SurveyError) -> Failure {
-        let message = format!("{error}: ");
-        let failure = Failure::from(error.source);
-        Failure { message: message + &failure.message, ..failure }
-    }
 }

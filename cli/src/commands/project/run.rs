@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::arguments::registry;
 use super::build::{BuildArguments, Goal};
+use super::publishing::PublishingArguments;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 
@@ -32,13 +33,14 @@ const PUBLISH_EXAMPLES: &str = "\
 Examples:
   ocikit project publish --remote-registry ghcr.io/acme
   ocikit project publish --remote-registry ghcr.io/acme --shard 2/8 --stage 0
+  ocikit project publish --remote-registry ghcr.io/acme --key ocikit.key --report report.json
   ocikit project publish --remote-registry ghcr.io/acme -- --provenance=mode=max";
 
 /// Build and publish the images of a project that the registry lacks
 ///
 /// Builds for all platforms of each image, unless its version is published for all of them. The version and `latest` point
 /// to the same index, with provenance; `latest` is not moved back to an older version. No tag changes before the registry
-/// has the whole image. A rerun finishes what is missing.
+/// has the whole image and, with --key, its signature; the version is the last tag. A rerun finishes what is missing.
 #[derive(Debug, Args)]
 #[command(after_help = PUBLISH_EXAMPLES)]
 pub(crate) struct Publish {
@@ -48,6 +50,8 @@ pub(crate) struct Publish {
     /// Build for the platform of this machine only
     #[arg(long)]
     only_local_platform: bool,
+    #[command(flatten)]
+    publishing: PublishingArguments,
     #[command(flatten)]
     build: BuildArguments,
 }
@@ -67,26 +71,30 @@ pub(crate) struct PublishLocally {
     #[arg(long, value_name = "REGISTRY", default_value = "localhost:5000", value_parser = registry)]
     local_registry: String,
     #[command(flatten)]
+    publishing: PublishingArguments,
+    #[command(flatten)]
     build: BuildArguments,
 }
 
 impl Build {
     pub(crate) async fn run(&self, context: &Context) -> Result {
-        let goal = Goal { registry: &self.local_registry, publishes: false, all_platforms: false };
+        let goal = Goal { registry: &self.local_registry, publishing: None, all_platforms: false };
         self.build.run(context, &goal).await
     }
 }
 
 impl Publish {
     pub(crate) async fn run(&self, context: &Context) -> Result {
-        let all_platforms = !self.only_local_platform;
-        self.build.run(context, &Goal { registry: &self.remote_registry, publishes: true, all_platforms }).await
+        let (registry, publishing) = (&self.remote_registry, Some(&self.publishing));
+        let goal = Goal { registry, publishing, all_platforms: !self.only_local_platform };
+        self.build.run(context, &goal).await
     }
 }
 
 impl PublishLocally {
     pub(crate) async fn run(&self, context: &Context) -> Result {
-        let goal = Goal { registry: &self.local_registry, publishes: true, all_platforms: false };
+        let (registry, publishing) = (&self.local_registry, Some(&self.publishing));
+        let goal = Goal { registry, publishing, all_platforms: false };
         self.build.run(context, &goal).await
     }
 }

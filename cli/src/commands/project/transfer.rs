@@ -3,9 +3,9 @@ use std::path::PathBuf;
 use clap::Args;
 use ocikit::SessionOptions;
 use ocikit_publish::project::{ImagePlace, TransferOutcome, transfer};
-use serde::Serialize;
 
 use super::arguments::{ProjectArguments, registry};
+use super::output::{ImageOutput, ImagesOutput};
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
 use crate::output::Lines;
@@ -71,25 +71,6 @@ pub(super) struct TransferArguments {
 /// The number of images that are copied at the same time. Each copies several blobs at a time.
 const CONCURRENT_IMAGES: usize = 4;
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct TransferOutput {
-    images: Vec<TransferredOutput>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct TransferredOutput {
-    name: String,
-    version: String,
-    /// `copied`, `present`, `missing` or `failed`.
-    status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    digest: Option<ocikit::Digest>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    location: Option<String>,
-}
-
 impl Pull {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let layouts = self.transfer.project.project_dir.join(&self.layouts);
@@ -115,7 +96,7 @@ impl TransferArguments {
         let samples = [from.location(first)?, to.location(first)?];
         let session = context.session_with(&samples.iter().collect::<Vec<_>>(), SessionOptions::default())?;
         let outcomes = transfer(&session, &project, from, to, CONCURRENT_IMAGES).await;
-        let mut result = TransferOutput { images: Vec::new() };
+        let mut result = ImagesOutput::default();
         let (mut failures, mut missing) = (Vec::new(), Vec::new());
         for (image, outcome) in project.images().iter().zip(outcomes) {
             let reference = format!("{}:{}", image.name, image.version.value);
@@ -139,12 +120,13 @@ impl TransferArguments {
                 }
             };
             let location = digest.and_then(|_| to.location(image).ok()).map(|location| location.to_string());
-            let (name, version) = (image.name.clone(), image.version.value.clone());
-            result.images.push(TransferredOutput { name, version, status, digest, location });
+            let mut output = ImageOutput::new(image, status, digest);
+            output.location = location;
+            result.images.push(output);
         }
         let succeeded = result.images.iter().filter(|image| image.digest.is_some()).count();
         context.output.result(&result, || {
-            let line = |image: &TransferredOutput| Some(format!("{}@{}", image.name, image.digest?));
+            let line = |image: &ImageOutput| Some(format!("{}@{}", image.name, image.digest?));
             result.images.iter().filter_map(line).collect::<Lines>()
         })?;
         partial(failures, succeeded, "images")?;

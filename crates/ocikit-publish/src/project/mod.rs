@@ -39,13 +39,17 @@ mod order;
 mod place;
 mod plan;
 mod render;
+mod report;
 #[cfg(test)]
 mod tests;
 mod transfer;
 mod version;
 
 pub use apply::finish_cascade;
-pub use build::{BuildObserver, BuildOptions, BuildReport, Done, ImageError, ImageOutcome, ImageReport, build_project};
+pub use build::{
+    BuildObserver, BuildOptions, BuildReport, Done, ImageError, ImageOutcome, ImageReport, Publishing, SignerError,
+    SignerSource, build_project,
+};
 pub use cascade::{Bump, Cascade, CascadeNote, CascadePolicy, ChangedReference, FileChange};
 pub use dockerfile::{
     Arguments, Dockerfile, DockerfileError, DockerfileProblem, ImageReference, Piece, PieceKind, References, Traced,
@@ -62,8 +66,10 @@ pub use model::{Dependency, Pin, Project, ProjectImage};
 pub use place::{FilePlace, Span};
 pub use plan::{
     BuildPlan, CiMatrix, Decision, INPUTS_ANNOTATION, PlanOptions, PlannedImage, Published as PublishedImage, Reason,
-    Shard, ShardError, Shards, Share, Survey, SurveyError, SurveyOptions, assign, matrix, reference, survey,
+    Selection, Shard, ShardError, Shards, Share, Survey, SurveyError, SurveyOptions, UnknownImage, assign,
+    base_digests, matrix, reference, survey,
 };
 pub use render::{GraphDependency, GraphImage, GraphOutput};
+pub use report::{ProjectReport, ReportedImage};
 pub use transfer::{ImagePlace, TransferOutcome, transfer};
 pub use version::{Level, Version};

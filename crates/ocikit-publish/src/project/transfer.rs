@@ -1,10 +1,12 @@
 //! Copies the images of a project between registries and layouts.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
-use ocikit::{Digest, Error, Location, Name, Naming, Put, Session, Tag};
+use ocikit::layout::{Dir, Siblings};
+use ocikit::{Digest, Error, Location, Name, Naming, Put, Session, Sink, Tag};
 
 use super::model::{Project, ProjectImage};
 use super::plan::{reference, tag_of};
@@ -66,7 +68,8 @@ pub enum TransferOutcome {
 /// Copies all images of a project with all platforms, several at a time, under their versions and `latest`. `latest` is not
 /// moved back. Returns the outcomes in the order of the project.
 ///
-/// Layers that the images share are transferred once: the session knows what it has uploaded, and mounts it.
+/// Layers that the images share are transferred once: a session mounts what it has uploaded, and layouts link the blobs of
+/// each other.
 pub async fn transfer(
     session: &Session,
     project: &Project,
@@ -74,7 +77,12 @@ pub async fn transfer(
     to: &ImagePlace,
     concurrency: usize,
 ) -> Vec<TransferOutcome> {
-    let copies: Vec<_> = project.images().iter().map(|image| start(session, image, from, to)).collect();
+    let siblings = match to {
+        ImagePlace::Layouts(directory) => Siblings::scan(directory).await.unwrap_or_default(),
+        ImagePlace::Registry(_) => Siblings::default(),
+    };
+    let siblings = Arc::new(siblings);
+    let copies: Vec<_> = project.images().iter().map(|image| start(session, image, from, to, &siblings)).collect();
     futures::stream::iter(copies).buffered(concurrency.max(1)).collect().await
 }
 
@@ -83,8 +91,9 @@ fn start<'a>(
     image: &'a ProjectImage,
     from: &'a ImagePlace,
     to: &'a ImagePlace,
+    siblings: &'a Arc<Siblings>,
 ) -> BoxFuture<'a, TransferOutcome> {
-    Box::pin(async move { one(session, image, from, to).await.unwrap_or_else(TransferOutcome::Failed) })
+    Box::pin(async move { one(session, image, from, to, siblings).await.unwrap_or_else(TransferOutcome::Failed) })
 }
 
 async fn one(
@@ -92,6 +101,7 @@ async fn one(
     image: &ProjectImage,
     from: &ImagePlace,
     to: &ImagePlace,
+    siblings: &Arc<Siblings>,
 ) -> Result<TransferOutcome, Error> {
     let location = |place: &ImagePlace| {
         let wrong = |error: ocikit::spec::Error| Error::not_found(error.to_string(), &image.name);
@@ -104,7 +114,12 @@ async fn one(
         Err(_) if source.path().is_some_and(|path| !path.exists()) => return Ok(TransferOutcome::Missing),
         root => root?,
     };
-    let sink = session.sink(&target).await?;
+    let sink: Arc<dyn Sink> = match &target {
+        Location::Layout { path, .. } if session.options().shared_blobs.is_none() => {
+            Arc::new(Dir::create(path).await?.linking(siblings.clone()))
+        }
+        _ => session.sink(&target).await?,
+    };
     let mut names = Vec::new();
     let wanted = [Some(image.version.value.clone()), latest(session, image, &target).await?];
     for tag in wanted.into_iter().flatten().filter_map(|tag| tag.parse::<Tag>().ok()) {

@@ -22,8 +22,13 @@ td,th{text-align:left;padding:.3rem .6rem .3rem 0;border-bottom:1px solid #ddd;v
 const COLOURS: [(&str, &str); 3] = [("uploaded", "#2f6fde"), ("mounted", "#8d5fd3"), ("already there", "#9aa3ad")];
 
 fn page(report: &Report) -> String {
+    document(&report.image, report.status, |page| body(page, report))
+}
+
+/// Returns a page with a heading and a body.
+pub(crate) fn document(name: &str, status: Status, body: impl FnOnce(&mut String)) -> String {
     let mut page = String::new();
-    let title = format!("{} {}", report.image, report.status.word());
+    let title = format!("{name} {}", status.word());
     let _ = write!(
         page,
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
@@ -31,12 +36,18 @@ fn page(report: &Report) -> String {
          <meta name=\"viewport\" content=\"width=device-width\"><title>{}</title><style>{STYLE}</style></head><body>\n",
         text(&title)
     );
-    let class = if report.status == Status::Succeeded { "ok" } else { "bad" };
+    let class = if status == Status::Succeeded { "ok" } else { "bad" };
+    let _ = writeln!(page, "<h1>{} <span class=\"{class}\">{}</span></h1>", text(name), status.word());
+    body(&mut page);
+    page.push_str("</body></html>\n");
+    page
+}
+
+/// Writes what was published and where the bytes went.
+pub(crate) fn body(page: &mut String, report: &Report) {
     let _ = writeln!(
         page,
-        "<h1>{} <span class=\"{class}\">{}</span></h1>\n<p><code>{}</code><br>{} event, {}, {}<br>{:.1} s, {}</p>",
-        text(&report.image),
-        report.status.word(),
+        "<p><code>{}</code><br>{} event, {}, {}<br>{:.1} s, {}</p>",
         report.digest,
         report.event,
         text(&report.platforms.join(", ")),
@@ -46,16 +57,14 @@ fn page(report: &Report) -> String {
     );
     let most = report.targets.iter().map(TargetReport::bytes).max().unwrap_or_default().max(1);
     page.push_str("<h2>Where the bytes went</h2>\n");
-    legend(&mut page);
+    legend(page);
     for target in &report.targets {
-        bar(&mut page, target, most);
+        bar(page, target, most);
     }
     page.push_str("<h2>Tags</h2>\n");
     for target in &report.targets {
-        tags(&mut page, target);
+        tags(page, target);
     }
-    page.push_str("</body></html>\n");
-    page
 }
 
 impl TargetReport {
@@ -142,7 +151,7 @@ fn tags(page: &mut String, target: &TargetReport) {
 }
 
 /// Escapes a text.
-fn text(text: &str) -> String {
+pub(crate) fn text(text: &str) -> String {
     let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
     escaped.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }

@@ -9,20 +9,26 @@ impl Report {
     }
 }
 
+/// The heading, and the head of the table.
+pub(crate) const HEAD: &str = "### Images published\n\n| Image | Architecture |\n|---|---|\n";
+
+/// Writes a row of the table for each reference that points to the image.
+pub(crate) fn rows(text: &mut String, report: &Report) {
+    let architectures = report.platforms.iter().map(|platform| cell(platform)).collect::<Vec<_>>().join(", ");
+    for reference in report.references() {
+        let _ = writeln!(text, "| {} | {architectures} |", cell(&reference));
+    }
+}
+
 /// Returns the summary: a line per reference.
 fn summary(report: &Report) -> String {
     let mut text = String::new();
-    let references = report.references();
-    if references.is_empty() {
+    if report.references().is_empty() {
         return text;
     }
-    let architectures = report.platforms.iter().map(|platform| cell(platform)).collect::<Vec<_>>().join(", ");
+    text.push_str(HEAD);
+    rows(&mut text, report);
     // Writing to a string does not fail.
-    let _ = writeln!(text, "### Images published\n");
-    let _ = writeln!(text, "| Image | Architecture |\n|---|---|");
-    for reference in references {
-        let _ = writeln!(text, "| {} | {architectures} |", cell(&reference));
-    }
     let _ = writeln!(text, "\nDigest: `{}`, {}", report.digest, cell(&report.signing));
     let problems = report.targets.iter().flat_map(|target| target.tags.iter().map(move |tag| (target, tag)));
     for (target, tag) in problems.filter(|(_, tag)| tag.state != "verified") {
@@ -39,7 +45,7 @@ fn summary(report: &Report) -> String {
 }
 
 /// Escapes a text for a cell of a table.
-fn cell(text: &str) -> String {
+pub(crate) fn cell(text: &str) -> String {
     let mut escaped = String::new();
     for letter in text.chars() {
         match letter {

@@ -13,7 +13,7 @@ use crate::project::place::FilePlace;
 
 /// Returns a Dockerfile in which `COPY --from` and `RUN --mount=from` have no variables. References that depend on the
 /// platform stay; BuildKit refuses them.
-pub(super) fn resolved(path: &Path, options: &BuildOptions, platforms: &[Platform]) -> Result<Vec<u8>, ImageError> {
+pub(super) fn resolved(path: &Path, options: &BuildOptions<'_>, platforms: &[Platform]) -> Result<Vec<u8>, ImageError> {
     let bytes = read_file(path, MAX_DOCKERFILE_BYTES)?.unwrap_or_default();
     let wrong = |error: DockerfileError| {
         let place = FilePlace { file: path.to_owned(), line: error.line, column: error.column };

@@ -3,10 +3,14 @@
 mod dockerfile;
 mod model;
 mod placement;
+mod publishing;
 mod run;
 mod schedule;
 #[cfg(test)]
 mod tests;
 
-pub use model::{BuildObserver, BuildOptions, BuildReport, Done, ImageError, ImageOutcome, ImageReport};
+pub use model::{
+    BuildObserver, BuildOptions, BuildReport, Done, ImageError, ImageOutcome, ImageReport, Publishing, SignerError,
+    SignerSource,
+};
 pub use run::build_project;

@@ -1,17 +1,21 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ocikit::{Digest, Platform, Repository};
+use futures::future::BoxFuture;
+use ocikit::{Annotations, Digest, Platform, Repository};
 use ocikit_build::{Observer, Solve};
 
+use crate::config::Attest;
+use crate::git::GitState;
 use crate::project::error::ProjectError;
-use crate::publish::PublishError;
+use crate::publish::{ImageSigner, PublishError};
+use crate::report::Report;
 use crate::tags::TagError;
 
 /// How the images of a project are built.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct BuildOptions {
+pub struct BuildOptions<'a> {
     /// The options of every build: what the user gives besides the project. Context, Dockerfile, platforms and the registry
     /// are set for each image.
     pub solve: Solve,
@@ -25,21 +29,47 @@ pub struct BuildOptions {
     pub parallel: usize,
     /// Whether other images are built after a failure.
     pub keep_going: bool,
-    /// Whether the images are published below the registry.
-    pub publish: bool,
+    /// The annotations that every image gets, on its index and its manifests.
+    pub annotations: Annotations,
+    /// How the images are published below the registry; `None` if they are not.
+    pub publishing: Option<Publishing<'a>>,
 }
 
-impl BuildOptions {
+/// How images are published.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Publishing<'a> {
+    /// Who signs, if anything is signed. Images of pull requests and merge groups are not, as by
+    /// [`Plan::signed_by_event`](crate::Plan::signed_by_event).
+    pub signers: Option<&'a dyn SignerSource>,
+    /// The attestations to make.
+    pub attest: Attest,
+    /// Where the images come from: the event decides about signatures, and a statement about the publication names the rest.
+    pub git: GitState,
+}
+
+/// An error of a [`SignerSource`].
+pub type SignerError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Provides the signer of each image when it is published. A certificate of keyless signing is valid for minutes, and a run
+/// takes as long as its builds.
+pub trait SignerSource: Send + Sync + std::fmt::Debug {
+    /// Returns a signer that is valid now.
+    fn signer(&self) -> BoxFuture<'_, Result<ImageSigner, SignerError>>;
+}
+
+impl BuildOptions<'_> {
     /// Returns the options to build into a directory.
-    pub fn new(solve: Solve, registry: impl Into<String>, layouts: impl Into<PathBuf>) -> BuildOptions {
-        BuildOptions {
+    pub fn new(solve: Solve, registry: impl Into<String>, layouts: impl Into<PathBuf>) -> Self {
+        Self {
             solve,
             registry: registry.into(),
             registry_argument: "REGISTRY".to_owned(),
             layouts: layouts.into(),
             parallel: 1,
             keep_going: false,
-            publish: false,
+            annotations: Annotations::default(),
+            publishing: None,
         }
     }
 }
@@ -54,7 +84,7 @@ pub trait BuildObserver: Send + Sync + std::fmt::Debug {
 }
 
 /// The result of a run: an entry for each image that it had to build, in the order of the project.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct BuildReport {
     /// The images.
@@ -86,7 +116,7 @@ pub enum ImageOutcome {
 }
 
 /// An image that exists.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Done {
     /// The digest of the index.
@@ -97,6 +127,8 @@ pub struct Done {
     pub tags: Vec<String>,
     /// The repository that it was published to.
     pub published: Option<Repository>,
+    /// The report of its publication.
+    pub report: Option<Box<Report>>,
 }
 
 /// Why an image failed.
@@ -124,7 +156,13 @@ pub enum ImageError {
     /// No builder builds a platform.
     #[error("no builder builds {0}")]
     NoBuilder(Platform),
+    /// There is no signer.
+    #[error("cannot sign")]
+    Signer(#[source] SignerError),
     /// Some tags do not point to the image.
     #[error("the tags {} do not point to the image", .0.join(", "))]
     Tagged(Vec<String>),
+    /// The statement about the publication could not be stored. Every tag points to the image.
+    #[error("the image is published without a statement about that")]
+    Statement(#[source] Box<ocikit_sign::Error>),
 }

@@ -1,29 +1,26 @@
 //! Builds the images of a plan along the graph.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use ocikit::image::{ComposeOptions, Member, create_index};
-use ocikit::layout::Dir;
-use ocikit::{
-    AnnotateOn, AnnotateOptions, Digest, Error, Location, Name, Naming, Platform, Repository, Root, Session, Sink, Tag,
-};
+use ocikit::layout::{Dir, Siblings};
+use ocikit::{Descriptor, Digest, Error, Location, Name, Naming, Platform, Repository, Root, Session, Sink, Tag};
 use ocikit_build::{BuildContext, Dockerfile, NamedContext, NamedSource, Node, Results, Solve};
 
 use super::dockerfile::resolved;
 use super::model::{BuildObserver, BuildOptions, BuildReport, Done, ImageError, ImageOutcome, ImageReport};
 use super::placement::{Placed, Placement};
+use super::publishing::{marked, publish_image};
 use super::schedule::Schedule;
-use crate::git::{Event, GitState};
-use crate::plan::{Destination, Plan};
+use crate::git::GitState;
 use crate::project::model::{DOCKERFILE, Dependency, Project, ProjectImage};
 use crate::project::plan::{BuildPlan, Decision, INPUTS_ANNOTATION, reference, tag_of};
 use crate::project::version::Version;
-use crate::publish::{TagState, publish};
 use crate::tags::{AllowedEnvironment, TagRequest, TagSet, compute};
 
 /// Builds the selected images of a plan, by position, each after those that it depends on, several at a time. Every image becomes an index
@@ -39,10 +36,11 @@ pub async fn build_project(
     plan: &BuildPlan,
     selected: &[usize],
     nodes: &[Node],
-    options: &BuildOptions,
+    options: &BuildOptions<'_>,
     observer: &dyn BuildObserver,
 ) -> Result<BuildReport, ImageError> {
     let inputs = project.inputs()?;
+    let siblings = Arc::new(Siblings::scan(&options.layouts).await?);
     let mut schedule = Schedule::new(project, selected, options.keep_going);
     let mut placement = Placement::new(nodes.to_vec());
     let mut running: FuturesUnordered<BoxFuture<'_, (usize, Option<Placed>, ImageOutcome)>> = FuturesUnordered::new();
@@ -62,6 +60,7 @@ pub async fn build_project(
                 image,
                 platforms: &plan.images[position].platforms,
                 inputs: inputs[position],
+                siblings: &siblings,
             };
             running.push(one.start(position, placed, observer));
         }
@@ -84,7 +83,7 @@ pub async fn build_project(
 }
 
 /// Returns the layout of an image.
-pub(super) fn layout_of(options: &BuildOptions, image: &ProjectImage) -> PathBuf {
+pub(super) fn layout_of(options: &BuildOptions<'_>, image: &ProjectImage) -> PathBuf {
     options.layouts.join(&image.name)
 }
 
@@ -93,10 +92,11 @@ struct One<'a> {
     session: &'a Session,
     project: &'a Project,
     plan: &'a BuildPlan,
-    options: &'a BuildOptions,
+    options: &'a BuildOptions<'a>,
     image: &'a ProjectImage,
     platforms: &'a [Platform],
     inputs: Digest,
+    siblings: &'a Arc<Siblings>,
 }
 
 impl<'a> One<'a> {
@@ -131,7 +131,7 @@ impl<'a> One<'a> {
         let layout = layout_of(self.options, self.image);
         let tags = self.tags()?;
         let (root, is_built) = match self.present().await? {
-            Some(root) => (root, false),
+            Some(root) => (self.marked_again(root).await?, false),
             None => {
                 let steps = observer.started(&self.image.name, &self.image.version.value);
                 (self.build(nodes, steps).await?, true)
@@ -139,10 +139,8 @@ impl<'a> One<'a> {
         };
         let digest = root.digest();
         let names = tags.tags.iter().map(|planned| planned.tag.to_string()).collect();
-        let mut done = Done { digest, layout, tags: names, published: None };
-        if self.options.publish {
-            self.publish(&root, tags, &mut done).await?;
-        }
+        let mut done = Done { digest, layout, tags: names, published: None, report: None };
+        publish_image(self.session, &root, self.repository()?, tags, self.options, &mut done).await?;
         Ok((done, is_built))
     }
 
@@ -167,7 +165,8 @@ impl<'a> One<'a> {
         Ok(Location::layout(layout_of(self.options, image)).with_name(Name::Tag(tag)))
     }
 
-    /// Returns the image of the layout if it was built from the same files for these platforms, unless every step has to run.
+    /// Returns the image of the layout if it was built from the same files for these platforms, with provenance if that is
+    /// asked for, unless every step has to run.
     async fn present(&self) -> Result<Option<Root>, ImageError> {
         if self.options.solve.no_cache {
             return Ok(None);
@@ -175,6 +174,9 @@ impl<'a> One<'a> {
         let Some(root) = opened(self.session, &self.location(self.image)?).await? else { return Ok(None) };
         let Root::Index(index) = &root else { return Ok(None) };
         if root.annotations().get(INPUTS_ANNOTATION) != Some(self.inputs.to_string().as_str()) {
+            return Ok(None);
+        }
+        if self.options.solve.has_provenance() && !index.manifests().iter().any(Descriptor::is_attestation) {
             return Ok(None);
         }
         let found: Vec<_> =
@@ -186,30 +188,54 @@ impl<'a> One<'a> {
     async fn build(&self, nodes: &[Node], steps: Option<Arc<dyn ocikit_build::Observer>>) -> Result<Root, ImageError> {
         let solve = self.solve().await?;
         let layout = layout_of(self.options, self.image);
-        let sink: Arc<dyn Sink> = Arc::new(Dir::create(&layout).await?);
+        let sink = self.sink(&layout).await?;
         let mut results = Results::default();
         results.image = Some(sink.clone());
         let built = ocikit_build::build(&solve, nodes, steps, &results).await?;
         let missing = || Error::not_found("the image in the output of BuildKit", layout.display());
         let root = as_index(built.root.ok_or_else(missing)?).await?;
-        let set = vec![(INPUTS_ANNOTATION.to_owned(), self.inputs.to_string())];
-        let annotate = AnnotateOptions::default().set(set).on(AnnotateOn::Index);
-        let root = ocikit::image::annotate(&root, &annotate).await?;
-        let names = self.names_in(&layout).await?;
-        self.session.copy_to(&root, &sink, names).await?;
+        let root = marked(&root, self.options, &self.inputs).await?;
+        self.store(&root, sink).await
+    }
+
+    /// Stores an image in its layout, and opens it there.
+    async fn store(&self, root: &Root, sink: Arc<dyn Sink>) -> Result<Root, ImageError> {
+        let layout = layout_of(self.options, self.image);
+        let existing = self.existing_names(&layout).await?;
+        let names = self.names(&existing)?;
+        forget_other_registries(&layout, &existing, &names).await?;
+        self.session.copy_to(root, &sink, names).await?;
         drop(sink);
         Ok(self.session.open(&self.location(self.image)?).await?)
     }
 
-    /// Returns the names in the layout. `latest` is not moved back.
-    async fn names_in(&self, layout: &std::path::Path) -> Result<Vec<Naming>, ImageError> {
-        let location = Location::layout(layout);
-        let existing = match self.session.names(&location).await {
-            Err(error) if error.is_not_found() => Vec::new(),
+    /// Gives an image of the layout the annotations of this run, if it has others.
+    async fn marked_again(&self, root: Root) -> Result<Root, ImageError> {
+        let marked = marked(&root, self.options, &self.inputs).await?;
+        if marked.digest() == root.digest() {
+            return Ok(root);
+        }
+        let sink = self.sink(&layout_of(self.options, self.image)).await?;
+        self.store(&marked, sink).await
+    }
+
+    /// Opens a layout for writing. It shares blobs with the other layouts.
+    async fn sink(&self, layout: &Path) -> Result<Arc<dyn Sink>, ImageError> {
+        Ok(Arc::new(Dir::create(layout).await?.linking(self.siblings.clone())))
+    }
+
+    /// Returns the names that a layout has.
+    async fn existing_names(&self, layout: &Path) -> Result<Vec<String>, ImageError> {
+        match self.session.names(&Location::layout(layout)).await {
+            Err(error) if error.is_not_found() => Ok(Vec::new()),
             // A new layout gets its list with the first image.
-            Err(_) if !layout.join("index.json").exists() => Vec::new(),
-            names => names?,
-        };
+            Err(_) if !layout.join("index.json").exists() => Ok(Vec::new()),
+            names => Ok(names?),
+        }
+    }
+
+    /// Returns the names of the image in its layout. `latest` is not moved back.
+    fn names(&self, existing: &[String]) -> Result<Vec<Naming>, ImageError> {
         let existing: Vec<Tag> = existing.iter().filter_map(|name| tag_of(name).parse().ok()).collect();
         let tags = self.tags()?.never_back(&existing);
         let full = |tag: &Tag| Some(format!("{}/{}:{tag}", self.options.registry, self.image.name));
@@ -268,29 +294,30 @@ impl<'a> One<'a> {
             // It was not built in this run: it is copied once, with the credentials of this program.
             None => {
                 let from = reference(&self.options.registry, &parent.name, &parent.version.value)?;
-                self.session.copy(&Location::registry(from), &location).await?;
+                let sink = self.sink(&layout_of(self.options, parent)).await?;
+                let root = self.session.open(&Location::registry(from)).await?;
+                let tag: Tag = parent.version.value.parse()?;
+                self.session.copy_to(&root, &sink, vec![Naming::of_tag(tag)]).await?;
                 self.session.open(&location).await?
             }
         };
         let source = NamedSource::Layout { path: layout_of(self.options, parent), digest: root.digest() };
         Ok(Some(NamedContext { name, source }))
     }
+}
 
-    async fn publish(&self, root: &Root, tags: TagSet, done: &mut Done) -> Result<(), ImageError> {
-        let repository = self.repository()?;
-        let plan = Plan::new(Event::Local, vec![Destination::new(repository.clone())], tags);
-        let published = publish(self.session, root, &plan, None).await?;
-        let targets = || published.targets.iter().flat_map(|target| &target.tags);
-        let is_there = |state: &TagState| matches!(state, TagState::Verified);
-        let failed: Vec<_> =
-            targets().filter(|tag| !is_there(&tag.state)).map(|tag| tag.planned.tag.to_string()).collect();
-        if !failed.is_empty() {
-            return Err(ImageError::Tagged(failed));
-        }
-        done.tags = targets().map(|tag| tag.planned.tag.to_string()).collect();
-        done.published = Some(repository);
-        Ok(())
+/// Removes the names that a layout has for other registries with the same tags: a tag means one image.
+async fn forget_other_registries(layout: &Path, existing: &[String], names: &[Naming]) -> Result<(), ImageError> {
+    let is_replaced = |name: &&String| {
+        let other = |naming: &Naming| {
+            naming.tag.as_ref().is_some_and(|tag| tag.as_str() == tag_of(name)) && naming.full.as_ref() != Some(name)
+        };
+        name.contains('/') && names.iter().any(other)
+    };
+    for name in existing.iter().filter(is_replaced) {
+        Dir::open(layout).await?.remove(&Name::Full(name.clone())).await?;
     }
+    Ok(())
 }
 
 /// Opens an image of a layout; `None` if the layout does not have it.

@@ -3,6 +3,7 @@
 mod decide;
 mod matrix;
 mod model;
+mod selection;
 mod shard;
 mod survey;
 #[cfg(test)]
@@ -10,6 +11,7 @@ mod tests;
 
 pub use matrix::{CiMatrix, matrix};
 pub use model::{BuildPlan, Decision, INPUTS_ANNOTATION, PlanOptions, PlannedImage, Published, Reason};
+pub use selection::{Selection, UnknownImage};
 pub use shard::{Shard, ShardError, Shards, Share, assign};
 pub(super) use survey::tag_of;
-pub use survey::{Survey, SurveyError, SurveyOptions, reference, survey};
+pub use survey::{Survey, SurveyError, SurveyOptions, base_digests, reference, survey};

@@ -1,7 +1,9 @@
 //! Asks the registry which images are published.
 
-use futures::StreamExt;
-use ocikit::{Error, Location, Reference, Repository, Root, Session, Tag};
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::{StreamExt, TryStreamExt};
+use ocikit::{Digest, Error, Location, Reference, Repository, Root, Session, Tag};
 
 use super::model::{INPUTS_ANNOTATION, Published};
 use crate::project::model::Project;
@@ -92,6 +94,38 @@ pub async fn survey(
         published.push(answer?);
     }
     Ok(Survey { published })
+}
+
+/// Asks the registries for the digests of the base images of some images, which are not images of the project: each base once,
+/// several at the same time. One that does not exist has no digest: its build will say so.
+///
+/// # Errors
+///
+/// [`SurveyError`] for the first base, by name, for which a registry gave no usable answer.
+pub async fn base_digests(
+    session: &Session,
+    project: &Project,
+    selected: impl Fn(usize) -> bool,
+    options: SurveyOptions,
+) -> Result<BTreeMap<String, Digest>, SurveyError> {
+    let images = project.images().iter().enumerate().filter(|(position, _)| selected(*position));
+    let names: BTreeSet<&String> = images.flat_map(|(_, image)| &image.bases).collect();
+    // Several names may mean the same image: `alpine` and `docker.io/library/alpine:latest`.
+    let mut spelled: BTreeMap<String, (Reference, Vec<String>)> = BTreeMap::new();
+    for name in names {
+        let Ok(Location::Registry(reference)) = name.parse::<Location>() else { continue };
+        spelled.entry(reference.to_string()).or_insert((reference, Vec::new())).1.push(name.clone());
+    }
+    let ask = |(reference, names): (Reference, Vec<String>)| async move {
+        match session.open(&Location::registry(reference.clone())).await {
+            Ok(root) => Ok(names.into_iter().map(|name| (name, root.digest())).collect::<Vec<_>>()),
+            Err(error) if error.is_not_found() => Ok(Vec::new()),
+            Err(source) => Err(SurveyError { reference: Box::new(reference), source }),
+        }
+    };
+    let asked: Vec<_> = spelled.into_values().map(ask).collect();
+    let answers = futures::stream::iter(asked).buffered(options.concurrency.max(1));
+    Ok(answers.try_collect::<Vec<_>>().await?.into_iter().flatten().collect())
 }
 
 async fn one(session: &Session, reference: &Reference) -> Result<Published, Error> {

@@ -1,0 +1,79 @@
+//! Publishes an image that was built, by the same engine as `publish`.
+
+use jiff::Timestamp;
+use ocikit::{AnnotateOn, AnnotateOptions, Digest, Error, Repository, Root, Session};
+
+use super::model::{BuildOptions, Done, ImageError, Publishing};
+use crate::changes::{Changes, change, platforms};
+use crate::plan::{Destination, Plan, Signing};
+use crate::project::plan::INPUTS_ANNOTATION;
+use crate::publish::{TagState, publish};
+use crate::report::{Report, ReportInput};
+use crate::tags::TagSet;
+
+/// Returns an image with the annotations of a run, and with the digest of what it was built from on its index. An image that
+/// has them stays as it is.
+pub(super) async fn marked(root: &Root, options: &BuildOptions<'_>, inputs: &Digest) -> Result<Root, Error> {
+    let mut changes = Changes::default();
+    changes.annotations = options.annotations.clone();
+    let changed = change(root, &changes).await?.root;
+    // The provenance names the images that are published.
+    let changed = ocikit_build::follow(root, &changed).await?;
+    let set = vec![(INPUTS_ANNOTATION.to_owned(), inputs.to_string())];
+    ocikit::image::annotate(&changed, &AnnotateOptions::default().set(set).on(AnnotateOn::Index)).await
+}
+
+/// Publishes an image: `latest` first and the version last, so that a version that exists says that nothing is missing, and
+/// an interrupted publication is finished by the next run.
+pub(super) async fn publish_image(
+    session: &Session,
+    root: &Root,
+    repository: Repository,
+    tags: TagSet,
+    options: &BuildOptions<'_>,
+    done: &mut Done,
+) -> Result<(), ImageError> {
+    let Some(publishing) = &options.publishing else { return Ok(()) };
+    let (plan, started) = (plan(&repository, tags, publishing), now(session));
+    let wants_signer = plan.signing == Signing::Wanted || plan.attest.any();
+    let signer = match publishing.signers.filter(|_| wants_signer) {
+        Some(signers) => Some(signers.signer().await.map_err(ImageError::Signer)?),
+        None => None,
+    };
+    let mut published = publish(session, root, &plan, signer.as_ref()).await?;
+    let mut input = ReportInput::default();
+    repository.path().clone_into(&mut input.image);
+    input.platforms = platforms(root).await?;
+    (input.started, input.finished) = (started, now(session));
+    done.report = Some(Box::new(Report::of(&published, &plan, &input)));
+    let targets = || published.targets.iter().flat_map(|target| &target.tags);
+    let is_there = |state: &TagState| matches!(state, TagState::Verified);
+    let failed: Vec<_> = targets().filter(|tag| !is_there(&tag.state)).map(|tag| tag.planned.tag.to_string()).collect();
+    if !failed.is_empty() {
+        return Err(ImageError::Tagged(failed));
+    }
+    done.tags = targets().map(|tag| tag.planned.tag.to_string()).collect();
+    done.published = Some(repository);
+    match published.targets.iter_mut().find_map(|target| target.statement_failed.take()) {
+        Some(error) => Err(ImageError::Statement(Box::new(error))),
+        None => Ok(()),
+    }
+}
+
+fn plan(repository: &Repository, mut tags: TagSet, publishing: &Publishing<'_>) -> Plan {
+    // The version is the first tag of a set.
+    tags.tags.reverse();
+    let mut plan = Plan::new(publishing.git.event, vec![Destination::new(repository.clone())], tags);
+    plan.source = publishing.git.clone();
+    plan.in_order = true;
+    plan.attest = publishing.attest;
+    match publishing.signers {
+        Some(_) => plan.signed_by_event(),
+        None => plan,
+    }
+}
+
+/// Returns the time of the clock of the session.
+fn now(session: &Session) -> Timestamp {
+    Timestamp::try_from(session.client().clock().now()).unwrap_or_default()
+}
