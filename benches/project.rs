@@ -11,8 +11,10 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr, reason = "this is a bench")]
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -92,12 +94,16 @@ fn generate(root: &Path, count: usize) {
         fs::create_dir_all(&path).expect("a directory");
         let mut dockerfile = "ARG REGISTRY\n".to_owned();
         let parents = parents(image);
+        // BuildKit refuses variables in `COPY --from`, so the other parents are stages.
+        for parent in parents.iter().skip(1) {
+            dockerfile.push_str(&format!("FROM $REGISTRY/image{parent}:1.0.0 AS parent{parent}\n"));
+        }
         match parents.first() {
             Some(parent) => dockerfile.push_str(&format!("FROM $REGISTRY/image{parent}:1.0.0\n")),
             None => dockerfile.push_str("FROM scratch\n"),
         }
         for parent in parents.iter().skip(1) {
-            dockerfile.push_str(&format!("COPY --from=$REGISTRY/image{parent}:1.0.0 /file{parent} /from{parent}\n"));
+            dockerfile.push_str(&format!("COPY --from=parent{parent} /file{parent} /from{parent}\n"));
         }
         dockerfile.push_str(&format!("COPY file /file{image}\n"));
         fs::write(path.join("Dockerfile"), dockerfile).expect("a file");
@@ -195,6 +201,11 @@ impl Bench {
             table.add(name, self.run(line, project, LOCAL, daemon.address()));
         }
         table.print(&format!("build {count} images into layouts"));
+        for layouts in ["layouts", "loop"] {
+            let (files, disk) = space(&project.join(layouts));
+            let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+            println!("{layouts}: {:.1} MiB of files in {:.1} MiB on the disk", mib(files), mib(disk));
+        }
     }
 
     /// Returns an empty directory.
@@ -208,10 +219,10 @@ impl Bench {
     /// Measures publishing what is built: everything is in the layouts and in the cache of BuildKit.
     fn publishes(&self, project: &Path, registry: &Path, count: usize) {
         let daemon = Buildkitd::start(&self.fresh("buildkit"));
-        for (_, line) in BUILDS {
-            self.run(line, project, LOCAL, daemon.address());
+        if !project.join("loop").exists() {
+            self.run(BUILDS[1].1, project, LOCAL, daemon.address());
         }
-        // With provenance, as it is published.
+        // Fills the layouts and the cache with provenance, as it is published.
         let first = Registry::start(registry, &self.directory);
         for line in [PUBLISH, "sh loop-push.sh {to}"] {
             self.run(line, project, first.address(), daemon.address());
@@ -244,6 +255,27 @@ impl Bench {
             println!("* {name}: {:.2} MiB", bytes[bytes.len() / 2] as f64 / f64::from(1 << 20));
         }
     }
+}
+
+/// Returns the sizes of the files below a directory in bytes: each counted, and each file with several names once.
+fn space(directory: &Path) -> (u64, u64) {
+    let (mut files, mut disk) = (0, 0);
+    let mut known = BTreeSet::new();
+    let mut pending = vec![directory.to_owned()];
+    while let Some(path) = pending.pop() {
+        for entry in fs::read_dir(&path).into_iter().flatten().flatten() {
+            let found = entry.metadata().expect("the metadata");
+            if found.is_dir() {
+                pending.push(entry.path());
+                continue;
+            }
+            files += found.len();
+            if known.insert(found.ino()) {
+                disk += found.len();
+            }
+        }
+    }
+    (files, disk)
 }
 
 /// Creates a builder of `docker buildx` for a daemon. Returns whether buildx is installed.
