@@ -11,7 +11,7 @@ use ocikit::registry::{
     Keychains, Named, Redirects, RequestObserver, RetryOptions, Timeouts,
 };
 use ocikit::sync::Access;
-use ocikit::{Client, Location, Name, Registry, Session, SessionOptions};
+use ocikit::{Client, Location, Name, Observer, Registry, Session, SessionOptions};
 use ocikit_sign::HttpOptions;
 use zeroize::Zeroizing;
 
@@ -190,12 +190,21 @@ impl Context {
         let _ = tokio::time::timeout(SETTLE_TIMEOUT, settled).await;
     }
 
+    /// Returns a session whose copies show no progress, for a command that shows its own.
+    pub(crate) fn session_without_progress(&self, locations: &[&Location], options: SessionOptions) -> Result<Session> {
+        Ok(self.session_showing(self.client(locations)?, options, None))
+    }
+
     fn session_of(&self, client: Client, options: SessionOptions) -> Session {
+        self.session_showing(client, options, self.progress.of_copy())
+    }
+
+    fn session_showing(&self, client: Client, options: SessionOptions, observer: Option<Arc<dyn Observer>>) -> Session {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner).push(client.clone());
         let archive = options.archive.clone().modified(self.epoch.unwrap_or_default());
         let options = options
             .jobs(self.global.jobs.map(usize::from))
-            .observer(self.progress.of_copy())
+            .observer(observer)
             .archive(archive)
             .shared_blobs(self.global.shared_blobs.clone())
             .scratch(Some(std::env::temp_dir()));

@@ -105,7 +105,7 @@ impl BuildArguments {
     ) -> Result<BuildReport> {
         let first = &project.images()[0];
         let sample = Location::registry(reference(goal.registry, &first.name, &first.version.value)?);
-        let session = context.session_with(&[&sample], SessionOptions::default())?;
+        let session = context.session_without_progress(&[&sample], SessionOptions::default())?;
         let builder = Builder::find(&self.builder.options(&[], solve.needed_entitlements())?).await?;
         solve.buildctl = builder.buildctl().to_owned();
         let mut options = BuildOptions::new(solve, goal.registry, project.root().join(&self.layouts));

@@ -51,6 +51,10 @@ impl BuildObserver for Announce<'_> {
         Some(Arc::new(OfImage { image: image.to_owned(), steps }))
     }
 
+    fn publishing(&self, image: &str, version: &str) {
+        self.context.output.say(format!("{image}:{version}: publishing"));
+    }
+
     fn ended(&self, image: &str, outcome: &ImageOutcome) {
         self.context.output.say(format!("{image}: {}", words(outcome)));
     }
@@ -88,6 +92,10 @@ impl BuildObserver for Events {
         Some(Arc::new(OfImage { image: image.to_owned(), steps }))
     }
 
+    fn publishing(&self, image: &str, version: &str) {
+        output::print_json(&json!({"event": "image-publishing", "image": image, "version": version}));
+    }
+
     fn ended(&self, image: &str, outcome: &ImageOutcome) {
         let status = match outcome {
             ImageOutcome::Built(_) => "built",
@@ -117,6 +125,19 @@ impl ImageTree {
         total.enable_steady_tick(TICK);
         ImageTree { bars, total, running: Mutex::default(), failed: Mutex::default() }
     }
+
+    /// Returns the line of an image, which is added if it has none.
+    fn line_of(&self, image: &str, version: &str) -> ProgressBar {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || {
+            let bar = styled(ProgressBar::new_spinner(), "{spinner} {prefix} {elapsed}  {wide_msg}");
+            let bar = self.bars.insert_before(&self.total, bar);
+            bar.set_prefix(format!("{image}:{version}"));
+            bar.enable_steady_tick(TICK);
+            bar
+        };
+        running.entry(image.to_owned()).or_insert_with(new).clone()
+    }
 }
 
 /// Returns a bar with a template; with the default look if the template has a mistake.
@@ -129,12 +150,11 @@ fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
 
 impl BuildObserver for ImageTree {
     fn started(&self, image: &str, version: &str) -> Option<Arc<dyn Observer>> {
-        let bar = styled(ProgressBar::new_spinner(), "{spinner} {prefix} {elapsed}  {wide_msg}");
-        let bar = self.bars.insert_before(&self.total, bar);
-        bar.set_prefix(format!("{image}:{version}"));
-        bar.enable_steady_tick(TICK);
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(image.to_owned(), bar.clone());
-        Some(Arc::new(ImageLine { bar, bars: self.bars.clone() }))
+        Some(Arc::new(ImageLine { bar: self.line_of(image, version), bars: self.bars.clone() }))
+    }
+
+    fn publishing(&self, image: &str, version: &str) {
+        self.line_of(image, version).set_message("publishing");
     }
 
     fn ended(&self, image: &str, outcome: &ImageOutcome) {

@@ -79,6 +79,9 @@ pub trait BuildObserver: Send + Sync + std::fmt::Debug {
     /// An image starts. Returns what follows its steps.
     fn started(&self, image: &str, version: &str) -> Option<Arc<dyn Observer>>;
 
+    /// An image exists, and is published now.
+    fn publishing(&self, image: &str, version: &str);
+
     /// An image ended.
     fn ended(&self, image: &str, outcome: &ImageOutcome);
 }

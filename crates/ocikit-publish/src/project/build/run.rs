@@ -140,6 +140,9 @@ impl<'a> One<'a> {
         let digest = root.digest();
         let names = tags.tags.iter().map(|planned| planned.tag.to_string()).collect();
         let mut done = Done { digest, layout, tags: names, published: None, report: None };
+        if self.options.publishing.is_some() {
+            observer.publishing(&self.image.name, &self.image.version.value);
+        }
         publish_image(self.session, &root, self.repository()?, tags, self.options, &mut done).await?;
         Ok((done, is_built))
     }
