@@ -87,3 +87,16 @@ fn user(text: &str) -> Result<(u32, u32)> {
 pub(crate) fn installations() -> Option<Installations> {
     cache_directory().map(|cache| Installations::at(cache.join("buildkit-programs")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_numbers_other_than_root() {
+        assert_eq!(user("1000:1001").ok(), Some((1000, 1001)));
+        for text in ["0:0", "1000", "name:group", "1000:", ":1", "-1:1"] {
+            assert!(user(text).is_err(), "{text}");
+        }
+    }
+}

@@ -102,17 +102,6 @@ impl Site {
         reference
     }
 
-    /// Pushes the base of the builder's image with root in place of `moby/buildkit`.
-    fn buildkit_with_root(&self) -> String {
-        let text =
-            format!("FROM {}/moby/buildkit:rootless\nUSER 0:0\nENV HOME=/root BUILDKIT_HOST=\n", self.registry.address);
-        fs::create_dir(self.bench.path("with-root")).unwrap();
-        fs::write(self.bench.path("with-root/Dockerfile"), text).unwrap();
-        let reference = format!("{}/moby/buildkit:v0.32.2", self.registry.address);
-        self.bench.ok(&["build", "with-root", "--no-cache-directory", "--tag", &reference, "--push"]);
-        reference
-    }
-
     /// Builds an image of the documentation, and loads it into the engine.
     fn load(&self, name: &str, arguments: &[&str]) {
         let line = ["build", "--no-cache-directory", "--tag", name, "-o", "docker-archive:image.tar"];
@@ -211,12 +200,16 @@ fn plp_1_to_8_docker_run_lines_of_the_builder_work_without_root() {
     site.directories("rootless", &["build"], 1000);
     assert_eq!(site.run_in("rootless", BASIC).code, 0);
 
-    // The steps have user 1000 of the machine as their root.
+    // The steps have user 1000 of the machine as their root, unless BuildKit is to run as root.
     let dockerfile = "FROM scratch\nCOPY busybox /busybox\nRUN [\"/busybox\", \"cat\", \"/proc/self/uid_map\"]\n";
     fs::write(site.bench.path("rootless/source/Dockerfile"), dockerfile).unwrap();
-    let ran = site.run_in("rootless", BASIC);
-    let maps = ran.stderr.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    assert!(maps.clone().any(|words| words == ["|", "0", "1000", "1"]), "{ran}");
+    let as_root = BASIC.replace("--privileged", "--privileged -e OCIKIT_BUILDKIT_USER=");
+    for (line, map) in [(BASIC, ["|", "0", "1000", "1"]), (&as_root, ["|", "0", "0", "4294967295"])] {
+        // A step that is in the cache does not run.
+        let ran = site.run_in("rootless", &line.replace("-e PLP_CACHE_PATH=/cache", "-e PLP_CACHE_PATH=/none"));
+        let mut maps = ran.stderr.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        assert!(maps.any(|words| words == map), "{ran}");
+    }
 
     // Without root, the directory must be that of the user.
     let other = BASIC.replace("--privileged", "--privileged --user 1000");
@@ -230,8 +223,8 @@ fn plp_1_to_8_docker_run_lines_of_the_builder_work_without_root() {
 #[test]
 fn plp_10_to_17_docker_run_lines_of_builder_and_publisher_work() {
     let Some(site) = Site::new() else { return };
-    let (root, alpine) = (site.buildkit_with_root(), site.alpine());
-    site.load_target("builder", "plp-container-image-builder", "moby/buildkit:v0.32.2", &root);
+    let (buildkit, alpine) = (format!("{}/moby/buildkit:rootless", site.registry.address), site.alpine());
+    site.load_target("builder", "plp-container-image-builder", "moby/buildkit:v0.32.2-rootless", &buildkit);
     site.load_target("publisher", PUBLISHER, "alpine:3.22", &alpine);
     site.run(&format!("docker tag {PUBLISHER} plp-container-image-publisher")).ok();
 
