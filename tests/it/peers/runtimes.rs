@@ -1,6 +1,6 @@
-//! Projects without a Dockerfile, really solved: the base images have the Python and the Node.js of this machine, and the real package
-//! managers install from an index on the loopback interface. The other runtimes have base images whose tools are scripts that record
-//! their calls and leave what the real tools would.
+//! Projects without a Dockerfile, really solved: the base images have the Python, the Node.js and the Go of this machine, and the real
+//! package managers install from an index on the loopback interface. The other runtimes have base images whose tools are scripts that
+//! record their calls and leave what the real tools would.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -308,6 +308,50 @@ fn hyp_3_node_projects_are_installed_by_their_package_manager() {
         let refused = site.bench.ocikit(&line);
         assert_eq!(refused.code, 1, "{project}: {refused}");
     }
+}
+
+/// Pushes an image in place of `golang:1.25-alpine` with the Go of this machine.
+fn go_base(site: &Site) -> String {
+    let root = site.root("golang");
+    let from = PathBuf::from(site.peers.ok("go env GOROOT"));
+    let to = root.join("usr/local/go");
+    fs::create_dir_all(to.join("pkg")).unwrap();
+    for name in ["bin", "src", "lib", "pkg/tool", "pkg/include", "go.env", "VERSION"] {
+        if from.join(name).exists() {
+            site.peers.ok(&format!("cp -rL {} {}", from.join(name).display(), to.join(name).display()));
+        }
+    }
+    let proxy = format!("{}/go", site.index());
+    let variables = [
+        ("PATH", "/usr/local/go/bin:/bin"),
+        ("HOME", "/root"),
+        ("GOTOOLCHAIN", "local"),
+        ("GOPROXY", &proxy),
+        ("GOSUMDB", "off"),
+    ];
+    site.push("golang", &variables)
+}
+
+#[test]
+fn hyp_3_go_projects_are_built_with_their_modules() {
+    let Some(site) = Site::new(&["go", "package-index"]) else { return };
+    let base = go_base(&site);
+    site.root("alpine");
+    let last = site.push("alpine", &[("PATH", "/bin")]);
+    site.write("projects/go/go.mod", "module example.com/app\n\ngo 1.25\n\nrequire example.com/left v1.0.0\n");
+    let program = "package main\n\nimport \"example.com/left\"\n\nfunc main() { println(left.Value) }\n";
+    site.write("projects/go/cmd/app/main.go", program);
+    site.make(&base, "cd /projects/go && go mod tidy", &["go/go.sum"]);
+    let image = format!("{}/app:1", site.registry.address);
+    let line = ["build", "projects/go", "--runtime", "auto", "--no-cache-directory", "--tag", &image, "--push"];
+    let contexts = [format!("golang:1.25-alpine=docker-image://{base}"), format!("alpine:3.22=docker-image://{last}")];
+    let contexts = contexts.iter().flat_map(|context| ["--build-context", context]).collect::<Vec<_>>();
+    let outcome = site.bench.ocikit(&[&line[..], &contexts].concat());
+    assert_eq!(outcome.code, 0, "{outcome}");
+    assert!(outcome.stderr.contains("generated a Dockerfile for go125"), "{outcome}");
+    site.write("run/Dockerfile", &format!("FROM {image}\nRUN [\"/usr/local/bin/app\"]\n"));
+    let ran = site.bench.ocikit(&["build", "run", "--no-cache-directory", "-o", "type=cacheonly"]);
+    assert!(ran.code == 0 && ran.stderr.contains("| left 1.0.0"), "{ran}");
 }
 
 /// The recipe for builder images with other tools, on top of an image with Python and one with Node.js: each is built and pushed by one

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Serves packages for Python and Node.js on a port of the loopback interface, in place of the public registries.
+"""Serves packages for Python, Node.js and Go on a port of the loopback interface, in place of the public registries.
 
     package-index PORT DIRECTORY
 
 DIRECTORY gets an index of the packages that install.sh downloaded, and of two small packages, `left` and `right`, which `left`
-needs. Python finds its packages at /simple/, and Node.js at /npm/.
+needs. Python finds its packages at /simple/, Node.js at /npm/, and Go the module `example.com/left` at /go/.
 """
 import base64
 import hashlib
@@ -55,6 +55,21 @@ def tarball(name):
             archive.addfile(member, io.BytesIO(text.encode()))
 
 
+def module():
+    """Writes a module of Go, as a module proxy has it."""
+    version = f"v{VERSIONS['left']}"
+    text = "module example.com/left\n\ngo 1.21\n"
+    program = f'package left\n\n// Value is the name and version.\nconst Value = "left {VERSIONS["left"]}"\n'
+    directory = "go/example.com/left/@v"
+    os.makedirs(directory)
+    for name, content in (("list", version), (f"{version}.info", json.dumps({"Version": version})), (f"{version}.mod", text)):
+        with open(f"{directory}/{name}", "w") as file:
+            file.write(content)
+    with zipfile.ZipFile(f"{directory}/{version}.zip", "w") as archive:
+        for name, content in (("go.mod", text), ("left.go", program)):
+            archive.writestr(zipfile.ZipInfo(f"example.com/left@{version}/{name}"), content)
+
+
 def index_wheel(name):
     """Adds a wheel to the index of Python (PEP 503)."""
     project = re.sub(r"[-_.]+", "-", name.split("-")[0]).lower()
@@ -101,6 +116,7 @@ def main():
     for name in VERSIONS:
         wheel(name)
         tarball(name)
+    module()
     for name in os.listdir(PACKAGES):
         os.symlink(os.path.join(PACKAGES, name), name)
     for name in sorted(os.listdir(".")):
