@@ -1,7 +1,11 @@
 //! Arguments that choose an image of a location and a layer of it, for commands that read files in images.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use ocikit::image::ImageFormats;
 use ocikit::{Digest, Error, Image, Layer, Location, Platform, Root, SourceExt};
+use ocikit_lazy::{FileAccess, LazyFormats};
 
 use crate::context::Context;
 use crate::failure::{Failure, Result};
@@ -36,10 +40,29 @@ pub(crate) async fn image_at(context: &Context, location: &Location, platform: O
     image(crate::pipe::open_image(context, &session, location, true).await?, platform).await
 }
 
+/// As [`image_at`], with a way to read its files if it is in a lazy format.
+pub(crate) async fn files_at(
+    context: &Context,
+    location: &Location,
+    platform: Option<&Platform>,
+    access: FileAccess,
+) -> Result<Image> {
+    let image = image_at(context, location, platform).await?;
+    Ok(ocikit_lazy::with_files(image, access, &std::env::temp_dir()).await?)
+}
+
+/// Returns the lazy formats, for the operations that read images in any format.
+pub(crate) fn lazy_formats() -> Arc<dyn ImageFormats> {
+    Arc::new(LazyFormats::new(std::env::temp_dir()))
+}
+
 impl ImageSelection {
-    /// Opens the image.
+    /// Opens the image. With `--layer`, the layer is read as it is.
     pub(crate) async fn image(&self, context: &Context, location: &Location) -> Result<Image> {
-        image_at(context, location, self.platform.as_ref()).await
+        match self.layer {
+            Some(_) => image_at(context, location, self.platform.as_ref()).await,
+            None => files_at(context, location, self.platform.as_ref(), FileAccess::Tables).await,
+        }
     }
 
     /// Returns the chosen layer and its number, or `None` without `--layer`.

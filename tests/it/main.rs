@@ -25,6 +25,7 @@ mod keyless;
 mod layers;
 mod layouts;
 mod lazy;
+mod lazy_files;
 mod locations;
 mod modules;
 mod peers;

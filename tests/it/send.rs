@@ -132,6 +132,8 @@ checked! {
     "ocikit-lazy" {
         check_layer = ocikit_lazy::check_layer(&any(), &any(), &any::<PathBuf>());
         convert = ocikit_lazy::convert(&any(), &any(), &any());
+        with_files = ocikit_lazy::with_files(any(), any(), &any::<PathBuf>());
+        detect = ocikit_lazy::rafs::NydusReader::detect(&any(), any::<PathBuf>());
         to_nydus = ocikit_lazy::rafs::to_nydus(&any(), &any());
         from_nydus = ocikit_lazy::rafs::from_nydus(&any(), &any());
         open = ocikit_lazy::rafs::NydusReader::open(&any(), any::<PathBuf>());
@@ -272,6 +274,7 @@ checked! {
         open_blob = any::<ocikit::Session>().open_blob(&any(), &any());
         inspect = ocikit::inspect(&any());
         measure = any::<ocikit::Inspection>().measure(&any());
+        add_formats = any::<ocikit::Inspection>().add_formats(&any(), &any::<ocikit_lazy::LazyFormats>());
         validate = any::<ocikit::Session>().validate(&any(), &any());
         docker_disagreement = any::<ocikit::Session>().docker_disagreement(&any());
         gc = any::<ocikit::Session>().gc(&any(), &any());
@@ -314,6 +317,7 @@ checked! {
         drop_referrers = any::<ocikit::Session>().drop_referrers(&any(), &any::<[image::Orphan; 1]>());
         remove = any::<ocikit::Session>().remove(&any());
         diff = ocikit::diff(&any(), &any());
+        diff_with = ocikit::diff_with(&any(), &any(), None);
         tree = ocikit::tree(&any());
     }
 }

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
+use crate::inside::lazy_formats;
 use crate::output::Lines;
 
 const EXAMPLES: &str = "\
@@ -50,7 +51,7 @@ impl Diff {
                 None => Ok(root),
             }
         };
-        let found = ocikit::diff(&open(&left).await?, &open(&right).await?).await?;
+        let found = ocikit::diff_with(&open(&left).await?, &open(&right).await?, Some(&lazy_formats())).await?;
         let result = DiffOutput { same: found.left == found.right, semantic: found.is_semantic(), found: &found };
         if context.output.json || !context.output.quiet {
             context.output.result(&result, || found.differences.iter().map(line).collect::<Lines>())?;
@@ -62,7 +63,9 @@ impl Diff {
             return Err(if context.output.quiet { failure.silent() } else { failure });
         }
         if !result.same {
-            context.output.say(format!("{left} and {right} have no relevant differences ({counts})"));
+            let files = found.differences.iter().any(|difference| difference.area == Area::File);
+            let same = if files { "" } else { "; they have the same files" };
+            context.output.say(format!("{left} and {right} have no relevant differences ({counts}){same}"));
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use clap::Args;
 use ocikit::image::LayerOptions;
 use ocikit::layout::OutputFile;
 use ocikit::{Digest, Error, Image, Location, Platform};
+use ocikit_lazy::FileAccess;
 use serde::Serialize;
 
 use crate::context::Context;
@@ -39,6 +40,7 @@ impl Export {
         let location = context.expand(&self.location);
         let image = inside::image_at(context, &location, self.platform.as_ref()).await?;
         let image = image.nearby(&LayerOptions::default().directory(Some(std::env::temp_dir()))).await?;
+        let image = ocikit_lazy::with_files(image, FileAccess::Contents, &std::env::temp_dir()).await?;
         if is_stdout(&self.output) {
             return match image.export(io::BufWriter::with_capacity(BUFFER_BYTES, io::stdout())).await {
                 // The reader, such as `head`, closed the pipe; that is not a failure.

@@ -1,11 +1,11 @@
 use clap::Args;
 use ocikit::spec::History;
-use ocikit::{Annotations, Inspection, Location, Platform, Root, SourceExt};
+use ocikit::{Annotations, FormatFacts, Inspection, Location, Platform, Root, SourceExt};
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::Result;
-use crate::inside;
+use crate::inside::{self, lazy_formats};
 use crate::output::{self, Lines};
 
 const EXAMPLES: &str = "\
@@ -71,6 +71,7 @@ impl Inspect {
                 root = root.for_platform(platform).await?;
             }
             let mut inspection = ocikit::inspect(&root).await?;
+            inspection.add_formats(&root, &*lazy_formats()).await?;
             if self.sizes {
                 inspection.measure(&root).await?;
             }
@@ -165,7 +166,8 @@ fn describe(inspection: &Inspection, depth: usize, lines: &mut Lines) {
     for layer in inspection.layers.iter().filter(|_| depth == 1) {
         let beyond = layer.uncompressed_size.map(|size| format!(", {} decompressed,", output::bytes(size)));
         let (size, beyond) = (output::bytes(layer.size), beyond.unwrap_or_default());
-        line(depth, "layer", &format!("{} {size}{beyond} {}", layer.digest, layer.media_type));
+        let format = layer.format.as_ref().map(format_words).unwrap_or_default();
+        line(depth, "layer", &format!("{} {size}{beyond} {}{format}", layer.digest, layer.media_type));
     }
     for step in inspection.config.iter().filter(|_| depth == 1).flat_map(|config| &config.history) {
         line(depth, "history", &history_line(step));
@@ -174,6 +176,17 @@ fn describe(inspection: &Inspection, depth: usize, lines: &mut Lines) {
         lines.push("");
         describe(manifest, depth + 1, lines);
     }
+}
+
+/// Returns the format of a layer, and the size of its table.
+fn format_words(format: &FormatFacts) -> String {
+    let name = &format.name;
+    if let Some(problem) = &format.problem {
+        return format!(", not {name} as its annotations say: {problem}");
+    }
+    let table = format.table_size.map(|size| format!(", table of {}", output::bytes(size))).unwrap_or_default();
+    let files = format.files.map(|files| format!(", {files} files")).unwrap_or_default();
+    format!(", {name}{table}{files}")
 }
 
 /// Returns a step of the history on one line, cut after 100 characters. The JSON output has the full text.

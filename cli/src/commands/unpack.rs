@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use clap::Args;
 use ocikit::image::unpack::{IdRange, Owners, UnpackOptions, Unpacked};
 use ocikit::{Error, Location, Platform};
+use ocikit_lazy::FileAccess;
 use serde::Serialize;
 
 use crate::context::Context;
@@ -84,7 +85,7 @@ fn is_zero(count: &u64) -> bool {
 impl Unpack {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
-        let image = inside::image_at(context, &location, self.platform.as_ref()).await?;
+        let image = inside::files_at(context, &location, self.platform.as_ref(), FileAccess::Contents).await?;
         let options = UnpackOptions::default().owners(self.owners.owners()).holes(self.sparse);
         let unpacked = match self.bundle {
             true => image.unpack_bundle(&self.directory, &options).await,

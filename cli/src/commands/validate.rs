@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
+use crate::inside::lazy_formats;
 use crate::output::{self, Lines};
 
 const EXAMPLES: &str = "\
@@ -14,8 +15,8 @@ Examples:
 
 /// Check digests, sizes and structure of an archive, layout or image
 ///
-/// Reads every document and blob once. Checks sizes, digests, media types, platforms, references between documents, and
-/// layers against their config. Checks the whole content of an archive or layout; with a tag or digest, and in a
+/// Reads every document and blob. Checks sizes, digests, media types, platforms, references between documents, layers
+/// against their config, and the tables and bootstraps of lazy formats against their layers. Checks the whole content of an archive or layout; with a tag or digest, and in a
 /// registry, checks one image and its referrers. Continues after a problem and prints all problems; exits with 5 if
 /// there are errors.
 #[derive(Debug, Args)]
@@ -67,7 +68,8 @@ impl Validate {
             .jobs(jobs)
             .depth(if self.fast { ValidateDepth::Digests } else { ValidateDepth::Contents })
             .max_uncompressed_bytes(self.max_uncompressed)
-            .observer(context.progress.of_copy());
+            .observer(context.progress.of_copy())
+            .formats(Some(lazy_formats()));
         let report = context.session(&[&location])?.validate(&location, &options).await?;
         let name = location.to_string();
         context.output.result(&result(&name, &report), || words(&name, &report))?;

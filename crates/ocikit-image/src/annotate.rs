@@ -101,8 +101,8 @@ pub async fn annotate_images(root: &Root, options: &AnnotateOptions) -> Result<M
         Root::Image(_) => map_images(root, &selection, |image| async move { annotated(&image, options).await }).await,
         Root::Other(Artifact { descriptor, manifest: Some(manifest), source }) => {
             // Manifests of images and artifacts have the same format.
-            let image = Image { descriptor: descriptor.clone(), manifest: manifest.clone(), source: source.clone() };
-            let Image { descriptor, manifest, source } = annotated(&image, options).await?;
+            let image = Image::of(descriptor.clone(), manifest.clone(), source.clone());
+            let Image { descriptor, manifest, source, .. } = annotated(&image, options).await?;
             let artifact = Root::Other(Artifact { descriptor, manifest: Some(manifest), source });
             Ok(Mapped::single(root.digest(), artifact))
         }

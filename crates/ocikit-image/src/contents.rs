@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_archive::layer::{Budget, Entry, FileKind, FileTree, Located, Lookup, Path, Reader, Step, Tree};
 use tokio::sync::OnceCell;
 
-use crate::bridge::blocking;
+use crate::bridge::{Chunks, blocking, consume};
 use crate::error::{Error, Result};
 use crate::layer::DiffId;
 use crate::root::{Image, Layer};
@@ -27,7 +27,7 @@ impl Image {
     ///
     /// As [`Layer::decode`]; [`Error::Broken`] if a layer cannot be applied to those below it.
     pub async fn files(&self) -> Result<FileTree> {
-        let layers: Vec<_> = self.layers().collect();
+        let layers = self.file_layers();
         // An image may list a layer several times, such as the empty layer of old builders. It is read once.
         let mut once = HashSet::new();
         let again = layers.iter().map(|layer| layer.descriptor().digest).filter(|digest| !once.insert(*digest));
@@ -68,7 +68,7 @@ impl Image {
     /// [`Error::Mismatch`] if the layer is damaged, which may be detected after bytes of a large file were written.
     /// Those of the writer.
     pub async fn read_file(&self, path: &[u8], writer: impl Write + Send + 'static) -> Result<()> {
-        read_file(&self.layers().collect::<Vec<_>>(), path, writer).await
+        read_file(&self.file_layers(), path, writer).await
     }
 }
 
@@ -121,6 +121,17 @@ async fn read_file(layers: &[Layer], path: &[u8], mut writer: impl Write + Send 
     if let Some((.., bytes)) = kept.filter(|(layer, entry, _)| (*layer, *entry) == (found.layer, number)) {
         return writer.write_all(&bytes).and_then(|()| writer.flush()).map_err(failed);
     }
+    if let Some(files) = layer.files()
+        && let Some(contents) = files.contents(number).await?
+    {
+        let write = move |chunks: &mut Chunks| {
+            for chunk in chunks {
+                writer.write_all(&chunk?).map_err(&failed)?;
+            }
+            writer.flush().map_err(failed)
+        };
+        return consume(contents, write).await;
+    }
     let (written, _) = layer
         .decode_within(&budget.clone(), DiffId::Skip, move |tar| {
             let mut reader = Reader::within(&budget, tar);
@@ -136,6 +147,9 @@ async fn read_file(layers: &[Layer], path: &[u8], mut writer: impl Write + Send 
 
 /// Returns the tree of a layer, and the last entry with this path if its file is small.
 async fn look(layer: &Layer, expected: Path, budget: &Budget) -> Result<(Tree, Option<(u64, Vec<u8>)>)> {
+    if let Some(tree) = layer.listed_tree(budget).await? {
+        return Ok((tree, None));
+    }
     let within = budget.clone();
     let looked = layer.decode_within(budget, DiffId::Skip, move |tar| {
         let mut kept = None;

@@ -237,7 +237,7 @@ async fn convert_image(image: Image, options: &ConvertOptions, note: &(impl Fn(D
     let Some(descriptor) = replaced(&image.descriptor, manifest.bytes()) else { return Ok(image) };
     let documents = [(descriptor.digest, manifest.bytes().clone())];
     let source = Arc::new(over(&image.source, documents, &HashMap::new()));
-    Ok(Image { descriptor: Descriptor { media_type, ..descriptor }, manifest, source })
+    Ok(Image::of(Descriptor { media_type, ..descriptor }, manifest, source))
 }
 
 /// Converts an index whose images are converted, and the indexes below it. The new documents are added to `documents`; the

@@ -46,6 +46,7 @@ enum Change<'a> {
     Insert(usize, Digest, Option<History>),
     Replace(usize, Digest),
     Remove(usize),
+    Empty(usize),
     Config(Box<dyn Fn(&mut ConfigEdit) -> &mut ConfigEdit + Send + Sync + 'a>),
 }
 
@@ -151,6 +152,13 @@ impl<'a> ImageEdit<'a> {
         self
     }
 
+    /// Removes a layer that has no files of its own, and keeps its history entry as that of a step that created no layer.
+    pub fn empty_layer(&mut self, position: usize) -> &mut ImageEdit<'a> {
+        self.edit.remove_layer(position);
+        self.changes.push(Change::Empty(position));
+        self
+    }
+
     /// Replaces the lowest layers, which are those of an old base image, by the layers of a new one. Config and history
     /// are changed by the function.
     pub(crate) fn replace_base(
@@ -205,7 +213,7 @@ impl<'a> ImageEdit<'a> {
         let size = manifest.bytes().len() as u64;
         let descriptor = Descriptor { digest, size, data: None, ..descriptor };
         let source = over(base, documents, &self.placed);
-        Ok(Image { descriptor, manifest, source: Arc::new(source) })
+        Ok(Image::of(descriptor, manifest, Arc::new(source)))
     }
 
     /// Returns the config before and after the changes; `None` if there are none, or if it is not an image config.
@@ -236,6 +244,7 @@ impl<'a> ImageEdit<'a> {
                 Change::Insert(position, diff_id, history) => edit.insert_layer(*position, diff_id, history.as_ref()),
                 Change::Replace(position, diff_id) => edit.replace_layer(*position, diff_id),
                 Change::Remove(position) => edit.remove_layer(*position),
+                Change::Empty(position) => edit.empty_layer(*position),
                 Change::Config(change) => change(&mut edit),
             };
         }
@@ -428,7 +437,7 @@ impl Root {
             Root::Image(image) => {
                 let manifest = manifest(&image.manifest)?;
                 let (descriptor, source) = stored(manifest.bytes());
-                Root::Image(Image { descriptor, manifest, source })
+                Root::Image(Image::of(descriptor, manifest, source))
             }
             Root::Other(Artifact { manifest: Some(found), .. }) => {
                 let manifest = manifest(found)?;

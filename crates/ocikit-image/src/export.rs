@@ -42,7 +42,7 @@ impl Image {
     pub async fn export<W: Write + Send + 'static>(&self, writer: W) -> Result<W> {
         let files = Arc::new(self.files().await?);
         let listed = files.clone();
-        let mut wanted: Vec<BTreeMap<u64, Vec<Path>>> = self.layers().map(|_| BTreeMap::new()).collect();
+        let mut wanted: Vec<BTreeMap<u64, Vec<Path>>> = self.file_layers().iter().map(|_| BTreeMap::new()).collect();
         let mut holders = BTreeSet::new();
         for (path, located) in files.iter().filter(|(_, located)| !located.file.is_directory()) {
             holders.extend(path.parent());
@@ -70,7 +70,7 @@ impl Image {
         .await?;
         // An image may list the same layer several times.
         let budget = Budget::new();
-        for (layer, mut names) in self.layers().zip(wanted) {
+        for (layer, mut names) in self.file_layers().into_iter().zip(wanted) {
             if names.is_empty() {
                 continue;
             }

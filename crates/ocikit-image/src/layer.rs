@@ -1,9 +1,11 @@
+use std::fmt;
 use std::io::{self, Read};
 
 use ocikit_archive::layer::{Budget, Listing, MAX_INFLATION_RATIO, Reader, Tree};
 use ocikit_archive::{Compression, Decoder};
 use ocikit_spec::{Algorithm, Descriptor, Digest, Hasher};
 
+use crate::body::Body;
 use crate::bridge::{self, ChunkReader};
 use crate::error::{Error, Result};
 use crate::root::Layer;
@@ -48,22 +50,22 @@ impl Layer {
         diff_id: DiffId,
         work: impl FnOnce(&mut LayerTar<'_>) -> ocikit_archive::Result<T> + Send + 'static,
     ) -> Result<(T, Option<Digest>)> {
-        let descriptor = self.descriptor();
-        if !descriptor.media_type.is_tar_layer() {
-            let what =
-                format!("{} is of type {}, which is not a tar of files", descriptor.digest, descriptor.media_type);
-            return Err(Error::Unsupported { place: self.source().to_string(), what });
-        }
-        let place = format!("layer {} in {}", descriptor.digest, self.source());
-        let budget = budget.clone();
-        budget.layer(descriptor.size);
-        bridge::consume(self.open().await?, move |chunks| {
+        let (body, size) = self.tar().await?;
+        let place = format!("layer {} in {}", self.digest(), self.source());
+        let (budget, files) = (budget.clone(), self.files().cloned());
+        budget.layer(size);
+        bridge::consume(body, move |chunks| {
             let mut failed = None;
             let outcome = Decoder::new(ChunkReader::new(chunks, &mut failed))
                 .map_err(ocikit_archive::Error::from)
                 .and_then(|decoder| {
                     let hasher = (diff_id == DiffId::Compute).then(|| Hasher::new(Algorithm::Sha256));
-                    let mut tar = LayerTar { decoder, hasher, budget, failed: false };
+                    let compression = decoder.compression();
+                    let tar = match &files {
+                        Some(files) => Tar::Filtered(files.filter(Box::new(decoder))),
+                        None => Tar::Whole(decoder),
+                    };
+                    let mut tar = LayerTar { tar, compression, hasher, budget, failed: false };
                     let value = work(&mut tar)?;
                     Ok((value, tar.digest()?))
                 });
@@ -78,6 +80,30 @@ impl Layer {
             })
         })
         .await
+    }
+
+    /// Opens the tar, and returns how many bytes are stored of it.
+    async fn tar(&self) -> Result<(Body, u64)> {
+        if let Some(files) = self.files()
+            && let Some(tar) = files.tar().await?
+        {
+            return Ok(tar);
+        }
+        let descriptor = self.descriptor();
+        if !descriptor.media_type.is_tar_layer() {
+            let what =
+                format!("{} is of type {}, which is not a tar of files", descriptor.digest, descriptor.media_type);
+            return Err(Error::Unsupported { place: self.source().to_string(), what });
+        }
+        Ok((self.open().await?, descriptor.size))
+    }
+
+    /// Returns the files and whiteouts if they are found without reading the layer.
+    pub(crate) async fn listed_tree(&self, budget: &Budget) -> Result<Option<Tree>> {
+        match self.files() {
+            Some(files) => files.tree(budget).await,
+            None => Ok(None),
+        }
     }
 
     /// Returns the entries of the layer in their order, including whiteouts.
@@ -123,6 +149,9 @@ impl Layer {
     ///
     /// As [`Layer::decode_within`].
     pub async fn tree_within(&self, budget: &Budget) -> Result<Tree> {
+        if let Some(tree) = self.listed_tree(budget).await? {
+            return Ok(tree);
+        }
         let within = budget.clone();
         let work = move |tar: &mut LayerTar<'_>| Tree::read(&mut Reader::within(&within, tar));
         Ok(self.decode_within(budget, DiffId::Skip, work).await?.0)
@@ -132,16 +161,38 @@ impl Layer {
 /// The tar of a layer, which is decompressed while it is read.
 #[derive(Debug)]
 pub struct LayerTar<'a> {
-    decoder: Decoder<ChunkReader<'a>>,
+    tar: Tar<'a>,
+    compression: Compression,
     hasher: Option<Hasher>,
     budget: Budget,
     failed: bool,
 }
 
+/// The decompressed bytes, with or without the entries that only a format of layers has.
+enum Tar<'a> {
+    Whole(Decoder<ChunkReader<'a>>),
+    Filtered(Box<dyn Read + Send + 'a>),
+}
+
+impl fmt::Debug for Tar<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if matches!(self, Tar::Whole(_)) { "Whole" } else { "Filtered" })
+    }
+}
+
+impl Read for Tar<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Tar::Whole(tar) => tar.read(buffer),
+            Tar::Filtered(tar) => tar.read(buffer),
+        }
+    }
+}
+
 impl LayerTar<'_> {
     /// Returns the compression of the layer.
     pub fn compression(&self) -> Compression {
-        self.decoder.compression()
+        self.compression
     }
 
     /// Returns whether reading failed, so that an error is not that of a writer.
@@ -160,7 +211,7 @@ impl LayerTar<'_> {
 
 impl Read for LayerTar<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.decoder.read(buffer).inspect_err(|_| self.failed = true)?;
+        let read = self.tar.read(buffer).inspect_err(|_| self.failed = true)?;
         self.budget.inflated(read as u64).inspect_err(|_| self.failed = true)?;
         if let Some(hasher) = &mut self.hasher {
             hasher.update(&buffer[..read]);

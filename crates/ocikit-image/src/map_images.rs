@@ -435,7 +435,7 @@ impl<'a> Rebuild<'a> {
     ) -> Result<()> {
         let found = self.below.root(&entry.digest)?;
         let manifest = match found {
-            Some(Root::Image(Image { manifest, descriptor, source })) => Some((manifest, descriptor, source)),
+            Some(Root::Image(Image { manifest, descriptor, source, .. })) => Some((manifest, descriptor, source)),
             Some(Root::Other(Artifact { manifest: Some(manifest), descriptor, source })) => {
                 Some((manifest, descriptor, source))
             }

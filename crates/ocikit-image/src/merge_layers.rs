@@ -37,7 +37,7 @@ impl Image {
     }
 
     /// Returns the image with the layers of a registry in temporary files, as they are: for operations that read layers twice.
-    /// The files have no name and are in the directory of the options.
+    /// The files have no name and are in the directory of the options. [File layers](Image::with_file_layers) are dropped.
     ///
     /// # Errors
     ///
@@ -47,7 +47,7 @@ impl Image {
         for layer in self.layers() {
             memory = memory.with_layer(&layer.nearby(options).await?);
         }
-        Ok(Image { source: Arc::new(memory), ..self.clone() })
+        Ok(Image::of(self.descriptor.clone(), self.manifest.clone(), Arc::new(memory)))
     }
 
     /// Writes the merged file system of this image to a layer: directories first, then the regular files of each layer

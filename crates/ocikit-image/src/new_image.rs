@@ -41,7 +41,7 @@ impl Image {
             .map_err(|source| Error::document(&described.digest, "a new image", source))?;
         let descriptor = Descriptor::of(MediaType::OCI_MANIFEST, manifest.bytes());
         let source = Arc::new(Memory::new().with_bytes(config).with_bytes(manifest.bytes().clone()));
-        Ok(Image { descriptor, manifest, source })
+        Ok(Image::of(descriptor, manifest, source))
     }
 }
 

@@ -5,6 +5,7 @@ use ocikit_spec::{
 };
 
 use crate::error::{Error, Result};
+use crate::layer_files::LayerFiles;
 use crate::source::{Name, Source, SourceExt, read_at_most};
 
 /// The manifest or index that a name leads to.
@@ -64,6 +65,8 @@ pub struct Image {
     pub(crate) descriptor: Descriptor,
     pub(crate) manifest: Manifest,
     pub(crate) source: Arc<dyn Source>,
+    /// The layers that files are read from, if they are not those of the manifest.
+    pub(crate) file_layers: Option<Arc<[Layer]>>,
 }
 
 /// An index, and the source of its entries. Cheap to clone.
@@ -143,6 +146,8 @@ pub struct Artifact {
 pub struct Layer {
     descriptor: Descriptor,
     source: Arc<dyn Source>,
+    /// How files are read, if not from the tar.
+    files: Option<Arc<dyn LayerFiles>>,
 }
 
 impl Root {
@@ -200,7 +205,7 @@ impl Root {
     pub(crate) fn of_manifest(source: Arc<dyn Source>, descriptor: Descriptor, manifest: Manifest) -> Root {
         let config = manifest.config().map(|config| &config.media_type);
         if manifest.artifact_type().is_none() && config.is_some_and(MediaType::is_image_config) {
-            Root::Image(Image { descriptor, manifest, source })
+            Root::Image(Image::of(descriptor, manifest, source))
         } else {
             Root::Other(Artifact { descriptor, manifest: Some(manifest), source })
         }
@@ -293,6 +298,27 @@ impl From<Artifact> for Root {
 }
 
 impl Image {
+    pub(crate) fn of(descriptor: Descriptor, manifest: Manifest, source: Arc<dyn Source>) -> Image {
+        Image { descriptor, manifest, source, file_layers: None }
+    }
+
+    /// Returns whether its files can be read: each layer is a tar, or is [read in another way](LayerFiles).
+    pub fn has_files(&self) -> bool {
+        let is_tar = |layer: &Layer| layer.files.is_some() || layer.descriptor.media_type.is_tar_layer();
+        self.file_layers().iter().all(is_tar)
+    }
+
+    /// Returns the image with other layers for reading files, from the lowest to the highest: those of an image whose layers
+    /// are no tars, or whose files are found without reading a whole layer. An edit of the image drops them.
+    pub fn with_file_layers(self, layers: Vec<Layer>) -> Image {
+        Image { file_layers: Some(layers.into()), ..self }
+    }
+
+    /// Returns the layers that files are read from: those of the manifest, unless [others](Image::with_file_layers) are set.
+    pub fn file_layers(&self) -> Vec<Layer> {
+        self.file_layers.as_ref().map_or_else(|| self.layers().collect(), |layers| layers.to_vec())
+    }
+
     /// Returns the descriptor.
     pub fn descriptor(&self) -> &Descriptor {
         &self.descriptor
@@ -449,7 +475,16 @@ impl Artifact {
 impl Layer {
     /// Creates a layer from a descriptor of a manifest and the source of its bytes.
     pub fn at(source: Arc<dyn Source>, descriptor: Descriptor) -> Layer {
-        Layer { descriptor, source }
+        Layer { descriptor, source, files: None }
+    }
+
+    /// Returns the layer with another way of reading its files. Its bytes stay those of the blob.
+    pub fn with_files(self, files: Arc<dyn LayerFiles>) -> Layer {
+        Layer { files: Some(files), ..self }
+    }
+
+    pub(crate) fn files(&self) -> Option<&Arc<dyn LayerFiles>> {
+        self.files.as_ref()
     }
 
     /// Returns the descriptor: media type, digest and size.

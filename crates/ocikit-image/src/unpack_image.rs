@@ -38,7 +38,7 @@ impl Image {
     /// Writes the file system to an empty directory.
     pub(crate) async fn unpack_into(&self, directory: &Path, options: &UnpackOptions) -> Result<Unpacked> {
         let budget = Budget::new();
-        let layers: Vec<_> = self.layers().collect();
+        let layers = self.file_layers();
         let place = format!("image {} in {}", self.digest(), self.source);
         let (within, options, directory) = (budget.clone(), options.clone(), directory.to_owned());
         let start =

@@ -13,7 +13,7 @@ use ocikit_spec::{Algorithm, Annotations, Digest, Hasher};
 
 use crate::counted::Counted;
 use crate::error::{Error, Result};
-use crate::form::{Form, form};
+use crate::form::{Form, LayerContent, OpenTable, checked, content};
 use crate::output::Output;
 use crate::reason::type_name;
 use crate::table::{Position, Table, TableEntry};
@@ -40,10 +40,14 @@ pub struct TableProblem {
 /// Those of reading the layer and of the temporary file.
 pub async fn check_layer(layer: &Layer, budget: &Budget, directory: &Path) -> ImageResult<Vec<TableProblem>> {
     let descriptor = layer.descriptor().clone();
-    let form = form(&descriptor);
-    if form == Form::Plain {
-        return Ok(Vec::new());
-    }
+    let open = match content(layer).await? {
+        LayerContent::Plain => return Ok(Vec::new()),
+        LayerContent::Table(open) => *open,
+        LayerContent::Invalid(error) => {
+            let what = format!("the layer is not in the format that its annotations state: {error}");
+            return Ok(vec![TableProblem { entry: String::new(), what }]);
+        }
+    };
     let (directory, budget) = (directory.to_owned(), budget.clone());
     let place = format!("layer {} in {}", descriptor.digest, layer.source());
     budget.layer(descriptor.size);
@@ -55,7 +59,7 @@ pub async fn check_layer(layer: &Layer, budget: &Budget, directory: &Path) -> Im
         }
         let stored = output.finish().map_err(failed)?;
         let blob = Blob { file: &stored.file, size: stored.size };
-        let checked = blob.check(form, &descriptor.annotations, &budget);
+        let checked = blob.check(&open, &descriptor.annotations, &budget);
         Ok(checked
             .unwrap_or_else(|error| vec![TableProblem { entry: String::new(), what: format!("{place}: {error}") }]))
     };
@@ -69,64 +73,29 @@ struct Blob<'a> {
 }
 
 impl Blob<'_> {
-    fn check(&self, form: Form, annotations: &Annotations, budget: &Budget) -> Result<Vec<TableProblem>> {
-        let table = match form {
-            Form::Plain => return Ok(Vec::new()),
-            Form::Estargz => self.estargz(annotations)?,
-            Form::ZstdChunked => self.zstd_chunked(annotations)?,
-        };
-        let mut comparison = Comparison { blob: self, form, problems: Vec::new() };
-        comparison.run(&table, budget)?;
+    fn check(&self, open: &OpenTable, annotations: &Annotations, budget: &Budget) -> Result<Vec<TableProblem>> {
+        if open.form == Form::ZstdChunked {
+            self.check_tar_split(&open.table, annotations)?;
+        }
+        let mut comparison = Comparison { blob: self, form: open.form, problems: Vec::new() };
+        comparison.run(&open.table, budget)?;
         Ok(comparison.problems)
     }
 
-    fn estargz(&self, annotations: &Annotations) -> Result<Table> {
-        let length = (estargz::FOOTER_BYTES as u64).min(self.size);
-        let footer = self.read(self.size - length, length)?;
-        let position = Position::of_estargz(&footer, self.size)?;
-        let (table, digest) = Table::of_estargz(&self.read(position.offset, position.length)?)?;
-        compare_digest(annotations, estargz::TOC_DIGEST, &digest)?;
-        Ok(table)
-    }
-
-    fn zstd_chunked(&self, annotations: &Annotations) -> Result<Table> {
-        let annotation = |key| annotations.get(key).unwrap_or_default();
-        let position = Position::of_zstd_chunked(annotation(chunked::MANIFEST_POSITION), self.size)?;
-        let tar_split = Position::of_zstd_chunked(annotation(chunked::TAR_SPLIT_POSITION), self.size)?;
-        let length = (chunked::FOOTER_BYTES as u64).min(self.size);
-        if Position::of_zstd_chunked_footer(&self.read(self.size - length, length)?, self.size)?
-            != (position, tar_split)
-        {
-            return Err(Error::invalid("footer", "it differs from the annotations"));
-        }
-        let bytes = self.read(position.offset, position.length)?;
-        compare_digest(annotations, chunked::MANIFEST_CHECKSUM, &Digest::sha256_of(&bytes))?;
-        let table = Table::of_zstd_chunked(&bytes, &position)?;
-        let found = Digest::sha256_of(&self.read(tar_split.offset, tar_split.length)?);
+    fn check_tar_split(&self, table: &Table, annotations: &Annotations) -> Result<()> {
+        let annotation = annotations.get(chunked::TAR_SPLIT_POSITION).unwrap_or_default();
+        let position = Position::of_zstd_chunked(annotation, self.size).and_then(checked)?;
+        let found = Digest::sha256_of(&self.read(position.offset, position.length)?);
         match table.tar_split_digest == Some(found) {
-            true => Ok(table),
+            true => Ok(()),
             false => Err(Error::invalid("tar-split", "its digest is not that in the table of contents")),
         }
     }
 
     fn read(&self, offset: u64, length: u64) -> Result<Vec<u8>> {
-        if length > crate::table::MAX_TABLE_BYTES {
-            let (part, limit) = ("table of contents", crate::table::MAX_TABLE_BYTES);
-            return Err(Error::TooLarge { part, size: length, limit });
-        }
         let mut bytes = Vec::new();
         From { file: self.file, offset }.take(length).read_to_end(&mut bytes)?;
         Ok(bytes)
-    }
-}
-
-fn compare_digest(annotations: &Annotations, key: &str, found: &Digest) -> Result<()> {
-    match annotations.get(key) {
-        Some(listed) if listed == found.to_string() => Ok(()),
-        listed => {
-            let listed = listed.unwrap_or("nothing").escape_debug();
-            Err(Error::invalid("table of contents", format_args!("its digest is {found}, and `{key}` is {listed}")))
-        }
     }
 }
 
@@ -245,7 +214,7 @@ impl Comparison<'_> {
             }
             position += size;
             let wanted = if chunk.chunk_digest.is_empty() { &chunk.digest } else { &chunk.chunk_digest };
-            if self.chunk(chunk.offset, size, budget)?.as_ref() != Some(wanted) {
+            if self.chunk(chunk, size, budget)?.as_ref() != Some(wanted) {
                 self.note(name, format_args!("has a chunk at {} with another digest", chunk.chunk_offset));
             }
         }
@@ -256,11 +225,13 @@ impl Comparison<'_> {
     }
 
     /// Returns the digest of a chunk; `None` if it cannot be decompressed.
-    fn chunk(&self, offset: u64, size: u64, budget: &Budget) -> Result<Option<String>> {
+    fn chunk(&self, chunk: &TableEntry, size: u64, budget: &Budget) -> Result<Option<String>> {
         let mut hasher = Hasher::new(Algorithm::Sha256);
         let mut length = 0;
-        let read = Decoder::new(From { file: self.blob.file, offset }).and_then(|decoder| {
-            copy(&mut Counted { reader: decoder, budget }.take(size), |bytes| {
+        let read = Decoder::new(From { file: self.blob.file, offset: chunk.offset }).and_then(|decoder| {
+            let mut decoder = Counted { reader: decoder, budget };
+            copy(&mut decoder.by_ref().take(chunk.inner_offset), |_| {})?;
+            copy(&mut decoder.take(size), |bytes| {
                 hasher.update(bytes);
                 length += bytes.len() as u64;
             })

@@ -15,9 +15,10 @@ use ocikit_image::{
 use ocikit_spec::{Descriptor, Digest, Document, MediaType};
 
 use crate::error::Stopped;
-use crate::form::{Form, form};
+use crate::files::find_ztocs;
+use crate::form::{self, Form, LayerContent};
 use crate::output::{Output, Stored};
-use crate::rafs::{NydusOptions, from_nydus, is_nydus, to_nydus};
+use crate::rafs::{NydusOptions, NydusReader, from_nydus, to_nydus};
 use crate::reason::{Reason, Warning};
 use crate::soci::{LayerCompression, LayerIndex};
 use crate::{chunked, estargz, plain, soci};
@@ -276,9 +277,13 @@ impl Job<'_> {
         Ok(converted.image)
     }
 
+    async fn is_nydus(&self, image: &Image) -> Result<bool> {
+        Ok(NydusReader::detect(image, self.options.directory()).await?.is_some())
+    }
+
     /// Refuses an image whose layers are no tars.
-    fn check_plain(&self, image: &Image) -> Result<()> {
-        match is_nydus(image.manifest()) {
+    async fn check_plain(&self, image: &Image) -> Result<()> {
+        match self.is_nydus(image).await? {
             true => Err(Error::Unsupported {
                 place: format!("image {} in {}", image.digest(), image.source()),
                 what: "it has the format of Nydus, which is converted to plain layers only".to_owned(),
@@ -288,11 +293,13 @@ impl Job<'_> {
     }
 
     async fn image(&self, image: Image) -> Result<Image> {
-        if let (Format::Plain(PlainOptions { encoder }), true) = (self.format, is_nydus(image.manifest())) {
+        if let Format::Plain(PlainOptions { encoder }) = self.format
+            && self.is_nydus(&image).await?
+        {
             let layer = LayerOptions::from(*encoder).directory(Some(self.options.directory()));
             return from_nydus(&image, &layer).await;
         }
-        self.check_plain(&image)?;
+        self.check_plain(&image).await?;
         let config = image.config().await?;
         let diff_ids = &config.rootfs().diff_ids;
         let layers: Vec<_> = image.layers().enumerate().collect();
@@ -320,9 +327,14 @@ impl Job<'_> {
             self.warn(descriptor.digest, Reason::Foreign);
             return Ok(None);
         }
-        let form = form(&descriptor);
+        let form = match form::content(&layer).await? {
+            // A table that is too large to be read may be the right one.
+            LayerContent::Invalid(crate::Error::TooLarge { .. }) => form::stated(&descriptor),
+            content => content.form(),
+        };
         let is_done = match self.format {
-            Format::Plain(_) => form == Form::Plain,
+            // A layer that is not what its annotations say loses them.
+            Format::Plain(_) => form == Form::Plain && !form::has_annotations(&descriptor),
             Format::ZstdChunked(_) => form == Form::ZstdChunked,
             Format::Estargz(_) => form == Form::Estargz,
             Format::Soci(_) | Format::Nydus(_) => true,
@@ -369,10 +381,12 @@ impl Job<'_> {
         let attached = Mutex::new(Vec::new());
         let ztocs = LayerPool::new();
         let change = async |image: Image| {
-            if options.version == SociVersion::V2 && soci::is_attached(root, &image) {
+            let is_attached = options.version == SociVersion::V2 && soci::is_attached(root, &image);
+            // An entry that is no index of ztocs does not count.
+            if is_attached && !find_ztocs(&image).await?.is_empty() {
                 return Ok(image);
             }
-            self.check_plain(&image)?;
+            self.check_plain(&image).await?;
             let layers = self.ztocs(&image, options, &ztocs).await?;
             if layers.is_empty() {
                 self.note(Warning::NoLayers { image: image.digest(), min_layer_size: options.min_layer_size });
@@ -568,10 +582,7 @@ fn blob(what: &str, stored: Stored, media_type: MediaType) -> BlobFile {
 fn with_annotations_of(new: NewLayer, old: &Descriptor) -> NewLayer {
     let mut descriptor = new.descriptor().clone();
     for (key, value) in old.annotations.iter() {
-        let is_of_format = key.starts_with("io.github.containers.zstd-chunked.")
-            || key.starts_with("io.containers.zstd-chunked.")
-            || [estargz::TOC_DIGEST, estargz::UNCOMPRESSED_SIZE, "containerd.io/uncompressed"].contains(&key);
-        if !is_of_format {
+        if !form::is_annotation(key) {
             descriptor.annotations.insert(key, value);
         }
     }

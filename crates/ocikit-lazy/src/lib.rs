@@ -12,17 +12,21 @@
 //! * No other program is started.
 
 mod check;
+mod check_ztoc;
 pub mod chunked;
 mod convert;
 mod counted;
 mod error;
 pub mod estargz;
+mod files;
 mod form;
+mod formats;
 mod lost_xattr;
 mod output;
 mod pieces;
 mod plain;
 pub mod rafs;
+mod ranged;
 mod reason;
 pub mod soci;
 mod source;
@@ -35,5 +39,7 @@ pub use convert::{
     Converted, EstargzOptions, Format, LazyOptions, PlainOptions, SociOptions, SociVersion, ZstdChunkedOptions, convert,
 };
 pub use error::{Error, Result};
+pub use files::{FileAccess, with_files};
+pub use formats::LazyFormats;
 pub use reason::{Reason, Warning};
-pub use table::{MAX_TABLE_BYTES, Position, Table, TableEntry};
+pub use table::{MAX_TABLE_BYTES, MAX_TABLE_ENTRIES, Position, Table, TableEntry};

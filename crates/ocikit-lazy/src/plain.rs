@@ -3,12 +3,12 @@
 use std::io::{self, Read};
 use std::path::Path;
 
-use ocikit_archive::layer::{BlobWriter, Budget, RawReader};
-use ocikit_archive::{Compression, END, EncoderOptions, padding};
+use ocikit_archive::layer::{BlobWriter, Budget};
+use ocikit_archive::{Compression, EncoderOptions};
 use ocikit_spec::Digest;
 
 use crate::error::Stopped;
-use crate::estargz::is_own_file;
+use crate::estargz::WithoutOwnFiles;
 use crate::output::{Output, Stored};
 
 /// A layer that was written.
@@ -28,7 +28,7 @@ pub(crate) fn write(
 ) -> Result<Written, Stopped> {
     let mut blob = BlobWriter::new(options, Output::create(directory)?)?;
     match is_estargz {
-        true => without_own_files(tar, budget, &mut blob)?,
+        true => copy(&mut WithoutOwnFiles::within(budget, tar), &mut blob)?,
         false => copy(tar, &mut blob)?,
     }
     let (output, written) = blob.finish()?;
@@ -45,24 +45,4 @@ fn copy(reader: &mut impl Read, writer: &mut impl io::Write) -> Result<(), Stopp
             Err(error) => return Err(Stopped::Reading(error.into())),
         }
     }
-}
-
-fn without_own_files(tar: &mut impl Read, budget: &Budget, writer: &mut impl io::Write) -> Result<(), Stopped> {
-    let (mut reader, mut between, mut position) = (RawReader::within(budget, tar), Vec::new(), 0);
-    // The padding of the last contents, unless they were left out.
-    let mut missing_padding = 0;
-    while let Some(entry) = reader.next_entry(&mut between)? {
-        let gap = usize::try_from(entry.start - position).map_err(io::Error::other)?;
-        writer.write_all(&vec![0; missing_padding])?;
-        (position, missing_padding) = (entry.data.offset, 0);
-        if !is_own_file(&entry.name) {
-            writer.write_all(&between[gap..])?;
-            copy(&mut reader, writer)?;
-            position += entry.data.size;
-            missing_padding = usize::try_from(padding(entry.data.size)).map_err(io::Error::other)?;
-        }
-        between.clear();
-    }
-    writer.write_all(&vec![0; missing_padding])?;
-    Ok(writer.write_all(&END)?)
 }

@@ -6,12 +6,16 @@ use std::io::Read;
 use ocikit_archive::{Compression, Decoder};
 use ocikit_spec::Digest;
 use serde::Deserialize;
+use serde::de::{SeqAccess, Visitor};
 
 use crate::error::{Error, Result};
 use crate::{chunked, estargz};
 
 /// The maximum size of a table of contents in bytes, compressed and uncompressed. That of containers/storage.
 pub const MAX_TABLE_BYTES: u64 = 150 << 20;
+
+/// The maximum number of entries and chunks of a table of contents, which take about 400 bytes each.
+pub const MAX_TABLE_ENTRIES: usize = 1 << 20;
 
 /// The position of a part of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +89,9 @@ pub struct TableEntry {
     /// The offset in the blob of the end of the contents. zstd:chunked only.
     #[serde(default)]
     pub end_offset: u64,
+    /// The offset of the chunk in its decompressed member, in which other chunks can be before it. eStargz only.
+    #[serde(default)]
+    pub inner_offset: u64,
     /// The offset of the chunk in the file.
     #[serde(default)]
     pub chunk_offset: u64,
@@ -99,9 +106,33 @@ pub struct TableEntry {
     pub chunk_type: String,
 }
 
-/// Reads a list that Go writes as `null` if it is empty.
+/// Reads a list that Go writes as `null` if it is empty. An entry takes more memory than its text, so that the memory is
+/// limited, not only the size of the text.
 fn or_none<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<TableEntry>, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+    struct Entries;
+    impl<'de> Visitor<'de> for Entries {
+        type Value = Vec<TableEntry>;
+
+        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            formatter.write_str("a list of entries")
+        }
+
+        fn visit_unit<E>(self) -> std::result::Result<Vec<TableEntry>, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<Vec<TableEntry>, A::Error> {
+            let mut entries = Vec::new();
+            while let Some(entry) = list.next_element()? {
+                if entries.len() == MAX_TABLE_ENTRIES {
+                    return Err(serde::de::Error::custom(format_args!("more than {MAX_TABLE_ENTRIES} entries")));
+                }
+                entries.push(entry);
+            }
+            Ok(entries)
+        }
+    }
+    deserializer.deserialize_any(Entries)
 }
 
 impl Table {

@@ -5,7 +5,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_image::files::Budget;
 use ocikit_image::walk::limits::{Limits, MAX_DEPTH};
 use ocikit_image::walk::{Edge, Found, Walk};
-use ocikit_image::{ArtifactKind, Error, Layer, Result, Root, Source};
+use ocikit_image::{ArtifactKind, Error, ImageFormats, Layer, LayerFormat, Result, Root, Source};
 use ocikit_spec::{
     Annotations, Config, Descriptor, Digest, Document, Execution, History, MediaType, Platform, annotations,
 };
@@ -98,9 +98,30 @@ pub struct LayerFacts {
     /// Its uncompressed size in bytes, if it was [measured](Inspection::measure).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uncompressed_size: Option<u64>,
+    /// Its format, if it is not a tar only and was [looked at](Inspection::add_formats).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<FormatFacts>,
     /// The annotations of its descriptor.
     #[serde(skip_serializing_if = "Annotations::is_empty")]
     pub annotations: Annotations,
+}
+
+/// The format of a layer.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct FormatFacts {
+    /// The name of the format, such as `estargz`.
+    pub name: String,
+    /// The size in bytes of the table with its files, as it is stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table_size: Option<u64>,
+    /// The number of files in the table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<u64>,
+    /// Why the layer is not in the format that its annotations state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// Returns the metadata of a root and of everything below it. Several documents are read in parallel.
@@ -283,6 +304,25 @@ impl Inspection {
         Ok(())
     }
 
+    /// Adds the formats of the layers of an image, whose tables are read. Of an index, the images are left as they are.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ImageFormats::layers`]. Layers that do not exist are skipped.
+    pub async fn add_formats(&mut self, root: &Root, formats: &dyn ImageFormats) -> Result<()> {
+        let Root::Image(image) = root else { return Ok(()) };
+        match formats.layers(image).await {
+            Ok(layers) => {
+                for (facts, format) in self.layers.iter_mut().zip(layers) {
+                    facts.format = format.map(FormatFacts::of);
+                }
+                Ok(())
+            }
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Calls a function for this document and everything below it.
     fn each(&mut self, act: &mut dyn FnMut(&mut Inspection)) {
         act(self);
@@ -302,6 +342,13 @@ impl ConfigFacts {
     }
 }
 
+impl FormatFacts {
+    fn of(format: LayerFormat) -> FormatFacts {
+        let LayerFormat { format: name, table_size, files, problem } = format;
+        FormatFacts { name, table_size, files, problem }
+    }
+}
+
 impl LayerFacts {
     fn descriptor(&self) -> Descriptor {
         Descriptor::new(self.media_type.clone(), self.digest, self.size)
@@ -313,6 +360,7 @@ impl LayerFacts {
             media_type: layer.media_type.clone(),
             size: layer.size,
             uncompressed_size: None,
+            format: None,
             annotations: layer.annotations.clone(),
         }
     }

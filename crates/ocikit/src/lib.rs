@@ -63,11 +63,11 @@ mod tree;
 mod validate;
 
 pub use change::describe;
-pub use diff::{Area, Change, Class, Diff, Difference, diff};
+pub use diff::{Area, Change, Class, Diff, Difference, diff, diff_with};
 pub use fan_out::Targets;
 pub use in_place::Changed;
 pub use index::{IndexChange, IndexSource};
-pub use inspect::{ConfigFacts, Inspection, LayerFacts, inspect};
+pub use inspect::{ConfigFacts, FormatFacts, Inspection, LayerFacts, inspect};
 pub use listing::MAX_LISTED_IMAGES;
 pub use location::Location;
 pub use present::{Present, held_platforms};

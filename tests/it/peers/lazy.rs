@@ -208,6 +208,8 @@ fn compare_with_soci(compression: Compression) {
     assert_eq!(ours.len(), 1);
     assert_eq!(ours, theirs);
     assert_eq!(ours[0]["layers"].as_array().unwrap().len(), 2);
+    bench.ok(&["validate", "oci:theirs"]);
+    assert_eq!(bench.ok(&["cat", "oci:theirs", "/d/text"]).len(), text.len() - 1);
 }
 
 /// Returns a tree without the times of directories and symlinks: directories without an entry have the time of unpacking, and

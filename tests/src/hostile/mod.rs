@@ -1,6 +1,7 @@
 //! Malicious and malformed archives.
 
 mod image;
+mod lazy;
 mod tar;
 
 use ocikit_archive::Compression;
@@ -112,6 +113,40 @@ pub const CASES: &[Case] = &[
     small("empty", "an empty file", [3, 3, 3], Vec::new),
     small("zeros", "an archive without entries", [3, 3, 3], || vec![0; 1024]),
     small("noise", "random bytes", [3, 3, 3], noise),
+    small(
+        "lazy-digest",
+        "an eStargz layer whose table has another digest of a file",
+        [0, 0, 5],
+        lazy::estargz_other_digest,
+    ),
+    small("lazy-offset", "an eStargz layer whose table has a chunk at 2^64 - 1", [0, 0, 5], lazy::estargz_far_offset),
+    small("lazy-size", "an eStargz layer whose table has a file of 2^62 bytes", [0, 0, 5], lazy::estargz_huge_file),
+    small("lazy-chunks", "an eStargz layer whose table has chunks of 2^62 bytes", [0, 0, 5], lazy::estargz_huge_chunks),
+    small(
+        "lazy-inner",
+        "an eStargz layer whose table has an inner offset of 2^64 - 3",
+        [0, 0, 5],
+        lazy::estargz_inner_offset,
+    ),
+    small(
+        "lazy-names",
+        "an eStargz layer whose table has names and links that lead out",
+        [0, 0, 5],
+        lazy::estargz_names,
+    ),
+    small("lazy-types", "an eStargz layer whose table has unknown types", [0, 0, 5], lazy::estargz_unknown),
+    small("lazy-deep", "an eStargz layer whose table has 20,000 nested arrays", [0, 0, 5], lazy::estargz_deep),
+    small("lazy-chunked", "a zstd layer with positions behind its end", [0, 0, 5], lazy::chunked_positions),
+    small("lazy-ztoc-noise", "a SOCI index with a ztoc of random bytes", [0, 0, 5], lazy::soci_noise),
+    small("lazy-ztoc-circle", "a SOCI index with a ztoc that refers to itself", [0, 0, 5], lazy::soci_circle),
+    small("lazy-nydus-noise", "a Nydus image with a bootstrap of random bytes", [0, 0, 5], lazy::nydus_noise),
+    small(
+        "lazy-nydus-tables",
+        "a Nydus image whose bootstrap has offsets of 2^64 - 1",
+        [0, 0, 5],
+        lazy::nydus_superblock,
+    ),
+    small("lazy-nydus-blob", "a Nydus image without a bootstrap", [0, 0, 5], lazy::nydus_without_bootstrap),
     small("descriptor-size-max", "a layer descriptor with size 2^64 - 1", [0, 5, 5], descriptor_size_max),
     small("descriptor-size-zero", "a layer descriptor with size 0", [0, 5, 5], descriptor_size_zero),
     small("descriptor-size-negative", "a layer descriptor with size -1", [3, 3, 5], descriptor_size_negative),

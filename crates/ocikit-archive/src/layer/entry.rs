@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::error::{Error, Result};
 use crate::layer::path::Path;
-use crate::layer::whiteout::Whiteout;
+use crate::layer::whiteout::{Meaning, Whiteout, meaning};
 
 /// An entry of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,27 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Returns the entry of a layer with this name, which may be that of a whiteout, whose type is ignored; `None` for an
+    /// internal file of AUFS.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Layer`](crate::Error::Layer) for a whiteout without a valid name, and a name with a zero byte.
+    pub fn named(name: &[u8], kind: Kind, metadata: Metadata) -> Result<Option<Entry>> {
+        let path = Path::confined(name);
+        let refuse = |problem| Err(Error::Layer { path: path.to_string(), problem });
+        if name.contains(&0) {
+            return refuse("a name has a zero byte in it");
+        }
+        let kind = match meaning(&path) {
+            Meaning::File => kind,
+            Meaning::Whiteout(whiteout) => Kind::Whiteout(whiteout),
+            Meaning::Leftover => return Ok(None),
+            Meaning::Senseless => return refuse("it is a whiteout without a valid name"),
+        };
+        Ok(Some(Entry { path, kind, metadata }))
+    }
+
     /// Returns the entry of a whiteout, which is a file with a reserved name; `None` if it would hide the root itself.
     ///
     /// ```

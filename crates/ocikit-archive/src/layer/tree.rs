@@ -104,6 +104,20 @@ impl Tree {
         Ok(tree)
     }
 
+    /// Builds the tree of entries that are numbered by their positions.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Layer`] for an entry with an invalid path, and [`Error::Limit`].
+    pub fn of_entries<'a>(entries: impl IntoIterator<Item = &'a Entry>, budget: &Budget) -> Result<Tree> {
+        let mut tree = Tree { held: Reservation::of(budget), ..Tree::default() };
+        for (number, entry) in (0..).zip(entries) {
+            budget.entry()?;
+            tree.add(number, entry.clone(), None)?;
+        }
+        Ok(tree)
+    }
+
     /// Returns the node at a path.
     pub fn get(&self, path: &Path) -> Option<&Node> {
         self.nodes.get(path)

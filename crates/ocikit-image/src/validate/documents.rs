@@ -7,7 +7,7 @@ use ocikit_spec::{
 };
 
 use super::options::Inventory;
-use super::part::{At, Blob, fault_of};
+use super::part::{At, Blob, FoundManifest, fault_of};
 use super::report::{Fault, Problem, Report};
 use crate::error::{Error, Result};
 use crate::source::{Source, SourceExt};
@@ -38,6 +38,7 @@ pub(super) struct DocumentCheck<'a> {
     seen: HashSet<(Digest, u64, DocumentType)>,
     reached: HashSet<Digest>,
     blobs: Vec<Blob>,
+    manifests: Vec<FoundManifest>,
     positions: HashMap<(Digest, u64), usize>,
     promises: Vec<Promise>,
     platforms: HashMap<Digest, Platform>,
@@ -62,6 +63,7 @@ impl<'a> DocumentCheck<'a> {
             seen: HashSet::new(),
             reached: HashSet::new(),
             blobs: Vec::new(),
+            manifests: Vec::new(),
             positions: HashMap::new(),
             promises: Vec::new(),
             platforms: HashMap::new(),
@@ -109,8 +111,8 @@ impl<'a> DocumentCheck<'a> {
         Ok(())
     }
 
-    /// Returns the report so far, and the blobs that remain to be read.
-    pub(super) fn finish(mut self) -> (Report, Vec<Blob>) {
+    /// Returns the report so far, the blobs that remain to be read, and the manifests.
+    pub(super) fn finish(mut self) -> (Report, Vec<Blob>, Vec<FoundManifest>) {
         for promise in std::mem::take(&mut self.promises) {
             if let Some(actual) = self.platforms.get(&promise.digest)
                 && !agree(&promise.platform, actual)
@@ -119,7 +121,7 @@ impl<'a> DocumentCheck<'a> {
                 self.add(&promise.at, &promise.digest, fault);
             }
         }
-        (self.report, self.blobs)
+        (self.report, self.blobs, self.manifests)
     }
 
     fn add(&mut self, at: &At, digest: &Digest, fault: Fault) {
@@ -168,7 +170,10 @@ impl<'a> DocumentCheck<'a> {
         self.report.bytes += descriptor.size;
         match &document {
             Document::Index(index) => self.index(index, path)?,
-            Document::Manifest(manifest) => self.manifest(manifest, config, stated, path)?,
+            Document::Manifest(manifest) => {
+                self.manifests.push(FoundManifest { descriptor: descriptor.clone(), path: path.clone() });
+                self.manifest(manifest, config, stated, path)?;
+            }
         }
         if let Some(subject) = document.subject() {
             self.subject(subject, path).await?;

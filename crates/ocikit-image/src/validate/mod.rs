@@ -6,6 +6,7 @@
 mod blobs;
 mod contents;
 mod documents;
+mod formats;
 mod options;
 mod part;
 mod report;
@@ -22,7 +23,8 @@ use crate::source::Source;
 /// Validates a root or a whole place. Continues after a problem and reports all of them.
 ///
 /// Documents are read first, at most 4 MiB of them at a time. Then every other blob is read once, several in parallel,
-/// and hashed both compressed and decompressed in one pass. Memory use does not depend on the size of the images.
+/// and hashed both compressed and decompressed in one pass. Memory use does not depend on the size of the images. Layers in one
+/// of the further [formats](ValidateOptions::formats) are read again for the comparison with their tables.
 ///
 /// # Errors
 ///
@@ -33,8 +35,9 @@ pub async fn validate(source: &Arc<dyn Source>, scope: &Scope, options: &Validat
         Scope::Root(root) => documents.root(root).await?,
         Scope::Everything(inventory) => documents.everything(inventory).await?,
     }
-    let (mut report, blobs) = documents.finish();
+    let (mut report, blobs, manifests) = documents.finish();
     blobs::check_all(source, blobs, options, &mut report).await?;
+    formats::check_all(source, manifests, options, &mut report).await?;
     if let Some(observer) = &options.observer {
         observer.event(Event::Ended);
     }

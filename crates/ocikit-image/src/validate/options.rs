@@ -4,6 +4,7 @@ use ocikit_spec::{Descriptor, Digest, Index};
 
 use super::report::Problem;
 use crate::event::Observer;
+use crate::formats::ImageFormats;
 
 /// Options of [`validate`](crate::validate).
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub struct ValidateOptions {
     pub max_problems: usize,
     /// Receives progress events.
     pub observer: Option<Arc<dyn Observer>>,
+    /// Further formats that are checked, with [`ValidateDepth::Contents`]. Layers in such a format are read a second time.
+    pub formats: Option<Arc<dyn ImageFormats>>,
 }
 
 ocikit_spec::setters! {
@@ -29,11 +32,13 @@ ocikit_spec::setters! {
         max_uncompressed_bytes: Option<u64>,
         max_problems: usize,
         observer: Option<Arc<dyn Observer>>,
+        formats: Option<Arc<dyn ImageFormats>>,
     }
 }
 
 impl Default for ValidateOptions {
-    /// Returns one job per processor, decompressed layers, a limit of 10,000 problems, and no observer.
+    /// Returns one job per processor, decompressed layers, a limit of 10,000 problems, no observer and no
+    /// further formats.
     fn default() -> ValidateOptions {
         ValidateOptions {
             jobs: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
@@ -41,6 +46,7 @@ impl Default for ValidateOptions {
             max_uncompressed_bytes: None,
             max_problems: 10_000,
             observer: None,
+            formats: None,
         }
     }
 }

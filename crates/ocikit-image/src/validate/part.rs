@@ -35,6 +35,13 @@ impl fmt::Display for At {
     }
 }
 
+/// A manifest that could be read.
+#[derive(Debug)]
+pub(super) struct FoundManifest {
+    pub(super) descriptor: Descriptor,
+    pub(super) path: Arc<Path>,
+}
+
 /// A blob to read, and what to check.
 #[derive(Debug)]
 pub(super) struct Blob {

@@ -175,6 +175,12 @@ pub enum Fault {
         /// The limit in bytes.
         limit: u64,
     },
+    /// A table of files or a bootstrap is not that of its layers.
+    #[error("{problem}")]
+    Format {
+        /// The difference.
+        problem: String,
+    },
     /// The digest of the uncompressed layer differs from the `diff_id` in the config.
     #[error("its contents hash to {actual}, the config says {expected}")]
     DiffId {
@@ -268,6 +274,7 @@ impl Fault {
             Fault::Undecodable { .. } => ("undecodable", Error),
             Fault::InvalidLayer { .. } => ("invalid-layer", Error),
             Fault::TooLargeUncompressed { .. } => ("too-large-uncompressed", Error),
+            Fault::Format { .. } => ("format", Error),
             Fault::DiffId { .. } => ("diff-id", Error),
             Fault::LayerCount { .. } => ("layer-count", Error),
             Fault::Platform { .. } => ("platform", Error),

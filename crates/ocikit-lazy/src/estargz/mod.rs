@@ -4,9 +4,11 @@
 //! the table of contents, and a footer says where it starts.
 
 mod format;
+mod own_files;
 mod toc;
 mod writer;
 
 pub(crate) use format::{FOOTER_BYTES, TOC_NAME, footer, is_own_file};
 pub use format::{TOC_DIGEST, UNCOMPRESSED_SIZE};
+pub(crate) use own_files::WithoutOwnFiles;
 pub(crate) use writer::{Written, write};

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use ocikit_archive::{BLOCK, END, Header, padding};
-use ocikit_spec::Manifest;
+use ocikit_spec::{Descriptor, Manifest, MediaType};
 
 use crate::rafs::blob::information_file;
 use crate::rafs::options::RafsVersion;
@@ -14,13 +14,16 @@ use crate::rafs::{v5, v6};
 pub(super) const BOOTSTRAP_PATH: &str = "image/image.boot";
 
 /// The annotation of the bootstrap layer, which is the last one.
-pub(super) const BOOTSTRAP_ANNOTATION: &str = "containerd.io/snapshot/nydus-bootstrap";
+pub(crate) const BOOTSTRAP_ANNOTATION: &str = "containerd.io/snapshot/nydus-bootstrap";
 /// The annotation with the version of RAFS.
 pub(super) const VERSION_ANNOTATION: &str = "containerd.io/snapshot/nydus-fs-version";
 
-/// Returns whether an image is in the format of Nydus: its last layer is a bootstrap.
+/// Returns whether a manifest says that its image is in the format of Nydus: a layer is a blob of Nydus, or the last layer has
+/// the annotation of a bootstrap. [`NydusReader::detect`](crate::rafs::NydusReader::detect) finds out whether it is true.
 pub fn is_nydus(manifest: &Manifest) -> bool {
-    manifest.layers().last().is_some_and(|layer| layer.annotations.get(BOOTSTRAP_ANNOTATION).is_some())
+    let is_blob = |layer: &Descriptor| layer.media_type == MediaType::NYDUS_BLOB;
+    let has_bootstrap = |layer: &Descriptor| layer.annotations.get(BOOTSTRAP_ANNOTATION).is_some();
+    manifest.layers().last().is_some_and(has_bootstrap) || manifest.layers().iter().any(is_blob)
 }
 
 /// A bootstrap that is ready to be written.

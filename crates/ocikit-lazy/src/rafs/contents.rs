@@ -1,24 +1,29 @@
 //! The contents of files of a Nydus image, and the image as a plain one.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path as DirectoryPath, PathBuf};
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_archive::layer::Writer;
-use ocikit_image::bridge::{blocking, read_some};
+use ocikit_image::bridge::{CHUNK, Feed, blocking, produce, read_some};
 use ocikit_image::files::{Entry, FileKind, Kind, Path, Reader};
-use ocikit_image::{Error as ImageError, Image, Layer, LayerOptions, NewLayer, Result as ImageResult};
-use ocikit_spec::History;
+use ocikit_image::{Body, Error as ImageError, Image, Layer, LayerOptions, NewLayer, Result as ImageResult};
+use ocikit_spec::{Digest, History, MediaType};
 
 use crate::error::{Error, Result};
 use crate::rafs::bootstrap::{BOOTSTRAP_PATH, is_nydus};
-use crate::rafs::chunk::{Chunk, Stored};
+use crate::rafs::chunk::{Chunk, ChunkRef, Stored};
 use crate::rafs::read::NydusBootstrap;
+use crate::ranged::read_range;
 
 /// The maximum size of a bootstrap in bytes.
 const MAX_BOOTSTRAP_BYTES: u64 = 1 << 30;
+
+/// The number of bytes of a blob from which following chunks are a request of their own.
+const MAX_REQUEST_BYTES: u64 = 4 << 20;
 
 /// A Nydus image that is read: its bootstrap, and the layers that are its blobs.
 #[derive(Debug)]
@@ -37,13 +42,36 @@ impl NydusReader {
     /// [`ImageError::Unsupported`] if it is no Nydus image; [`ImageError::Broken`] if its bootstrap is damaged, or names
     /// a blob that is no layer of the image; those of reading the layer.
     pub async fn open(image: &Image, directory: impl Into<PathBuf>) -> ImageResult<NydusReader> {
-        let directory = directory.into();
+        let missing = || ImageError::Unsupported {
+            place: image.source().to_string(),
+            what: format!("{} is not a Nydus image", image.digest()),
+        };
+        NydusReader::detect(image, directory).await?.ok_or_else(missing)
+    }
+
+    /// Reads the bootstrap of an image; `None` if it is no Nydus image. Its content decides: one that only has the annotation of
+    /// a bootstrap on an ordinary layer is not.
+    ///
+    /// # Errors
+    ///
+    /// As [`NydusReader::open`], for an image that has blobs of Nydus.
+    pub async fn detect(image: &Image, directory: impl Into<PathBuf>) -> ImageResult<Option<NydusReader>> {
+        if !is_nydus(image.manifest()) {
+            return Ok(None);
+        }
+        let is_certain = image.manifest().layers().iter().any(|layer| layer.media_type == MediaType::NYDUS_BLOB);
+        match NydusReader::read(image, directory.into()).await {
+            Ok(reader) => Ok(Some(reader)),
+            // All layers are tars, so that they are what the image has.
+            Err(ImageError::NotFound { .. } | ImageError::Broken { .. }) if !is_certain => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn read(image: &Image, directory: PathBuf) -> ImageResult<NydusReader> {
         let place = image.source().to_string();
         let layers: Vec<Layer> = image.layers().collect();
-        let Some(last) = layers.last().filter(|_| is_nydus(image.manifest())) else {
-            let what = format!("{} is not a Nydus image", image.digest());
-            return Err(ImageError::Unsupported { place, what });
-        };
+        let Some(last) = layers.last() else { return Err(ImageError::not_found(BOOTSTRAP_PATH, place)) };
         let file = bootstrap_file(last, &directory).await?;
         let broken = format!("bootstrap of {} in {place}", image.digest());
         let bootstrap = blocking(move || NydusBootstrap::read(&file).map_err(|error| damaged(&broken, error))).await?;
@@ -81,19 +109,121 @@ impl NydusReader {
         if !matches!(entries[position].kind, Kind::File(FileKind::Regular { .. })) {
             return Err(missing());
         }
-        for at in self.bootstrap.chunks_of(position) {
-            let chunk = self.bootstrap.chunk(*at).ok_or_else(missing)?;
-            let layer = &self.layers[usize::from(at.blob)];
-            let range = ocikit_image::ByteRange { offset: chunk.offset, length: Some(u64::from(chunk.stored)) };
-            let body = layer.source().open_unverified(layer.descriptor(), range).await?;
-            // The digest of the chunk takes the place of that of the blob.
-            let stored = body.bytes().await?;
-            let bytes = self.bootstrap.unpack(usize::from(at.blob), chunk, &stored);
-            let bytes = bytes.map_err(|error| damaged(&format!("blob {}", layer.digest()), error))?;
-            let failed = |error| ImageError::failed("write", format!("the bytes of /{path}"), error);
-            writer.write_all(&bytes).map_err(failed)?;
+        for request in self.requests(position) {
+            for bytes in self.read_chunks(&request).await? {
+                let failed = |error| ImageError::failed("write", format!("the bytes of /{path}"), error);
+                writer.write_all(&bytes).map_err(failed)?;
+            }
         }
         Ok(())
+    }
+
+    /// Returns the contents of the entry with this number; empty if it is not a regular file.
+    pub(crate) fn contents(reader: &Arc<NydusReader>, entry: usize) -> Body {
+        let size = match reader.bootstrap.entries().get(entry).map(|entry| &entry.kind) {
+            Some(Kind::File(FileKind::Regular { size })) => *size,
+            _ => 0,
+        };
+        let reader = reader.clone();
+        let parts = stream::iter(reader.requests(entry)).then(move |request| {
+            let reader = reader.clone();
+            async move {
+                let chunks = reader.read_chunks(&request).await?;
+                Ok::<_, ImageError>(stream::iter(chunks).map(|chunk| Ok(bytes::Bytes::from(chunk))))
+            }
+        });
+        Body::new(size, parts.try_flatten())
+    }
+
+    /// Returns the chunks of an entry, in lists of those that follow each other in a blob, of up to 4 MiB.
+    fn requests(&self, entry: usize) -> Vec<Vec<ChunkRef>> {
+        let mut requests: Vec<Vec<ChunkRef>> = Vec::new();
+        let (mut next, mut length) = (None, 0);
+        for at in self.bootstrap.chunks_of(entry) {
+            let Some(chunk) = self.bootstrap.chunk(*at) else { continue };
+            let stored = u64::from(chunk.stored);
+            match requests.last_mut() {
+                Some(request) if next == Some((at.blob, chunk.offset)) && length + stored <= MAX_REQUEST_BYTES => {
+                    request.push(*at);
+                    length += stored;
+                }
+                _ => {
+                    requests.push(vec![*at]);
+                    length = stored;
+                }
+            }
+            next = Some((at.blob, chunk.offset.saturating_add(stored)));
+        }
+        requests
+    }
+
+    /// Reads chunks that follow each other in a blob. Their digests take the place of that of the blob.
+    async fn read_chunks(&self, request: &[ChunkRef]) -> ImageResult<Vec<Vec<u8>>> {
+        let chunks: Vec<_> = request.iter().filter_map(|at| Some((at.blob, self.bootstrap.chunk(*at)?))).collect();
+        let (Some((blob, first)), Some((_, last))) = (chunks.first(), chunks.last()) else { return Ok(Vec::new()) };
+        let layer = &self.layers[usize::from(*blob)];
+        let length = last.offset.saturating_add(last.stored.into()) - first.offset;
+        let stored = read_range(layer, first.offset, length).await?;
+        let unpack = |(blob, chunk): &(u16, &Chunk)| {
+            let start = usize::try_from(chunk.offset - first.offset).unwrap_or(usize::MAX);
+            let end = start.saturating_add(usize::try_from(chunk.stored).unwrap_or(usize::MAX));
+            let stored = stored.get(start..end).unwrap_or_default();
+            let bytes = self.bootstrap.unpack(usize::from(*blob), chunk, stored);
+            bytes.map_err(|error| damaged(&format!("blob {}", layer.digest()), error))
+        };
+        chunks.iter().map(unpack).collect()
+    }
+
+    /// Reads every chunk that a file has, and returns the blobs with a damaged or missing one.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading the blobs.
+    pub(crate) async fn check_chunks(self) -> ImageResult<Vec<(Digest, String)>> {
+        let (mut problems, reader) = (Vec::new(), Arc::new(self));
+        for (blob, layer) in reader.layers.iter().enumerate() {
+            let file = stored_copy(layer, &reader.directory).await?;
+            let reader = reader.clone();
+            let problem = blocking(move || Ok::<_, ImageError>(reader.bootstrap.damaged_chunk(blob, &file))).await?;
+            problems.extend(problem.map(|problem| (layer.digest(), problem)));
+        }
+        Ok(problems)
+    }
+
+    /// Returns the number of bytes of all blobs.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        let mut seen = HashSet::new();
+        let layers = self.layers.iter().filter(|layer| seen.insert(layer.digest()));
+        layers.fold(0, |sum, layer| sum.saturating_add(layer.descriptor().size))
+    }
+
+    /// Copies the blobs to temporary files, and checks their digests.
+    async fn blobs(&self) -> ImageResult<Vec<Arc<File>>> {
+        let mut blobs: Vec<Arc<File>> = Vec::new();
+        for layer in &self.layers {
+            blobs.push(Arc::new(stored_copy(layer, &self.directory).await?));
+        }
+        Ok(blobs)
+    }
+
+    /// Returns all files as an uncompressed tar, whose entries are those of the bootstrap. The blobs are copied to temporary
+    /// files first, and checked. The length of the body is not known.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading the blobs; reading the body fails with [`ImageError::Broken`] if a chunk is damaged.
+    pub(crate) async fn tar(self: &Arc<NydusReader>) -> ImageResult<Body> {
+        let (blobs, reader) = (self.blobs().await?, self.clone());
+        Ok(produce(0, move |feed| {
+            let mut failed = false;
+            let sink = io::BufWriter::with_capacity(CHUNK, Fed { feed, failed: &mut failed });
+            let written = reader.bootstrap.write(&blobs, sink);
+            match written {
+                // The consumer wants no more.
+                Err(_) if failed => Ok(()),
+                written => written.map_err(|error| ImageError::broken("a Nydus image", error)),
+            }
+        }))
     }
 
     /// Returns one layer with all files. The blobs are copied to temporary files first, and checked.
@@ -103,10 +233,7 @@ impl NydusReader {
     /// Those of reading the blobs; [`ImageError::Broken`] if a chunk is damaged; [`ImageError::Failed`] if a temporary file
     /// cannot be written.
     pub async fn layer(self, options: &LayerOptions) -> ImageResult<NewLayer> {
-        let mut blobs: Vec<Arc<File>> = Vec::new();
-        for layer in &self.layers {
-            blobs.push(Arc::new(stored_copy(layer, &self.directory).await?));
-        }
+        let blobs = self.blobs().await?;
         let (options, bootstrap) = (options.clone(), self.bootstrap);
         NewLayer::write(options, move |writer| {
             for (position, entry) in bootstrap.entries().iter().enumerate() {
@@ -118,7 +245,8 @@ impl NydusReader {
     }
 }
 
-/// Returns a plain image with the files of a Nydus image: one layer, since a bootstrap has no layers.
+/// Returns a plain image with the files of a Nydus image: one layer, since a bootstrap has no layers. The history keeps its
+/// steps, which create no layers then.
 ///
 /// # Errors
 ///
@@ -129,7 +257,7 @@ pub async fn from_nydus(image: &Image, options: &LayerOptions) -> ImageResult<Im
     let step = History { created_by: Some("ocikit convert --to plain".to_owned()), ..History::default() };
     let mut edit = image.edit();
     for position in (0..image.manifest().layers().len()).rev() {
-        edit.remove_layer(position);
+        edit.empty_layer(position);
     }
     edit.append_layer(layer.with_history(step));
     edit.finish().await
@@ -163,13 +291,31 @@ impl NydusBootstrap {
         }
     }
 
+    /// Returns what is wrong with the first chunk of a blob that is damaged.
+    fn damaged_chunk(&self, blob: usize, file: &File) -> Option<String> {
+        self.chunks.get(blob)?.iter().find_map(|chunk| match exactly(file, chunk.offset, chunk.stored) {
+            Ok(stored) => self.unpack(blob, chunk, &stored).err().map(|error| error.to_string()),
+            Err(error) => Some(error.to_string()),
+        })
+    }
+
+    /// Writes all entries as an uncompressed tar.
+    fn write(&self, blobs: &[Arc<File>], sink: impl Write) -> ocikit_archive::Result<()> {
+        let mut writer = Writer::new(&ocikit_archive::Compression::None.into(), sink)?;
+        for (position, entry) in self.entries().iter().enumerate() {
+            self.append(position, entry, blobs, &mut writer)?;
+        }
+        let (mut sink, _) = writer.finish()?;
+        Ok(sink.flush()?)
+    }
+
     /// Writes an entry to a layer.
-    fn append(
+    fn append<W: Write>(
         &self,
         position: usize,
         entry: &Entry,
         blobs: &[Arc<File>],
-        writer: &mut Writer<File>,
+        writer: &mut Writer<W>,
     ) -> ocikit_archive::Result<()> {
         let contents = FileContents {
             bootstrap: self,
@@ -182,10 +328,33 @@ impl NydusBootstrap {
     }
 }
 
+/// Passes bytes to a body.
+struct Fed<'a> {
+    feed: &'a mut Feed,
+    /// Whether the body was dropped.
+    failed: &'a mut bool,
+}
+
+impl Write for Fed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.feed.send(bytes.to_vec().into()) {
+            true => Ok(bytes.len()),
+            false => {
+                *self.failed = true;
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// The contents of a file, chunk by chunk.
 struct FileContents<'a> {
     bootstrap: &'a NydusBootstrap,
-    chunks: std::slice::Iter<'a, crate::rafs::chunk::ChunkRef>,
+    chunks: std::slice::Iter<'a, ChunkRef>,
     blobs: &'a [Arc<File>],
     chunk: Vec<u8>,
     read: usize,

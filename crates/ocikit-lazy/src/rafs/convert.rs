@@ -15,7 +15,8 @@ use ocikit_spec::{Annotations, Descriptor, History, MediaType};
 
 use crate::lost_xattr::LostXattr;
 use crate::rafs::blob::DEFAULT_DIGESTER;
-use crate::rafs::bootstrap::{BOOTSTRAP_ANNOTATION, Bootstrap, VERSION_ANNOTATION, is_nydus, write_layer};
+use crate::rafs::bootstrap::{BOOTSTRAP_ANNOTATION, Bootstrap, VERSION_ANNOTATION, write_layer};
+use crate::rafs::contents::NydusReader;
 use crate::rafs::data::{Chunking, OtherBlobs};
 use crate::rafs::dictionary::Dictionary;
 use crate::rafs::layer::{ConvertedLayer, LayerJob, unfit, unsupported, unwritten};
@@ -78,7 +79,9 @@ pub struct NydusImage {
 /// As [`Layer::decode_within`]; [`Error::Unsupported`] for what the format cannot hold, such as more than 254 blobs;
 /// [`Error::Failed`] if a temporary file cannot be written.
 pub async fn to_nydus(image: &Image, options: &NydusOptions) -> Result<NydusImage> {
-    if is_nydus(image.manifest()) {
+    let directory = options.directory.clone().filter(|path| !path.as_os_str().is_empty());
+    let directory = directory.unwrap_or_else(|| DirectoryPath::new(".").to_owned());
+    if NydusReader::detect(image, directory).await?.is_some() {
         return Ok(NydusImage { image: image.clone(), lost_xattrs: Vec::new() });
     }
     let image = oci(image).await?;
@@ -276,7 +279,7 @@ fn write_bootstrap(contents: &Contents<'_>, directory: &DirectoryPath) -> Result
     Ok(NewLayer::new(Layer::at(Arc::new(file), descriptor), written.diff_id).with_history(history))
 }
 
-/// Returns the image with its layers replaced by blobs. Those that no file uses are removed.
+/// Returns the image with its layers replaced by blobs. Those that no file uses are removed; their steps stay in the history.
 async fn replace_layers(image: &Image, merged: &Merged) -> Result<Image> {
     let mut edit = image.edit();
     let mut seen = HashSet::new();
@@ -291,7 +294,7 @@ async fn replace_layers(image: &Image, merged: &Merged) -> Result<Image> {
         }
     }
     for position in removed.into_iter().rev() {
-        edit.remove_layer(position);
+        edit.empty_layer(position);
     }
     for layer in &merged.dictionary {
         if seen.insert(layer.digest()) {

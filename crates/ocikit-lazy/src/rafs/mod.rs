@@ -36,6 +36,7 @@ mod v5;
 mod v6;
 
 pub use crate::lost_xattr::LostXattr;
+pub(crate) use bootstrap::BOOTSTRAP_ANNOTATION;
 pub use bootstrap::is_nydus;
 pub use contents::{NydusReader, from_nydus};
 pub use convert::{NydusImage, NydusOptions, to_nydus};

@@ -250,6 +250,13 @@ impl Collected {
             Kind::File(_) | Kind::Whiteout(_) => 0,
         };
         let xattrs: usize = metadata.xattrs.iter().map(|(name, value)| 64 + name.len() + value.len()).sum();
+        // A bootstrap always has a root. One without any metadata is that of layers that do not mention it.
+        let is_invented = path.is_root()
+            && kind == Kind::File(FileKind::Directory)
+            && metadata == Metadata { mode: 0o755, ..Metadata::default() };
+        if is_invented {
+            return Ok(());
+        }
         self.bytes += size_of_file(path.as_bytes()) + (extra + xattrs) as u64;
         self.check_more(0)?;
         self.starts.push(self.file_chunks.len());

@@ -4,8 +4,10 @@ use std::io::{self, Read};
 
 use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::inflate_flags::{TINFL_FLAG_HAS_MORE_INPUT, TINFL_FLAG_STOP_ON_BLOCK_BOUNDARY};
-use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
+use miniz_oxide::inflate::core::{BlockBoundaryState, DecompressorOxide, decompress};
 use ocikit_spec::{Algorithm, Digest, Hasher};
+
+use crate::soci::parse::ZtocCheckpoint;
 
 /// The part of the output that deflate may refer to, in bytes.
 const WINDOW_BYTES: usize = 32 << 10;
@@ -33,7 +35,7 @@ pub(super) struct Spans {
 }
 
 /// Decompresses gzip and records checkpoints.
-pub(super) struct Indexer<R> {
+pub(crate) struct Indexer<R> {
     reader: R,
     input: Box<[u8]>,
     /// The unread part of the input.
@@ -60,7 +62,7 @@ pub(super) struct Indexer<R> {
 }
 
 impl<R: Read> Indexer<R> {
-    pub(super) fn new(reader: R, span_size: u64) -> Indexer<R> {
+    pub(crate) fn new(reader: R, span_size: u64) -> Indexer<R> {
         // Their number, which is known at the end, and the size of the spans.
         let checkpoints = [&0_u32.to_le_bytes()[..], &span_size.to_le_bytes()].concat();
         Indexer {
@@ -83,6 +85,30 @@ impl<R: Read> Indexer<R> {
             digests: Vec::new(),
             hasher: None,
         }
+    }
+
+    /// Continues at a checkpoint. The reader starts with the byte that has the last bits of the block before it, if there are
+    /// any. `None` if the checkpoint is not a possible one.
+    pub(crate) fn resume(reader: R, checkpoint: &ZtocCheckpoint, window: &[u8]) -> io::Result<Option<Indexer<R>>> {
+        if checkpoint.bits > 7 || window.len() != WINDOW_BYTES {
+            return Ok(None);
+        }
+        let mut indexer = Indexer::new(reader, u64::MAX);
+        indexer.output[OUTPUT_BYTES - WINDOW_BYTES..].copy_from_slice(window);
+        indexer.compressed = checkpoint.compressed - u64::from(checkpoint.bits > 0).min(checkpoint.compressed);
+        indexer.uncompressed = checkpoint.uncompressed;
+        indexer.last = checkpoint.uncompressed;
+        let bits = if checkpoint.bits > 0 { indexer.byte()? >> (8 - checkpoint.bits) } else { 0 };
+        let state = BlockBoundaryState {
+            num_bits: checkpoint.bits,
+            bit_buf: bits,
+            z_header0: 0,
+            z_header1: 0,
+            check_adler32: 1,
+        };
+        *indexer.inflater = DecompressorOxide::from_block_boundary_state(&state);
+        indexer.is_inside = true;
+        Ok(Some(indexer))
     }
 
     /// Returns the checkpoints when the stream was read to its end.

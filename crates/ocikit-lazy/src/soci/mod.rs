@@ -10,6 +10,7 @@ mod index;
 mod parse;
 mod ztoc;
 
+pub(crate) use checkpoints::Indexer;
 pub use format::{
     BUILD_TOOL, IMAGE_MANIFEST_DIGEST, INDEX_DIGEST, INDEX_V1, INDEX_V2, LAYER_DIGEST, LAYER_MEDIA_TYPE, SPAN_SIZE,
 };

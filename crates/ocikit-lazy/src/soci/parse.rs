@@ -10,6 +10,9 @@ pub const MAX_ZTOC_BYTES: u64 = 256 << 20;
 /// The size of a checkpoint in bytes: two offsets, the bits, and the window of 32 KiB.
 const CHECKPOINT_BYTES: usize = 17 + (32 << 10);
 
+/// The size of what precedes the checkpoints: their number and their distance.
+const CHECKPOINTS_HEADER_BYTES: usize = 12;
+
 /// A ztoc.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -30,6 +33,8 @@ pub struct Ztoc {
     pub span_size: u64,
     /// The checkpoints; empty for an uncompressed layer.
     pub checkpoints: Vec<ZtocCheckpoint>,
+    /// The checkpoints as they are stored, with the output before each.
+    windows: Vec<u8>,
 }
 
 /// An entry of a tar in a ztoc.
@@ -54,6 +59,10 @@ pub struct ZtocFile {
     pub gid: u32,
     /// The modification time by RFC 3339.
     pub modified: String,
+    /// The major number of a device.
+    pub major: u64,
+    /// The minor number of a device.
+    pub minor: u64,
     /// The records of the extended header.
     pub records: Vec<PaxRecord>,
 }
@@ -94,9 +103,12 @@ impl Ztoc {
         });
         let span_digests = digests.collect::<Result<_>>()?;
         let stored = flat.bytes(info, 3)?;
-        let (span_size, checkpoints) = match flat.u8(info, 0, 1)? {
-            1 => checkpoints(stored)?,
-            2 => (plain_span_size(stored)?, Vec::new()),
+        let (span_size, checkpoints, windows) = match flat.u8(info, 0, 1)? {
+            1 => {
+                let (span_size, checkpoints) = checkpoints(stored)?;
+                (span_size, checkpoints, stored[CHECKPOINTS_HEADER_BYTES..].to_vec())
+            }
+            2 => (plain_span_size(stored)?, Vec::new(), Vec::new()),
             other => return Err(Error::invalid("ztoc", format_args!("compression {other} is unknown"))),
         };
         Ok(Ztoc {
@@ -108,7 +120,19 @@ impl Ztoc {
             span_digests,
             span_size,
             checkpoints,
+            windows,
         })
+    }
+
+    /// Returns whether its checkpoints have the same output before them as those of another one.
+    pub(crate) fn has_windows_of(&self, other: &Ztoc) -> bool {
+        self.windows == other.windows
+    }
+
+    /// Returns the 32 KiB of output before a checkpoint; `None` if there is no such checkpoint.
+    pub(crate) fn window(&self, checkpoint: usize) -> Option<&[u8]> {
+        let start = checkpoint.checked_mul(CHECKPOINT_BYTES)?;
+        self.windows.get(start..start.checked_add(CHECKPOINT_BYTES)?)?.get(17..)
     }
 }
 
@@ -138,6 +162,8 @@ fn file(flat: &mut Flat<'_>, position: usize) -> Result<ZtocFile> {
         uid: flat.u32(table, 6)?,
         gid: flat.u32(table, 7)?,
         modified: text(flat.bytes(table, 10)?),
+        major: unsigned(flat.i64(table, 11)?)?,
+        minor: unsigned(flat.i64(table, 12)?)?,
         records,
     })
 }

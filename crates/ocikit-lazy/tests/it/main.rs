@@ -363,3 +363,10 @@ async fn the_soci_index_is_that_of_the_reference() {
     let Root::Index(index) = &done.mapped.root else { panic!("not an index") };
     assert_eq!(index.manifests()[1].digest.to_string(), DIGEST);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_has_a_limit_of_entries() {
+    let entries = vec![r#"{"name":"a","type":"reg"}"#; ocikit_lazy::MAX_TABLE_ENTRIES + 1].join(",");
+    let error = ocikit_lazy::Table::parse(format!(r#"{{"version":1,"entries":[{entries}]}}"#).as_bytes()).unwrap_err();
+    assert!(error.to_string().contains("more than 1048576 entries"), "{error}");
+}

@@ -38,7 +38,7 @@ impl Read {
 
 /// Compares the layers of two images, and their files if any layer differs.
 pub(crate) async fn compare(report: &mut Report, left: &Image, right: &Image) -> Result<()> {
-    let (lefts, rights): (Vec<_>, Vec<_>) = (left.layers().collect(), right.layers().collect());
+    let (lefts, rights) = (left.file_layers(), right.file_layers());
     let digests = |layers: &[Layer]| -> Vec<_> { layers.iter().map(|layer| layer.descriptor().digest).collect() };
     if digests(&lefts) == digests(&rights) {
         return Ok(());

@@ -6,8 +6,9 @@ mod layers;
 mod report;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use ocikit_image::{Image, Result, Root};
+use ocikit_image::{Image, ImageFormats, Result, Root};
 use ocikit_spec::{Descriptor, Platform, annotations};
 use serde_json::Value;
 
@@ -41,7 +42,17 @@ pub use report::{Area, Change, Class, Diff, Difference};
 ///
 /// Those of reading either side.
 pub async fn diff(left: &Root, right: &Root) -> Result<Diff> {
-    let mut report = Report::default();
+    diff_with(left, right, None).await
+}
+
+/// As [`diff`], with further formats of images, whose files are compared like those of others. What such a format adds to a
+/// document is a difference in encoding.
+///
+/// # Errors
+///
+/// As [`diff`], and those of the formats.
+pub async fn diff_with(left: &Root, right: &Root, formats: Option<&Arc<dyn ImageFormats>>) -> Result<Diff> {
+    let mut report = Report::new(formats.cloned());
     compare_roots(&mut report, left, right).await?;
     Ok(Diff { left: left.digest(), right: right.digest(), differences: report.differences })
 }
@@ -84,7 +95,8 @@ async fn compare_indexes(report: &mut Report, left: &ocikit_image::Index, right:
     for (key, at) in &lefts {
         let entry = &left.manifests()[*at];
         let Some(other_at) = by_key.get(key) else {
-            report.add(Difference::removed(Area::Index, key).values(Some(entry.digest.to_string()), None));
+            let difference = Difference::removed(Area::Index, key).values(Some(entry.digest.to_string()), None);
+            report.add(report.classed(difference, entry));
             continue;
         };
         let other_entry = &right.manifests()[*other_at];
@@ -102,8 +114,9 @@ async fn compare_indexes(report: &mut Report, left: &ocikit_image::Index, right:
         report.take(below);
     }
     for (key, at) in rights.iter().filter(|(key, _)| !order.contains(key)) {
-        let digest = right.manifests()[*at].digest.to_string();
-        report.add(Difference::added(Area::Index, key).values(None, Some(digest)));
+        let entry = &right.manifests()[*at];
+        let difference = Difference::added(Area::Index, key).values(None, Some(entry.digest.to_string()));
+        report.add(report.classed(difference, entry));
     }
     documents::spelling(report, Area::Index, left.document().bytes(), right.document().bytes());
     Ok(())
@@ -118,7 +131,8 @@ async fn compare_index_with_image(
 ) -> Result<()> {
     let config = image.config().await?;
     let platform = config.platform().cloned().unwrap_or_else(Platform::of_this_machine);
-    let images = index.manifests().iter().filter(|entry| !entry.is_attestation()).count();
+    let images =
+        index.manifests().iter().filter(|entry| !entry.is_attestation() && !report.is_of_format(entry)).count();
     // An index with one image, and possibly its attestation manifests, is equivalent to that image.
     let class = if images == 1 { Class::Encoding } else { Class::Semantic };
     let (one, other) = if index_is_left { ("index", "image") } else { ("image", "index") };
@@ -141,8 +155,11 @@ async fn compare_images(report: &mut Report, left: &Image, right: &Image) -> Res
         return Ok(());
     }
     let (one, other) = (value(left.manifest().bytes()), value(right.manifest().bytes()));
-    compare_manifests(report, left.descriptor(), right.descriptor(), &one, &other);
-    let is_files = |image: &Image| image.layers().all(|layer| layer.descriptor().media_type.is_tar_layer());
+    let (left, right) = (&report.files(left).await?, &report.files(right).await?);
+    // An image whose layers are no tars has them in an order of its own.
+    let pairs = [left, right].iter().all(|image| image.file_layers().len() == image.layers().count());
+    compare_manifests(report, left.descriptor(), right.descriptor(), &one, &other, pairs);
+    let is_files = |image: &Image| image.has_files();
     let digest = |image: &Image| image.manifest().config().map(|config| config.digest);
     let config = left.config().await?;
     let other_config = if digest(left) == digest(right) { config.clone() } else { right.config().await? };
@@ -154,7 +171,10 @@ async fn compare_images(report: &mut Report, left: &Image, right: &Image) -> Res
             }
             config
         };
-        let (one, other) = (rest(config.bytes()), rest(other_config.bytes()));
+        let (mut one, mut other) = (rest(config.bytes()), rest(other_config.bytes()));
+        if !pairs {
+            history(report, &mut one, &mut other);
+        }
         compare(report, Area::Config, "", &one, &other);
         documents::spelling(report, Area::Config, config.bytes(), other_config.bytes());
     }
@@ -175,14 +195,33 @@ fn compare_artifacts(report: &mut Report, left: &Root, right: &Root) {
         return;
     };
     let (one_value, other_value) = (value(one.bytes()), value(other.bytes()));
-    compare_manifests(report, left.descriptor(), right.descriptor(), &one_value, &other_value);
+    compare_manifests(report, left.descriptor(), right.descriptor(), &one_value, &other_value, true);
     let blobs_of = |document: &ocikit_spec::Document| -> Vec<Descriptor> { document.children().cloned().collect() };
     blobs(report, &blobs_of(&one), &blobs_of(&other));
     documents::spelling(report, Area::Manifest, one.bytes(), other.bytes());
 }
 
-/// Compares two manifests without the digests and sizes of their children.
-fn compare_manifests(report: &mut Report, left: &Descriptor, right: &Descriptor, one: &Value, other: &Value) {
+/// Takes the history out of two configs and reports a difference as one of encoding, for images whose layers are not those of
+/// the steps of a build.
+fn history(report: &mut Report, left: &mut Value, right: &mut Value) {
+    let take = |config: &mut Value| config.as_object_mut().and_then(|config| config.remove("history"));
+    let (one, other) = (take(left), take(right));
+    if one != other {
+        let count = |steps: &Option<Value>| steps.as_ref().and_then(Value::as_array).map_or(0, Vec::len);
+        let text = |steps: &Option<Value>| Some(format!("{} steps", count(steps)));
+        report.add(Difference::of(Area::Config, "history", Class::Encoding, text(&one), text(&other)));
+    }
+}
+
+/// Compares two manifests without the digests and sizes of their children, and the descriptors of layers if they are pairs.
+fn compare_manifests(
+    report: &mut Report,
+    left: &Descriptor,
+    right: &Descriptor,
+    one: &Value,
+    other: &Value,
+    are_pairs: bool,
+) {
     documents::media_type(report, Area::Manifest, &left.media_type, &right.media_type);
     let rest = |value: &Value| without(value, &["mediaType", "config", "layers", "manifests"]);
     compare(report, Area::Manifest, "", &rest(one), &rest(other));
@@ -190,7 +229,7 @@ fn compare_manifests(report: &mut Report, left: &Descriptor, right: &Descriptor,
     compare(report, Area::Descriptor, "config", &config(one), &config(other));
     let count = |value: &Value| value["layers"].as_array().map_or(0, Vec::len);
     // If the numbers differ, there are no obvious pairs; layers are compared by their contents.
-    if count(one) == count(other) {
+    if are_pairs && count(one) == count(other) {
         for at in 0..count(one) {
             let layer = |value: &Value| described(&value["layers"][at]);
             let place = format!("layers.{at}");

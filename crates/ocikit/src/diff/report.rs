@@ -1,6 +1,8 @@
+use std::sync::Arc;
+
 use ocikit_image::walk::limits::{MAX_DEPTH, MAX_DOCUMENTS, too_deep, too_many};
-use ocikit_image::{Result, Root};
-use ocikit_spec::Digest;
+use ocikit_image::{Image, ImageFormats, Result, Root};
+use ocikit_spec::{Descriptor, Digest, MediaType};
 use serde::Serialize;
 
 /// The differences between two roots; empty if they are equivalent.
@@ -146,12 +148,41 @@ pub(crate) struct Report {
     depth: usize,
     /// The number of pairs of documents that were compared so far, for the root and all entries.
     compared: usize,
+    formats: Option<Arc<dyn ImageFormats>>,
 }
 
 impl Report {
+    pub(crate) fn new(formats: Option<Arc<dyn ImageFormats>>) -> Report {
+        Report { formats, ..Report::default() }
+    }
+
     pub(crate) fn add(&mut self, difference: Difference) {
         let entry = self.entry.clone();
-        self.differences.push(Difference { entry, ..difference });
+        // What an annotation of a format says is in the layer, whose files are compared.
+        let key = difference.at.split_once("annotations.").map(|(_, key)| key);
+        let is_own = key.is_some_and(|key| self.formats.as_ref().is_some_and(|formats| formats.is_own_annotation(key)));
+        let class = if is_own { Class::Encoding } else { difference.class };
+        self.differences.push(Difference { entry, class, ..difference });
+    }
+
+    /// Returns an image with a way to read its files.
+    pub(crate) async fn files(&self, image: &Image) -> Result<Image> {
+        match &self.formats {
+            Some(formats) => formats.files(image.clone()).await,
+            None => Ok(image.clone()),
+        }
+    }
+
+    /// Returns whether an entry of an index belongs to the format of another entry.
+    pub(crate) fn is_of_format(&self, entry: &Descriptor) -> bool {
+        let kind = entry.artifact_type.as_ref().map(MediaType::as_str);
+        self.formats.as_ref().zip(kind).is_some_and(|(formats, kind)| formats.is_own_entry(kind))
+    }
+
+    /// Returns the difference that an entry of an index exists on one side only.
+    pub(crate) fn classed(&self, difference: Difference, entry: &Descriptor) -> Difference {
+        let class = if self.is_of_format(entry) { Class::Encoding } else { difference.class };
+        Difference { class, ..difference }
     }
 
     /// Returns a report for an entry of an index.
@@ -160,7 +191,13 @@ impl Report {
             Some(above) => format!("{above} / {key}"),
             None => key.to_owned(),
         };
-        Report { entry: Some(entry), differences: Vec::new(), depth: self.depth + 1, compared: self.compared }
+        Report {
+            entry: Some(entry),
+            differences: Vec::new(),
+            depth: self.depth + 1,
+            compared: self.compared,
+            formats: self.formats.clone(),
+        }
     }
 
     /// Counts a pair of documents before it is compared.

@@ -445,6 +445,15 @@ impl ConfigEdit {
         })
     }
 
+    /// Removes a layer, and keeps its history entry as that of a step that created no layer.
+    /// [`finish`](ConfigEdit::finish) fails if there is no such layer.
+    pub fn empty_layer(&mut self, position: usize) -> &mut ConfigEdit {
+        self.change_layers(|layers| {
+            item(&mut layers.diff_ids, "layer", position)?;
+            layers.empty(position)
+        })
+    }
+
     /// Replaces the layers of an old base image, which are the lowest ones, by those of a new one, and their history
     /// entries by those of the new one. [`finish`](ConfigEdit::finish) fails if the old base has other layers.
     pub fn replace_base(&mut self, old: &Config, new: &Config) -> &mut ConfigEdit {
@@ -661,6 +670,17 @@ impl Layers {
         {
             history.remove(at);
         }
+    }
+
+    fn empty(&mut self, position: usize) -> serde_json::Result<()> {
+        let at = self.step_of(position);
+        self.diff_ids.remove(position);
+        if let Some(step) = self.history.as_mut().and_then(|history| history.get_mut(at)) {
+            let mut object = Object::parse(step.get())?;
+            set(&mut object, "empty_layer", &true)?;
+            *step = object.to_raw()?;
+        }
+        Ok(())
     }
 
     fn replace_base(&mut self, old: &Layers, new: Layers) -> serde_json::Result<()> {

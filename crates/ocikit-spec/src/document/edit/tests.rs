@@ -134,6 +134,11 @@ fn history_stays_aligned_with_the_layers() {
     assert_eq!(removed.text(), edited.text());
     let fewer = edited.edit().remove_layer(2).remove_layer(1).remove_history(2).finish().unwrap();
     assert_eq!(fewer.text(), CONFIG);
+    let emptied = edited.edit().empty_layer(1).finish().unwrap();
+    assert_eq!((emptied.rootfs().diff_ids.len(), created_by(&emptied)), (2, created_by(&edited)));
+    let empty = |config: &Config| config.history().iter().filter(|step| step.empty_layer).count();
+    assert_eq!(empty(&emptied), empty(&edited) + 1);
+    assert!(edited.edit().empty_layer(3).finish().is_err());
     let replaced = edited.edit().replace_layer(1, &id("x")).finish().unwrap();
     assert_eq!(replaced.rootfs().diff_ids[1], id("x"));
     assert_eq!(created_by(&replaced), created_by(&edited));

@@ -1,0 +1,177 @@
+//! All lazy formats, for the operations that read and check files.
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use ocikit_archive::layer::Budget;
+use ocikit_image::{Error as ImageError, FormatProblem, Image, ImageFormats, LayerFormat, Result as ImageResult, Root};
+use ocikit_spec::Descriptor;
+
+use crate::check::check_layer;
+use crate::check_ztoc::check_ztoc;
+use crate::files::{FileAccess, find_ztocs, with_files};
+use crate::form::{Form, LayerContent, content, is_annotation, stated};
+use crate::rafs::{NydusReader, is_nydus};
+use crate::soci;
+
+/// Nydus, eStargz, zstd:chunked and SOCI, for [`validate`](ocikit_image::validate()) and for comparing and inspecting images.
+#[derive(Debug, Clone)]
+pub struct LazyFormats {
+    directory: PathBuf,
+}
+
+impl LazyFormats {
+    /// Creates the formats; temporary files are made in the directory.
+    pub fn new(directory: impl Into<PathBuf>) -> LazyFormats {
+        LazyFormats { directory: directory.into() }
+    }
+
+    async fn check_image(&self, image: &Image) -> ImageResult<Vec<FormatProblem>> {
+        if is_nydus(image.manifest()) {
+            return check_nydus(image, &self.directory).await;
+        }
+        let (mut found, budget) = (Vec::new(), Budget::new());
+        for (position, layer) in image.layers().enumerate() {
+            // A layer that is missing or damaged is reported as such.
+            let problems = check_layer(&layer, &budget, &self.directory).await?;
+            found.extend(problems.into_iter().map(|problem| {
+                let problem = match problem.entry.is_empty() {
+                    true => problem.what,
+                    false => format!("`{}` {}", problem.entry.escape_debug(), problem.what),
+                };
+                FormatProblem { layer: Some(position), problem }
+            }));
+        }
+        Ok(found)
+    }
+
+    async fn check_soci(&self, root: &Root) -> ImageResult<Vec<FormatProblem>> {
+        let mut found = Vec::new();
+        for (position, ztoc) in root.layers().enumerate() {
+            let checked = check_ztoc(&ztoc, root.source()).await?;
+            found.extend(checked.map(|problem| FormatProblem { layer: Some(position), problem }));
+        }
+        Ok(found)
+    }
+}
+
+/// Reads the bootstrap of a Nydus image, and each of its chunks.
+async fn check_nydus(image: &Image, directory: &Path) -> ImageResult<Vec<FormatProblem>> {
+    let last = image.manifest().layers().len().checked_sub(1);
+    let problem = |problem: String| Ok(vec![FormatProblem { layer: last, problem }]);
+    match NydusReader::detect(image, directory).await {
+        Ok(Some(reader)) => Ok(reader
+            .check_chunks()
+            .await?
+            .into_iter()
+            .map(|(layer, problem)| {
+                let position = image.manifest().layers().iter().position(|found| found.digest == layer);
+                FormatProblem { layer: position, problem }
+            })
+            .collect()),
+        Ok(None) => problem("its annotations say that it is a bootstrap of Nydus, and it is not".to_owned()),
+        Err(error @ (ImageError::NotFound { .. } | ImageError::Broken { .. } | ImageError::Unsupported { .. })) => {
+            problem(error.to_string())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns whether a document is a SOCI index.
+fn is_soci_index(root: &Root) -> bool {
+    let Root::Other(artifact) = root else { return false };
+    let config = artifact.manifest().and_then(|manifest| manifest.config());
+    config.is_some_and(|config| [soci::INDEX_V1, soci::INDEX_V2].contains(&config.media_type.as_str()))
+}
+
+#[async_trait]
+impl ImageFormats for LazyFormats {
+    async fn files(&self, image: Image) -> ImageResult<Image> {
+        with_files(image, FileAccess::Contents, &self.directory).await
+    }
+
+    async fn check(&self, root: &Root) -> ImageResult<Vec<FormatProblem>> {
+        match root {
+            Root::Image(image) => self.check_image(image).await,
+            Root::Other(_) if is_soci_index(root) => self.check_soci(root).await,
+            Root::Other(_) | Root::Index(_) => Ok(Vec::new()),
+        }
+    }
+
+    async fn layers(&self, image: &Image) -> ImageResult<Vec<Option<LayerFormat>>> {
+        if is_nydus(image.manifest()) {
+            return nydus_layers(image, &self.directory).await;
+        }
+        let ztocs = find_ztocs(image).await?;
+        let mut found = Vec::new();
+        for layer in image.layers() {
+            let format = match content(&layer).await? {
+                LayerContent::Table(open) => {
+                    let files = open.table.entries.iter().filter(|entry| entry.kind != "chunk").count() as u64;
+                    let (table_size, files) = (Some(open.stored), Some(files));
+                    Some(LayerFormat { format: name(open.form).to_owned(), table_size, files, problem: None })
+                }
+                LayerContent::Invalid(error) => {
+                    let format = name(stated(layer.descriptor())).to_owned();
+                    Some(LayerFormat { format, table_size: None, files: None, problem: Some(error.to_string()) })
+                }
+                LayerContent::Plain => ztocs.get(&layer.digest()).map(|ztoc| LayerFormat {
+                    format: "soci".to_owned(),
+                    table_size: Some(ztoc.size),
+                    files: None,
+                    problem: None,
+                }),
+            };
+            found.push(format);
+        }
+        Ok(found)
+    }
+
+    fn is_own_annotation(&self, key: &str) -> bool {
+        is_annotation(key)
+    }
+
+    fn is_own_entry(&self, artifact_type: &str) -> bool {
+        [soci::INDEX_V1, soci::INDEX_V2].contains(&artifact_type)
+    }
+}
+
+fn name(form: Form) -> &'static str {
+    match form {
+        Form::Plain => "plain",
+        Form::Estargz => "estargz",
+        Form::ZstdChunked => "zstd-chunked",
+    }
+}
+
+async fn nydus_layers(image: &Image, directory: &Path) -> ImageResult<Vec<Option<LayerFormat>>> {
+    let (mut files, mut problem, mut version) = (None, None, String::new());
+    match NydusReader::detect(image, directory).await {
+        Ok(Some(reader)) => {
+            files = Some(reader.bootstrap().entries().len() as u64);
+            version = format!("-v{}", reader.bootstrap().version().as_str());
+        }
+        Ok(None) => problem = Some("it is not a bootstrap of Nydus".to_owned()),
+        Err(error @ (ImageError::NotFound { .. } | ImageError::Broken { .. } | ImageError::Unsupported { .. })) => {
+            problem = Some(error.to_string());
+        }
+        Err(error) => return Err(error),
+    }
+    let layers = image.manifest().layers();
+    let of = |(position, layer): (usize, &Descriptor)| {
+        let is_blob = layer.media_type == ocikit_spec::MediaType::NYDUS_BLOB;
+        match position + 1 == layers.len() {
+            true => Some(LayerFormat {
+                format: format!("nydus-bootstrap{version}"),
+                table_size: Some(layer.size),
+                files,
+                problem: problem.clone(),
+            }),
+            false if is_blob => {
+                Some(LayerFormat { format: "nydus-blob".to_owned(), table_size: None, files: None, problem: None })
+            }
+            false => None,
+        }
+    };
+    Ok(layers.iter().enumerate().map(of).collect())
+}
