@@ -30,8 +30,8 @@ pub(crate) struct Leftovers<'a> {
 
 /// Starts the program in the background without standard input, ends it when descriptor 3 closes, first by `TERM` and
 /// then by `KILL`, and passes on its exit code. The directories to remove precede the program in the arguments: their
-/// numbers, the program that starts `rm` if it fails alone, the one that ends containers, those that are removed always, and those that are removed after a
-/// failure.
+/// numbers, the program that starts `rm` if it fails alone, the one that ends containers, those that are removed always, and those
+/// that are removed after a failure.
 const WATCHDOG: &str = r#"exec 3<&0 </dev/null
 always=$1 failed=$2 remover=$3 runtime=$4
 shift 4
@@ -57,9 +57,12 @@ end_containers() {
     [ -d "$container/rootfs" ] || continue
     "$runtime" delete --force "${container##*/}"
   done
+  below=$(cd "$1" && pwd -P) || return
   while read -r _ point _; do
+    # Spaces are escaped.
+    point=$(printf '%b' "$point")
     case $point in
-      "$1"/*) umount -l "$point" ;;
+      "$below"/*) umount -l "$point" ;;
     esac
   done </proc/mounts
 }

@@ -303,19 +303,28 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = |name: &str| place.path().join(name);
         let used = TemporaryDirectory::create(place.path(), ".x-", None).unwrap();
-        for name in [".x-1-0.tmp", ".x-2-0.tmp", ".x-1.tmp", ".x-a-0.tmp", ".y-1-0.tmp"] {
+        let make = |name: &str, mode: u32| {
             fs::create_dir(path(name)).unwrap();
+            fs::set_permissions(path(name), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        };
+        for name in [".x-1-0.tmp", ".x-2-0.tmp", ".x-1.tmp", ".x-a-0.tmp", ".y-1-0.tmp"] {
+            make(name, 0o700);
         }
+        // Others could change it while it is removed.
+        make(".x-3-0.tmp", 0o777);
         fs::write(path(".x-1-0.tmp").join("half"), "").unwrap();
         fs::write(path(".x-2-0.tmp").join("old-1"), "").unwrap();
         let other = TemporaryDirectory::create(place.path(), ".x-", Some("old-")).unwrap();
         assert!(!path(".x-1-0.tmp").exists());
-        for name in [".x-2-0.tmp", ".x-1.tmp", ".x-a-0.tmp", ".y-1-0.tmp"] {
+        for name in [".x-2-0.tmp", ".x-3-0.tmp", ".x-1.tmp", ".x-a-0.tmp", ".y-1-0.tmp"] {
             assert!(path(name).exists(), "{name}");
         }
         assert!(used.path().exists() && other.path().exists() && used.path() != other.path());
         drop((used, other));
-        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 4);
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 5);
+        // Any of several prefixes.
+        drop(TemporaryDirectory::create_among(place.path(), ".z-", &[".y-", ".z-"]).unwrap());
+        assert!(!path(".y-1-0.tmp").exists() && path(".x-2-0.tmp").exists());
     }
 
     #[test]
