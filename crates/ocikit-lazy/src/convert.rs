@@ -1,5 +1,6 @@
 //! The conversion of images.
 
+use std::collections::HashMap;
 use std::io::Read;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use crate::error::Stopped;
 use crate::files::find_ztocs;
 use crate::form::{self, Form, LayerContent};
 use crate::output::{Output, Stored};
+use crate::placement::{self, Mark, Placement};
 use crate::rafs::{NydusOptions, NydusReader, from_nydus, to_nydus};
 use crate::reason::{Reason, Warning};
 use crate::soci::{LayerCompression, LayerIndex};
@@ -52,6 +54,19 @@ pub enum Format {
     Estargz(EstargzOptions),
     /// Nydus: blobs of chunks, and a layer with the metadata of all files. [`LazyOptions`] sets its threads and directory.
     Nydus(NydusOptions),
+}
+
+impl Format {
+    /// Returns the name: `plain`, `soci`, `zstd-chunked`, `estargz` or `nydus`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Format::Plain(_) => "plain",
+            Format::Soci(_) => "soci",
+            Format::ZstdChunked(_) => "zstd-chunked",
+            Format::Estargz(_) => "estargz",
+            Format::Nydus(_) => "nydus",
+        }
+    }
 }
 
 /// How plain layers are compressed.
@@ -128,6 +143,8 @@ pub struct LazyOptions {
     pub threads: Option<NonZeroUsize>,
     /// The directory of temporary files; the current one if `None`.
     pub directory: Option<PathBuf>,
+    /// Where the converted images are.
+    pub placement: Placement,
 }
 
 /// The result of [`convert`].
@@ -136,10 +153,21 @@ pub struct LazyOptions {
 pub struct Converted {
     /// The converted root.
     pub mapped: Mapped,
-    /// SOCI indexes of version 1, whose subjects are the images.
+    /// SOCI indexes of version 1, and the images of [`Placement::Referrer`]: their subjects are the images.
     pub referrers: Vec<Root>,
     /// What was left as it is.
     pub warnings: Vec<Warning>,
+    /// Whether the layers or the place of an image changed, and not its documents only.
+    is_changed: bool,
+}
+
+impl Converted {
+    /// Returns whether anything was converted, or had the format already: if not, the warnings say why.
+    ///
+    /// An image of several layers counts as converted if one of them could be.
+    pub fn is_converted(&self) -> bool {
+        !self.referrers.is_empty() || self.is_changed || self.warnings.iter().all(|warning| !warning.is_kept())
+    }
 }
 
 impl From<Converted> for Mapped {
@@ -189,25 +217,22 @@ pub async fn convert(root: &Root, format: &Format, options: &LazyOptions) -> Res
     let job = Job { format, options, budget: Budget::new(), pool: LayerPool::new(), warnings: Mutex::default() };
     job.check()?;
     let oci = ocikit_image::convert(root, &ConvertOptions::default()).await?.mapped;
-    let (mapped, referrers) = match format {
-        Format::Soci(soci) => job.soci(&oci.root, soci).await?,
-        Format::Nydus(nydus) => {
-            let change = async |image: Image| job.nydus(&image, nydus).await;
-            (map_images(&oci.root, &options.selection, change).await?, Vec::new())
-        }
-        Format::Plain(_) | Format::ZstdChunked(_) | Format::Estargz(_) => {
-            let mut mapped = map_images(&oci.root, &options.selection, |image| job.image(image)).await?;
-            if let (Format::Plain(_), Root::Index(index)) = (format, &mapped.root) {
-                let detached = Root::Index(soci::detach(index)?);
-                mapped = replaced_root(mapped, &oci.root, detached);
-            }
-            (mapped, Vec::new())
-        }
+    let (mapped, referrers) = match options.placement {
+        Placement::Replace => job.replace(&oci.root).await?,
+        Placement::Index => job.beside(&oci.root).await?,
+        Placement::Referrer => job.referrers(&oci.root).await?,
     };
+    let is_changed = mapped.root.digest() != oci.root.digest();
     let mut warnings = job.warnings.into_inner().unwrap_or_else(PoisonError::into_inner);
     warnings.sort_by_key(|warning| (warning.digest(), warning.to_string()));
     warnings.dedup();
-    Ok(Converted { mapped: joined(oci, mapped), referrers, warnings })
+    Ok(Converted { mapped: joined(oci, mapped), referrers, warnings, is_changed })
+}
+
+/// The converted images of a root, with the descriptors of the ones that they come from.
+struct Collected {
+    mapped: Mapped,
+    made: Vec<(Descriptor, Image)>,
 }
 
 /// Returns a result with another root.
@@ -264,6 +289,100 @@ impl Job<'_> {
 
     fn note(&self, warning: Warning) {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(warning);
+    }
+
+    /// Converts images in their places.
+    async fn replace(&self, root: &Root) -> Result<(Mapped, Vec<Root>)> {
+        let selection = &self.options.selection;
+        match self.format {
+            Format::Soci(options) => self.soci(root, options, options.version).await,
+            Format::Nydus(_) | Format::ZstdChunked(_) | Format::Estargz(_) => {
+                Ok((map_images(root, selection, |image| self.change(image)).await?, Vec::new()))
+            }
+            Format::Plain(_) => {
+                let plain = match root {
+                    Root::Index(index) => Root::Index(placement::detach(index, Mark::Nydus, |_| true)?),
+                    Root::Image(_) | Root::Other(_) => root.clone(),
+                };
+                let mut mapped = map_images(&plain, selection, |image| self.change(image)).await?;
+                if let Root::Index(index) = &mapped.root {
+                    let is_new = |entry: &Descriptor| mapped.replaced.values().any(|new| *new == entry.digest);
+                    let detached = soci::detach(&placement::detach(index, Mark::Zstd, is_new)?)?;
+                    mapped.replaced.remove(&plain.digest());
+                    mapped = replaced_root(mapped, root, Root::Index(detached));
+                }
+                Ok((mapped, Vec::new()))
+            }
+        }
+    }
+
+    /// Adds converted images to the index of a root, or to a new one.
+    async fn beside(&self, root: &Root) -> Result<(Mapped, Vec<Root>)> {
+        let mark = match self.format {
+            Format::Soci(options) => return self.soci(root, options, SociVersion::V2).await,
+            Format::Nydus(_) => Mark::Nydus,
+            Format::ZstdChunked(_) => Mark::Zstd,
+            Format::Estargz(_) => {
+                return Err(unplaced("eStargz", "beside plain ones: clients could not tell them apart"));
+            }
+            Format::Plain(_) => return Err(unplaced("plain layers", "beside others")),
+        };
+        let converted = self.collect(root, |image| placement::is_listed(root, mark, image)).await?;
+        let made: HashMap<_, _> = converted.made.into_iter().map(|(plain, made)| (plain.digest, made)).collect();
+        if made.is_empty() {
+            return Ok((converted.mapped, Vec::new()));
+        }
+        let index = match root {
+            Root::Index(index) => index.clone(),
+            image => create_index(&[Member::new(image.clone())], &ComposeOptions::default()).await?.index,
+        };
+        let new = Root::Index(placement::add(&index, mark, &made).await?);
+        Ok((replaced_root(converted.mapped, root, new), Vec::new()))
+    }
+
+    /// Returns converted images as referrers of a root.
+    async fn referrers(&self, root: &Root) -> Result<(Mapped, Vec<Root>)> {
+        match self.format {
+            Format::Soci(options) => return self.soci(root, options, SociVersion::V1).await,
+            Format::Nydus(_) => {}
+            Format::ZstdChunked(_) => return Err(unplaced("zstd:chunked", "as referrers: no client looks for them")),
+            Format::Estargz(_) => return Err(unplaced("eStargz", "as referrers: no client looks for them")),
+            Format::Plain(_) => return Err(unplaced("plain layers", "as referrers: no client looks for them")),
+        }
+        let converted = self.collect(root, |_| false).await?;
+        let mut referrers = Vec::new();
+        for (plain, made) in converted.made {
+            let subject = Descriptor::new(plain.media_type.clone(), plain.digest, plain.size);
+            referrers.push(Root::Image(made.edit().set_subject(&subject).finish().await?));
+        }
+        Ok((converted.mapped, referrers))
+    }
+
+    /// Converts the images of a root that are not `done` and leaves the root as it is.
+    async fn collect(&self, root: &Root, done: impl Fn(&Image) -> bool + Sync) -> Result<Collected> {
+        let made = Mutex::new(Vec::new());
+        let change = async |image: Image| {
+            if !done(&image) {
+                let changed = self.change(image.clone()).await?;
+                if changed.digest() != image.digest() {
+                    made.lock().unwrap_or_else(PoisonError::into_inner).push((image.descriptor().clone(), changed));
+                }
+            }
+            Ok(image)
+        };
+        let mapped = map_images(root, &self.options.selection, change).await?;
+        let mut made = made.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // Images are changed in parallel.
+        made.sort_by_key(|(plain, _)| plain.digest);
+        Ok(Collected { mapped, made })
+    }
+
+    /// Converts an image to a format other than SOCI.
+    async fn change(&self, image: Image) -> Result<Image> {
+        match self.format {
+            Format::Nydus(options) => self.nydus(&image, options).await,
+            _ => self.image(image).await,
+        }
     }
 
     async fn nydus(&self, image: &Image, options: &NydusOptions) -> Result<Image> {
@@ -377,11 +496,11 @@ impl Job<'_> {
         Error::failed("write a layer to a temporary file in", self.options.directory().display(), error)
     }
 
-    async fn soci(&self, root: &Root, options: &SociOptions) -> Result<(Mapped, Vec<Root>)> {
+    async fn soci(&self, root: &Root, options: &SociOptions, version: SociVersion) -> Result<(Mapped, Vec<Root>)> {
         let attached = Mutex::new(Vec::new());
         let ztocs = LayerPool::new();
         let change = async |image: Image| {
-            let is_attached = options.version == SociVersion::V2 && soci::is_attached(root, &image);
+            let is_attached = version == SociVersion::V2 && soci::is_attached(root, &image);
             // An entry that is no index of ztocs does not count.
             if is_attached && !find_ztocs(&image).await?.is_empty() {
                 return Ok(image);
@@ -392,10 +511,10 @@ impl Job<'_> {
                 self.note(Warning::NoLayers { image: image.digest(), min_layer_size: options.min_layer_size });
                 return Ok(image);
             }
-            let subject = (options.version == SociVersion::V1).then(|| image.descriptor());
+            let subject = (version == SociVersion::V1).then(|| image.descriptor());
             let index = soci::manifest(&layers, options.span_size, subject).await?;
             let digest = index.digest().to_string();
-            let changed = match options.version {
+            let changed = match version {
                 SociVersion::V1 => image.clone(),
                 SociVersion::V2 => image.edit().annotate(soci::INDEX_DIGEST, &digest).finish().await?,
             };
@@ -411,7 +530,7 @@ impl Job<'_> {
             Root::Image(_) | Root::Other(_) => None,
         };
         attached.sort_by_key(|(before, image, _)| (order(&image.digest), *before));
-        if options.version == SociVersion::V1 {
+        if version == SociVersion::V1 {
             return Ok((mapped, attached.into_iter().map(|(_, _, index)| index).collect()));
         }
         if attached.is_empty() {
@@ -506,6 +625,11 @@ impl Job<'_> {
 /// Returns the digests of config and layers.
 fn digests(document: &Document) -> Vec<Digest> {
     document.children().map(|child| child.digest).collect()
+}
+
+/// Refuses a place in which no client would find the images of a format.
+fn unplaced(format: &str, place: &str) -> Error {
+    unsupported(format!("images with {format} cannot be {place}"))
 }
 
 fn unsupported(what: String) -> Error {

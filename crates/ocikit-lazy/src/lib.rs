@@ -24,6 +24,7 @@ mod formats;
 mod lost_xattr;
 mod output;
 mod pieces;
+mod placement;
 mod plain;
 pub mod rafs;
 mod ranged;
@@ -41,5 +42,6 @@ pub use convert::{
 pub use error::{Error, Result};
 pub use files::{FileAccess, with_files};
 pub use formats::LazyFormats;
+pub use placement::Placement;
 pub use reason::{Reason, Warning};
 pub use table::{MAX_TABLE_BYTES, MAX_TABLE_ENTRIES, Position, Table, TableEntry};

@@ -44,6 +44,14 @@ impl Warning {
             | Warning::LostXattr { image: digest, .. } => *digest,
         }
     }
+
+    /// Returns whether a layer or image was kept, and not only a part of its metadata lost.
+    pub fn is_kept(&self) -> bool {
+        match self {
+            Warning::Layer { .. } | Warning::NoLayers { .. } => true,
+            Warning::LostXattr { .. } => false,
+        }
+    }
 }
 
 /// Why a layer was left as it is: its readers would fail, or show other files than those of the layer.
