@@ -102,7 +102,7 @@ pub async fn promote(root: &Root, signer: &dyn Signer, options: &PromoteOptions)
                 && origin(image, &before).await? == Origin::Other
             {
                 return Err(Error::Unsupported(format!(
-                    "cannot sign statements about {before} for {}: the two have different layers or configs",
+                    "cannot sign statements about {before} for {}: the two have different configs",
                     image.digest()
                 )));
             }
@@ -162,6 +162,8 @@ async fn is_signed(image: &Subject, statement: &[u8], signer: &dyn Signer, budge
 enum Origin {
     /// In annotations only.
     Annotated,
+    /// In the compression of its layers: the config, which lists the uncompressed ones, is the same.
+    Recompressed,
     /// In its config or layers as well.
     Other,
     /// Unknown, because the earlier manifest no longer exists.
@@ -182,7 +184,12 @@ async fn origin(image: &Subject, before: &Digest) -> Result<Origin> {
     match image.source.resolve(&Name::Digest(*before)).await {
         Ok(found) if found.digest == *before && found.media_type.is_manifest() => {
             let Document::Manifest(old) = image.source.document(&found).await? else { return Ok(Origin::Unknown) };
-            return Ok(if parts(&old) == parts(&now) { Origin::Annotated } else { Origin::Other });
+            let config = |manifest: &Manifest| manifest.config().map(|config| config.digest);
+            return Ok(match parts(&old) == parts(&now) {
+                true => Origin::Annotated,
+                false if config(&old).is_some() && config(&old) == config(&now) => Origin::Recompressed,
+                false => Origin::Other,
+            });
         }
         Ok(_) => return Ok(Origin::Other),
         Err(error) if error.is_not_found() => {}
