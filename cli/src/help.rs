@@ -28,7 +28,7 @@ const HEADINGS: [(&str, &[&str]); 9] = [
     ),
     ("Artifacts", &["artifact", "attach"]),
     ("Trust", &["keygen", "sign", "verify", "attest", "signify", "verify-token"]),
-    ("Build and publish", &["build", "buildkit", "publish", "project", "agent"]),
+    ("Build and publish", &["build", "fastpull", "buildkit", "publish", "project", "agent"]),
     ("Low level", &["manifest", "blob", "config"]),
     ("Registries", &["login", "logout", "probe", "serve"]),
     ("Other", &["tour", "completion", "version", "help"]),

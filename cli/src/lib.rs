@@ -24,6 +24,7 @@ mod inside;
 mod interrupt;
 mod keys;
 mod layers;
+mod lazy;
 mod notation;
 mod output;
 mod pipe;

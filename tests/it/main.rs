@@ -26,6 +26,7 @@ mod layers;
 mod layouts;
 mod lazy;
 mod lazy_files;
+mod lazy_publish;
 mod locations;
 mod modules;
 mod peers;

@@ -227,6 +227,9 @@ checked! {
         renew = ocikit_publish::signify::renew(&any::<[u8; 1]>(), &any(), &any(), any());
         publish = ocikit_publish::publish(&any(), &any(), &any(), any::<Option<&ocikit_publish::ImageSigner>>());
         dry_run = ocikit_publish::dry_run(&any(), &any(), &any());
+        publish_lazy = ocikit_publish::publish_lazy(
+            &any(), &any(), &any(), &any(), &any(), any::<Option<&ocikit_publish::ImageSigner>>());
+        convert = any::<ocikit_publish::LazyRequest>().convert(&any(), &any());
         build = ocikit_publish::build(&any(), &any(), &any(), any());
         change = ocikit_publish::change(&any(), &any());
         platforms = ocikit_publish::platforms(&any());

@@ -3,10 +3,11 @@
 use ocikit::{Digest, Root};
 use serde_json::{Map, Value, json};
 
+use crate::build::LazyOutput;
 use crate::failure::{Failure, Result};
 
 /// Returns the content of the metadata file.
-pub(crate) async fn of(root: &Root, names: &[String]) -> Result<Vec<u8>> {
+pub(crate) async fn of(root: &Root, names: &[String], lazy: &[LazyOutput]) -> Result<Vec<u8>> {
     let mut metadata = Map::new();
     for statement in ocikit_build::statements(root).await? {
         if statement.predicate_type.starts_with("https://slsa.dev/provenance/") {
@@ -22,6 +23,9 @@ pub(crate) async fn of(root: &Root, names: &[String]) -> Result<Vec<u8>> {
     metadata.insert("containerimage.digest".to_owned(), json!(root.digest()));
     if !names.is_empty() {
         metadata.insert("image.name".to_owned(), json!(names.join(",")));
+    }
+    if !lazy.is_empty() {
+        metadata.insert("ocikit.lazy".to_owned(), json!(lazy));
     }
     let failed = |error: serde_json::Error| Failure::usage(format_args!("cannot write the metadata: {error}"));
     let mut text = serde_json::to_vec_pretty(&Value::Object(metadata)).map_err(failed)?;

@@ -6,7 +6,7 @@ use ocikit::layout::{DockerList, TarOptions};
 use ocikit::{Digest, Location, Name, Naming, Platform, Reference, Repository, Root};
 use ocikit_build::Export;
 
-use crate::build::metadata;
+use crate::build::{LazyOutput, metadata};
 use crate::context::Context;
 use crate::environment::variable;
 use crate::failure::{Failure, Result};
@@ -179,7 +179,7 @@ impl OutputArguments {
     }
 
     /// Writes the files of `--digest-file`, `--iidfile` and `--metadata-file`.
-    pub(crate) async fn write_files(&self, root: &Root, images: &[Location]) -> Result {
+    pub(crate) async fn write_files(&self, root: &Root, images: &[Location], lazy: &[LazyOutput]) -> Result {
         if let Some(path) = &self.digest_file {
             crate::file::write(path, format!("{}\n", root.digest()).as_bytes())?;
         }
@@ -192,7 +192,7 @@ impl OutputArguments {
             let mut names: Vec<_> = names.chain(references).collect();
             let mut seen = std::collections::HashSet::new();
             names.retain(|name| seen.insert(name.clone()));
-            crate::file::write(path, &metadata::of(root, &names).await?)?;
+            crate::file::write(path, &metadata::of(root, &names, lazy).await?)?;
         }
         Ok(())
     }

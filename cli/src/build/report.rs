@@ -4,6 +4,7 @@ use ocikit::{Digest, Root};
 use ocikit_build::{Builder, BuilderOptions, Dockerfile, Export, Node, Solve};
 use serde::Serialize;
 
+use crate::build::lazy_output::LazyOutput;
 use crate::build::outputs::Outputs;
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
@@ -27,6 +28,9 @@ struct BuildOutput {
     /// The digests of the signatures.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     signatures: Vec<Digest>,
+    /// The lazily pulled images.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lazy: Vec<LazyOutput>,
 }
 
 /// The outcome of a build.
@@ -39,17 +43,19 @@ pub(crate) struct BuildReport<'a> {
     pub(crate) targets: Vec<TargetOutput>,
     /// The digests of the signatures.
     pub(crate) signatures: Vec<Digest>,
+    /// The lazily pulled images.
+    pub(crate) lazy: Vec<LazyOutput>,
 }
 
 impl BuildReport<'_> {
     /// Returns the outcome of a build without an image.
     pub(crate) fn of(outputs: &Outputs) -> BuildReport<'_> {
-        BuildReport { outputs, root: None, targets: Vec::new(), signatures: Vec::new() }
+        BuildReport { outputs, root: None, targets: Vec::new(), signatures: Vec::new(), lazy: Vec::new() }
     }
 
     /// Prints the outcome.
     pub(crate) fn print(self, context: &Context) -> Result {
-        let BuildReport { outputs, root, targets, signatures } = self;
+        let BuildReport { outputs, root, targets, signatures, lazy } = self;
         let path = |export: &Export| match export {
             Export::Directory(path) | Export::Tar(path) => path.display().to_string(),
         };
@@ -65,9 +71,12 @@ impl BuildReport<'_> {
         }
         let (archive, size) = archive.unzip();
         let digest = root.map(Root::digest);
-        let result = BuildOutput { archive, digest, size, targets, exports, signatures };
+        let result = BuildOutput { archive, digest, size, targets, exports, signatures, lazy };
         context.output.result(&result, || match digest {
-            Some(digest) => Lines::from_iter([digest.to_string()]),
+            Some(digest) => {
+                let lazy = result.lazy.iter().flat_map(LazyOutput::digests).filter(|found| **found != digest);
+                Lines::from_iter([&digest].into_iter().chain(lazy).map(ToString::to_string))
+            }
             None => Lines::from_iter(result.exports.iter()),
         })
     }

@@ -7,18 +7,20 @@ use ocikit::{Location, Reference, SessionOptions, Sink};
 use ocikit_build::{Builder, Results};
 
 use crate::build::{
-    AnnotationArguments, BuildLog, BuildReport, BuilderArguments, InputArguments, OutputArguments, SignBuildArguments,
-    VerifyBuildArguments, check_dockerfile, print_calls, print_dockerfile,
+    AnnotationArguments, BuildLog, BuildReport, BuilderArguments, InputArguments, LazyBuild, OutputArguments,
+    SignBuildArguments, VerifyBuildArguments, check_dockerfile, check_lazy, missing_lazy, print_calls,
+    print_dockerfile,
 };
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
+use crate::lazy::LazyArguments;
 use crate::report::{TargetOutput, partial};
 
 const EXAMPLES: &str = "\
 Examples:
   ocikit build .
   ocikit build --runtime auto -o app.tar .
-  ocikit build -t ghcr.io/acme/app:1 --push --secret id=token,env=TOKEN .
+  ocikit build -t ghcr.io/acme/app:1 --push --lazy nydus --secret id=token,env=TOKEN .
   ocikit build --builder linux/amd64=tcp://a:1234 --builder linux/arm64=tcp://b:1234 .";
 
 /// Build an image with BuildKit and write or push it, annotated
@@ -39,6 +41,8 @@ pub(crate) struct Build {
     annotations: AnnotationArguments,
     #[command(flatten)]
     builder: BuilderArguments,
+    #[command(flatten)]
+    lazy: LazyArguments,
     #[command(flatten)]
     sign: SignBuildArguments,
     #[command(flatten)]
@@ -76,6 +80,8 @@ impl Build {
         }
         let gates = self.verify.gates(&mut solve).await?;
         let outputs = self.outputs.outputs(context, self.inputs.is_plugin())?;
+        let lazy = self.lazy.request(None)?;
+        check_lazy(&lazy, &outputs)?;
         let archive = self.outputs.archive(&self.inputs.options.platform);
         let session = SessionOptions::default().archive(archive.clone());
         let session = context.session_with(&outputs.images.iter().collect::<Vec<_>>(), session)?;
@@ -108,9 +114,9 @@ impl Build {
         };
         let root = gates.check_bases(context, &root).await?;
         let root = self.annotations.apply(context, &root).await?;
-        let signatures = self.sign.sign(context, key, &root, &outputs.images).await?;
+        let signatures = self.sign.sign(context, key.clone(), &root, &outputs.images).await?;
         gates.check_result(&root, &signatures, &outputs.images).await?;
-        let mut report = BuildReport { root: Some(&root), ..BuildReport::of(&outputs) };
+        let mut report = BuildReport::of(&outputs);
         let (mut written, mut failures) = (Vec::new(), Vec::new());
         for (image, copied) in outputs.images.iter().zip(targets.publish(&root, &outputs.names).await) {
             match copied {
@@ -118,16 +124,23 @@ impl Build {
                     report.targets.push(TargetOutput::of(image, &copied));
                     written.push(image.clone());
                 }
-                Err(error) => failures.push((image.clone(), Failure::from(error))),
+                Err(error) => failures.push((image.to_string(), Failure::from(error))),
             }
         }
         self.sign.attach(&session, &signatures, &written).await?;
+        let lazy = LazyBuild { context, session: &session, request: &lazy, outputs: &outputs, sign: &self.sign, key };
+        let (root, lazy, missing) = lazy.make(root, &written).await;
         if failures.is_empty() {
             built.publish_exports()?;
-            self.outputs.write_files(&root, &written).await?;
+            self.outputs.write_files(&root, &written, &lazy).await?;
         }
         report.signatures = signatures.iter().map(|signature| signature.root.digest()).collect();
+        (report.root, report.lazy) = (Some(&root), lazy);
         report.print(context)?;
+        if failures.is_empty() {
+            return missing_lazy(missing);
+        }
+        failures.extend(missing.into_iter().map(|item| (item.name, Failure::new(item.code, item.message))));
         partial(failures, written.len(), "outputs")
     }
 }

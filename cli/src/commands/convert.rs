@@ -1,16 +1,15 @@
 use std::sync::{Mutex, PoisonError};
 
 use clap::{Args, ValueEnum};
-use ocikit::image::files;
 use ocikit::image::{ConvertOptions, Dropped, Format, Name, Selection, UnsupportedParts, convert};
 use ocikit::{Location, Tag};
-use ocikit_lazy::rafs::{ChunkSize, Compressor, NydusOptions, RafsVersion};
-use ocikit_lazy::{EstargzOptions, LazyOptions, PlainOptions, SociOptions, SociVersion, ZstdChunkedOptions};
+use ocikit_lazy::{LazyOptions, Placement, PlainOptions, SociVersion};
 
 use crate::change::{ChangeArguments, PlatformArguments};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::layers::{CompressionArguments, CompressionName};
+use crate::lazy::{FormatArguments, LazyName, say_warnings};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,47 +38,23 @@ pub(crate) struct Convert {
     #[arg(long, value_name = "SUFFIX", num_args = 0..=1, default_missing_value = "-fastpull", require_equals = true)]
     #[arg(conflicts_with_all = ["output", "drop_referrers"])]
     suffix: Option<String>,
+    /// Where the converted images are: replace, index or referrer
+    ///
+    /// `replace` puts them in the place of the others, `index` (nydus, zstd-chunked, soci) beside them in one index, where other
+    /// programs still find the images that they know. `referrer` (nydus, soci) leaves the image as it is.
+    #[arg(long, value_enum, value_name = "PLACE", default_value = "replace")]
+    placement: PlacementName,
+    /// Where the SOCI index is: beside the image, or as a referrer (v1)
+    #[arg(long, value_enum, value_name = "VERSION", default_value = "v2")]
+    soci_version: SociVersionName,
     #[command(flatten)]
-    soci: SociArguments,
-    #[command(flatten)]
-    nydus: NydusArguments,
+    options: FormatArguments,
     #[command(flatten)]
     compression: CompressionArguments,
     #[command(flatten)]
     platforms: PlatformArguments,
     #[command(flatten)]
     change: ChangeArguments,
-}
-
-/// The options of SOCI.
-#[derive(Debug, Args)]
-struct SociArguments {
-    /// Where the SOCI index is: beside the image, or as a referrer (v1)
-    #[arg(long, value_enum, value_name = "VERSION", default_value = "v2")]
-    soci_version: SociVersionName,
-    /// Smallest layer with a SOCI index, in bytes; default: 10 MiB
-    #[arg(long, value_name = "BYTES")]
-    min_layer_size: Option<u64>,
-    /// Distance of checkpoints of SOCI, in bytes; default: 4 MiB
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
-    span_size: Option<u64>,
-}
-
-/// The options of Nydus.
-#[derive(Debug, Args)]
-struct NydusArguments {
-    /// Version of RAFS, the file system of Nydus: 5 or 6
-    #[arg(long, value_name = "VERSION", default_value_t)]
-    rafs_version: RafsVersion,
-    /// Compression of the chunks of Nydus: none, lz4_block or zstd
-    #[arg(long, value_name = "COMPRESSOR", default_value_t)]
-    compressor: Compressor,
-    /// Size of the chunks of Nydus in bytes, a power of two; default: 1 MiB
-    #[arg(long, value_name = "BYTES")]
-    chunk_size: Option<u32>,
-    /// File or directory that a mount of Nydus reads ahead; repeatable
-    #[arg(long, value_name = "PATH")]
-    prefetch: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -91,6 +66,13 @@ enum FormatName {
     ZstdChunked,
     Soci,
     Nydus,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum PlacementName {
+    Replace,
+    Index,
+    Referrer,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -113,18 +95,17 @@ impl Convert {
                 options.encoder = self.compression.encoder(CompressionName::Gzip)?;
                 ocikit_lazy::Format::Plain(options)
             }
-            FormatName::Estargz => {
-                let mut options = EstargzOptions::default();
-                options.level = level(CompressionName::Gzip)?;
-                ocikit_lazy::Format::Estargz(options)
+            FormatName::Estargz => self.options.format(LazyName::Estargz, level(CompressionName::Gzip)?)?,
+            FormatName::ZstdChunked => self.options.format(LazyName::ZstdChunked, level(CompressionName::Zstd)?)?,
+            FormatName::Nydus => self.options.format(LazyName::Nydus, None)?,
+            FormatName::Soci => {
+                let mut options = self.options.soci();
+                options.version = match self.soci_version {
+                    SociVersionName::V1 => SociVersion::V1,
+                    SociVersionName::V2 => SociVersion::V2,
+                };
+                ocikit_lazy::Format::Soci(options)
             }
-            FormatName::ZstdChunked => {
-                let mut options = ZstdChunkedOptions::default();
-                options.level = level(CompressionName::Zstd)?;
-                ocikit_lazy::Format::ZstdChunked(options)
-            }
-            FormatName::Soci => ocikit_lazy::Format::Soci(self.soci.options()),
-            FormatName::Nydus => ocikit_lazy::Format::Nydus(self.nydus.options()?),
         };
         self.layers(context, &lazy).await
     }
@@ -161,6 +142,11 @@ impl Convert {
         options.selection = Selection::of(self.platforms.platform.clone());
         options.threads = self.compression.threads;
         options.directory = Some(self.compression.directory());
+        options.placement = match self.placement {
+            PlacementName::Replace => Placement::Replace,
+            PlacementName::Index => Placement::Index,
+            PlacementName::Referrer => Placement::Referrer,
+        };
         let found = Mutex::new((Vec::new(), Vec::new()));
         let arguments = self.arguments(context)?;
         let change = arguments.prepare(context, &self.location, &[])?;
@@ -174,9 +160,7 @@ impl Convert {
             })
             .await?;
         let (warnings, referrers) = found.into_inner().unwrap_or_default();
-        for warning in warnings {
-            context.output.say(format!("warning: {warning}"));
-        }
+        say_warnings(context, &warnings);
         if let (Some(target), false) = (change.stored_at(), referrers.is_empty()) {
             change.session.store_referrers(target, &referrers).await?;
         }
@@ -193,36 +177,6 @@ impl Convert {
         };
         let tag: Tag = format!("{tag}{suffix}").parse().map_err(|error| Failure::usage(format!("{error}")))?;
         Ok(self.change.with_output(location.with_name(Name::Tag(tag))))
-    }
-}
-
-impl SociArguments {
-    fn options(&self) -> SociOptions {
-        let mut options = SociOptions::default();
-        options.version = match self.soci_version {
-            SociVersionName::V1 => SociVersion::V1,
-            SociVersionName::V2 => SociVersion::V2,
-        };
-        options.min_layer_size = self.min_layer_size.unwrap_or(options.min_layer_size);
-        options.span_size = self.span_size.unwrap_or(options.span_size);
-        options
-    }
-}
-
-impl NydusArguments {
-    fn options(&self) -> Result<NydusOptions> {
-        let mut options = NydusOptions::default();
-        (options.version, options.compressor) = (self.rafs_version, self.compressor);
-        if let Some(bytes) = self.chunk_size {
-            options.chunk_size = ChunkSize::new(bytes).ok_or_else(|| {
-                let (least, most) = (ChunkSize::MIN, ChunkSize::MAX);
-                Failure::usage(format!(
-                    "cannot write chunks of {bytes} bytes: use a power of two from {least} to {most}"
-                ))
-            })?;
-        }
-        options.prefetch = self.prefetch.iter().map(|path| files::Path::confined(path.as_bytes())).collect();
-        Ok(options)
     }
 }
 

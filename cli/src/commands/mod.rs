@@ -20,6 +20,7 @@ mod diff;
 mod digest;
 mod edit;
 mod export;
+mod fastpull;
 mod flatten;
 mod gc;
 mod index;
@@ -92,6 +93,7 @@ pub(crate) enum Command {
     Digest(digest::Digest),
     Edit(Box<edit::Edit>),
     Export(export::Export),
+    Fastpull(fastpull::Fastpull),
     Gc(gc::Gc),
     Index(index::Index),
     Inspect(inspect::Inspect),
@@ -137,6 +139,7 @@ impl Command {
             self,
             Command::Attest(_)
                 | Command::Build(_)
+                | Command::Fastpull(_)
                 | Command::Publish(_)
                 | Command::Sign(_)
                 | Command::Signify(_)
@@ -170,6 +173,7 @@ impl Command {
             Command::Digest(command) => command.run(context).await,
             Command::Edit(command) => command.run(context).await,
             Command::Export(command) => command.run(context).await,
+            Command::Fastpull(command) => command.run(context).await,
             Command::Gc(command) => command.run(context).await,
             Command::Index(command) => command.run(context).await,
             Command::Inspect(command) => command.run(context).await,

@@ -3,11 +3,12 @@ use jiff::Timestamp;
 use ocikit::registry::Credential;
 use ocikit::{Location, Referrers, SessionOptions};
 use ocikit_publish::report::{Report, ReportInput};
-use ocikit_publish::{Destination, ImageSigner, Signing, platforms};
+use ocikit_publish::{Destination, ImageSigner, Published, Recorded, Recorder, Signing, platforms};
 
 use super::publish_tags::PublishTags;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
+use crate::publish::lazy;
 use crate::publish::{
     ImageArguments, Job, Planned, PluginInput, ReportArguments, TagArguments, TargetArguments, outcome, plugin_input,
     print_plan, with_exit_code,
@@ -110,11 +111,19 @@ impl PublishArguments {
         if self.dry_run && image.is_none() {
             return print_plan(context, &plan, None, &[]);
         }
+        let lazy_request = self.image.lazy.request(Some(&job.config.lazy))?;
         let opened = self.image.open(context, &session, image, &job).await?;
         let root = &opened.root;
         plan.annotated_from.clone_from(&opened.annotated_from);
         if self.dry_run {
+            lazy::say_planned(context, &lazy_request, &plan);
             return print_plan(context, &plan, Some(root), &ocikit_publish::dry_run(&session, root, &plan).await?);
+        }
+        let (root, mut lazy_reports) = lazy::in_index(context, &lazy_request, root).await;
+        let root = &root;
+        if root.digest() != opened.root.digest() {
+            // SOCI annotates the images.
+            plan.annotated_from.extend(lazy::images(&opened.root));
         }
         let signer = match has_key && (plan.signing == Signing::Wanted || plan.attest.any()) {
             true => {
@@ -124,19 +133,36 @@ impl PublishArguments {
             false => None,
         };
         let published = ocikit_publish::publish(&session, root, &plan, signer.as_ref()).await?;
-        let recorded = match &recorder {
-            Some(recorder) => recorder.record(&published).await.map_err(crate::signify::failure_of)?,
-            None => Default::default(),
-        };
+        let beside = (root, &plan, &published);
+        let (images, reports) = lazy::beside(context, &session, &lazy_request, beside, signer.as_ref()).await;
+        lazy_reports.extend(reports);
+        let all = [&published].into_iter().chain(images.iter().filter_map(|image| image.published.as_ref()));
+        let recorded = record(recorder.as_ref(), all).await?;
         let mut input = ReportInput::default();
         (input.image, input.platforms) = (name, platforms(root).await?);
         input.recorded_by.clone_from(&recorded.accepted);
+        input.lazy.clone_from(&lazy_reports);
         (input.started, input.finished) = (started, Timestamp::now());
         let report = Report::of(&published, &plan, &input);
         self.report.write(context, job.system, &report)?;
         outcome(&published)?;
+        lazy::outcome(&lazy_reports)?;
         let accepted = recorded.accepted.len();
         let failed = recorded.failed.into_iter().map(|(name, error)| (name, crate::signify::failure_of(error)));
         crate::report::partial(failed.collect::<Vec<(String, Failure)>>(), accepted, "signers")
     }
+}
+
+/// Records the tags of the image, and of the lazily pulled ones, with the services.
+async fn record(recorder: Option<&Recorder>, published: impl Iterator<Item = &Published>) -> Result<Recorded> {
+    let mut all = Recorded::default();
+    let Some(recorder) = recorder else { return Ok(all) };
+    for published in published {
+        let recorded = recorder.record(published).await.map_err(crate::signify::failure_of)?;
+        all.accepted.extend(recorded.accepted);
+        all.failed.extend(recorded.failed);
+    }
+    all.accepted.sort();
+    all.accepted.dedup();
+    Ok(all)
 }

@@ -7,6 +7,7 @@ use super::tags::Job;
 use crate::build::{BuilderArguments, SolveArguments};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
+use crate::lazy::{LazyArguments, say_warnings};
 use crate::values::key_value;
 
 /// What is published: an image that exists, or a build.
@@ -18,11 +19,14 @@ pub(crate) struct ImageArguments {
     /// Set this annotation on index and manifests; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     annotation: Vec<(String, String)>,
-    /// Offer the layers in this format, gzip or zstd; repeatable
+    /// Offer the layers in this format; repeatable
     ///
-    /// With several, the index lists each image once in each format, gzip first.
+    /// gzip, estargz, zstd, zstd-chunked, nydus or soci. With several, the index lists each image once in each format, gzip
+    /// first.
     #[arg(long, value_name = "FORMAT")]
     layer_format: Vec<LayerFormat>,
+    #[command(flatten)]
+    pub(crate) lazy: LazyArguments,
     /// Do not copy signatures, attestations and other referrers
     #[arg(long)]
     pub(crate) no_referrers: bool,
@@ -76,6 +80,7 @@ impl ImageArguments {
         changes.formats = self.formats(job).to_vec();
         changes.directory = Some(std::env::temp_dir());
         let changed = change(&root, &changes).await?;
+        say_warnings(context, &changed.warnings);
         if changed.orphans > 0 {
             context.output.say(format!(
                 "warning: {} signatures or other referrers do not apply to the changed image and are not published",

@@ -1,6 +1,7 @@
 //! Arguments of `publish` and what follows from them: tags, the plan, the image, and reports.
 
 mod image;
+pub(crate) mod lazy;
 mod plan;
 mod plugin;
 mod report;

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use ocikit::image::{annotate, orphans};
 use ocikit::{AnnotateOn, AnnotateOptions, Annotations, Digest, Result, Root};
+use ocikit_lazy::Warning;
 
-use crate::formats::{LayerFormat, image_digests, with_formats};
+use crate::formats::{Formatted, LayerFormat, image_digests, with_formats};
 
 /// What changes before an image is published.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +30,8 @@ pub struct Changed {
     pub annotated_from: Vec<Digest>,
     /// The number of signatures and other referrers that do not apply to the changed image.
     pub orphans: usize,
+    /// What a format cannot express, and was left as it is.
+    pub warnings: Vec<Warning>,
 }
 
 /// Changes an image.
@@ -55,17 +58,23 @@ pub struct Changed {
 ///
 /// Those of [`with_formats`] and of [`annotate`].
 pub async fn change(root: &Root, changes: &Changes) -> Result<Changed> {
-    let mut after = with_formats(root, &changes.formats, changes.directory.clone()).await?;
-    if !changes.annotations.is_empty() {
-        let set = changes.annotations.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        let options = AnnotateOptions::default().set(set).on(AnnotateOn::ManifestsAndIndex);
-        after = annotate(&after, &options).await?;
+    let set = || changes.annotations.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let annotates = !changes.annotations.is_empty();
+    // First, because entries of formats name the digests of the images that they belong to.
+    let annotated = match annotates {
+        true => annotate(root, &AnnotateOptions::default().set(set()).on(AnnotateOn::ManifestsAndIndex)).await?,
+        false => root.clone(),
+    };
+    let Formatted { root: mut after, warnings } =
+        with_formats(&annotated, &changes.formats, changes.directory.clone()).await?;
+    if let (Root::Image(_), Root::Index(_), true) = (&annotated, &after, annotates) {
+        after = annotate(&after, &AnnotateOptions::default().set(set()).on(AnnotateOn::Index)).await?;
     }
     if after.digest() == root.digest() {
-        return Ok(Changed { root: after, annotated_from: Vec::new(), orphans: 0 });
+        return Ok(Changed { root: after, annotated_from: Vec::new(), orphans: 0, warnings });
     }
     let orphans = orphans(root, &after).await?.len();
-    Ok(Changed { root: after, annotated_from: image_digests(root), orphans })
+    Ok(Changed { root: after, annotated_from: image_digests(root), orphans, warnings })
 }
 
 /// Returns the platforms of an image or index, without attestation manifests and without repetitions.

@@ -26,6 +26,7 @@ pub mod ci;
 pub mod config;
 mod formats;
 pub mod git;
+mod lazy;
 pub mod login;
 pub mod oidc;
 mod plan;
@@ -42,11 +43,12 @@ mod yaml;
 
 pub use build::{BuildError, BuiltImage, build, build_arguments};
 pub use changes::{Changed, Changes, change, platforms};
-pub use formats::{LayerFormat, UnknownFormat, with_formats};
+pub use formats::{Formatted, LayerFormat, UnknownFormat, with_formats};
+pub use lazy::{LazyError, LazyImage, LazyPlacement, LazyRequest, LazySuffix};
 pub use plan::{Destination, Plan, PlanError, Signing};
 pub use publish::{
-    ImageSigner, PUBLISHED_PREDICATE_TYPE, PublishError, Published, PublishedTag, PublishedTarget, TagState, Times,
-    Transfer, dry_run, publish,
+    ImageSigner, LazyPublishError, PUBLISHED_PREDICATE_TYPE, PublishError, Published, PublishedLazy, PublishedTag,
+    PublishedTarget, TagState, Times, Transfer, dry_run, publish, publish_lazy,
 };
 pub use record::{Recorded, Recorder};
 pub use sanitize::sanitize;

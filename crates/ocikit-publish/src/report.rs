@@ -4,7 +4,9 @@ pub(crate) mod html;
 pub(crate) mod markdown;
 mod model;
 
-pub use model::{BuildReport, CountReport, Report, ReportInput, SkippedReport, Status, TagReport, TargetReport};
+pub use model::{
+    BuildReport, CountReport, LazyReport, Report, ReportInput, SkippedReport, Status, TagReport, TargetReport,
+};
 
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ mod buildkit;
 mod contexts;
 mod edit;
 mod envelopes;
+mod fastpull;
 mod files;
 mod from_crane;
 mod from_oras;

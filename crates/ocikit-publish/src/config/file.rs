@@ -10,6 +10,7 @@ use super::model::{Access, Attest, Config, ConfigError, MAX_CONFIG_BYTES, MAX_RE
 use super::prefix::Prefix;
 use crate::formats::LayerFormat;
 use crate::git::Event;
+use crate::lazy::LazyRequest;
 use crate::oidc::TrustedIssuer;
 use crate::signify;
 use crate::tags::{FixedScheme, NamedTag};
@@ -41,6 +42,7 @@ struct File {
     annotations: BTreeMap<String, String>,
     #[serde(default)]
     formats: Vec<Spanned<LayerFormat>>,
+    lazy: Option<Spanned<LazyYaml>>,
     #[serde(default)]
     trusted_issuers: Vec<TrustedIssuer>,
     sign_config: Option<IgnoredAny>,
@@ -128,6 +130,14 @@ enum StageYaml {
     Dev,
     Prod,
     None,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LazyYaml {
+    formats: Vec<LayerFormat>,
+    placement: Option<Spanned<String>>,
+    suffix: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -244,6 +254,9 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
         }
         config.formats.push(format.value);
     }
+    if let Some(lazy) = &file.lazy {
+        config.lazy = lazy_request(lazy)?;
+    }
     file.trusted_issuers.iter().try_for_each(TrustedIssuer::check)?;
     config.trusted_issuers = file.trusted_issuers;
     if file.sign_config.is_some() {
@@ -257,6 +270,23 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
     ];
     config.ignored = ignored.into_iter().filter(|(_, is_given)| *is_given).map(|(key, _)| key).collect();
     Ok(config)
+}
+
+fn lazy_request(lazy: &Spanned<LazyYaml>) -> Result<LazyRequest, ConfigError> {
+    let LazyYaml { formats, placement, suffix } = &lazy.value;
+    let mut request = LazyRequest::default();
+    for format in formats {
+        let found = format.lazy();
+        request.formats.push(found.ok_or_else(|| value_error("lazy", lazy, format!("{format} is not lazily pulled")))?);
+    }
+    if let Some(given) = placement {
+        request.placement = given.value.parse().map_err(|problem: String| value_error("placement", given, problem))?;
+    }
+    if let Some(given) = suffix {
+        request.suffix = given.value.parse().map_err(|problem: String| value_error("suffix", given, problem))?;
+    }
+    request.check().map_err(|problem| value_error("lazy", lazy, problem))?;
+    Ok(request)
 }
 
 fn check_name(name: &Spanned<String>) -> Result<(), ConfigError> {

@@ -5,6 +5,7 @@ use ocikit::Annotations;
 use super::prefix::Prefix;
 use crate::formats::LayerFormat;
 use crate::git::Event;
+use crate::lazy::LazyRequest;
 use crate::oidc::{OidcError, TrustedIssuer};
 use crate::signify;
 use crate::tags::{DefaultTags, FixedScheme, NamedTag, TagError, TagRequest};
@@ -40,6 +41,8 @@ pub struct Config {
     pub annotations: Annotations,
     /// The formats of the layers; as they are if empty.
     pub formats: Vec<LayerFormat>,
+    /// The lazily pulled images.
+    pub lazy: LazyRequest,
     /// The issuers of tokens that authorize callers.
     pub trusted_issuers: Vec<TrustedIssuer>,
     /// The signing services.

@@ -8,6 +8,7 @@
 //! A rerun skips what exists, and does nothing if all of it does.
 
 mod error;
+mod lazy;
 mod result;
 mod signer;
 mod time;
@@ -21,6 +22,7 @@ use ocikit::{Descriptor, Digest, Error, Naming, Planned, Put, Repository, Root, 
 use serde_json::{Value, json};
 
 pub use error::PublishError;
+pub use lazy::{LazyPublishError, PublishedLazy, publish_lazy};
 pub use result::{Published, PublishedTag, PublishedTarget, TagState, Times, Transfer};
 pub use signer::{ImageSigner, PUBLISHED_PREDICATE_TYPE};
 
@@ -58,10 +60,21 @@ pub async fn publish(
     if signer.is_none() && (signs || plan.attest.any()) {
         return Err(PublishError::NoSigner);
     }
+    let prepared = prepare(session, plan).await?;
+    transact(session, root, plan, signer, prepared).await
+}
+
+/// Uploads a root to every destination, then signs it, and then puts the tags.
+async fn transact(
+    session: &Session,
+    root: &Root,
+    plan: &Plan,
+    signer: Option<&ImageSigner>,
+    prepared: Vec<Prepared>,
+) -> Result<Published, PublishError> {
     let mut options = session.copy_options(Vec::new());
     let stopwatch = Stopwatch::start(session.client().clock().clone(), options.observer.take());
     options.observer = Some(stopwatch.clone());
-    let prepared = prepare(session, plan).await?;
     let targets: Vec<_> = prepared.iter().map(Prepared::target).collect();
     let staged = stage_to_each(root, &targets, &options).boxed().await;
     let staged = all(&prepared, staged.into_iter())?;

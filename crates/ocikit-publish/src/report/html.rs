@@ -65,6 +65,7 @@ pub(crate) fn body(page: &mut String, report: &Report) {
     for target in &report.targets {
         tags(page, target);
     }
+    lazy_images(page, report);
 }
 
 impl TargetReport {
@@ -148,6 +149,29 @@ fn tags(page: &mut String, target: &TargetReport) {
     if let Some(problem) = &target.statement_problem {
         let _ = writeln!(page, "<p class=\"bad\">No statement about the publication: {}</p>", text(problem));
     }
+}
+
+/// Lists the lazily pulled images.
+fn lazy_images(page: &mut String, report: &Report) {
+    if report.lazy.is_empty() {
+        return;
+    }
+    page.push_str("<h2>Lazily pulled images</h2>\n<table><tr><th>Format<th>Place<th>References</tr>");
+    for lazy in &report.lazy {
+        let references: Vec<_> =
+            lazy.references.iter().map(|reference| format!("<code>{}</code>", text(reference))).collect();
+        let problem =
+            lazy.problem.as_ref().map(|problem| format!("<span class=\"bad\">missing: {}</span>", text(problem)));
+        let _ = writeln!(
+            page,
+            "<tr><td>{}<td>{}<td>{}{}</tr>",
+            lazy.format,
+            lazy.placement,
+            references.join("<br>"),
+            problem.unwrap_or_default()
+        );
+    }
+    page.push_str("</table>\n");
 }
 
 /// Escapes a text.

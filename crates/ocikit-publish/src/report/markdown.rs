@@ -18,6 +18,11 @@ pub(crate) fn rows(text: &mut String, report: &Report) {
     for reference in report.references() {
         let _ = writeln!(text, "| {} | {architectures} |", cell(&reference));
     }
+    for lazy in &report.lazy {
+        for reference in &lazy.references {
+            let _ = writeln!(text, "| {} ({}) | {architectures} |", cell(reference), lazy.format);
+        }
+    }
 }
 
 /// Returns the summary: a line per reference.
@@ -35,6 +40,11 @@ fn summary(report: &Report) -> String {
         let problem = tag.problem.as_deref().unwrap_or_default();
         let _ =
             writeln!(text, "\n**{}:{} {}**: {}", cell(&target.repository), cell(&tag.tag), tag.state, cell(problem));
+    }
+    for lazy in &report.lazy {
+        if let Some(problem) = &lazy.problem {
+            let _ = writeln!(text, "\n**The {} image is missing**: {}", lazy.format, cell(problem));
+        }
     }
     for target in &report.targets {
         if let Some(problem) = &target.statement_problem {

@@ -1,10 +1,12 @@
 use jiff::Timestamp;
 use ocikit::{Digest, MediaType};
+use ocikit_lazy::Warning;
 use serde::Serialize;
 
 use crate::git::Event;
+use crate::lazy::{LazyError, LazyPlacement};
 use crate::plan::{Plan, Signing};
-use crate::publish::{Published, PublishedTarget, TagState};
+use crate::publish::{Published, PublishedLazy, PublishedTarget, TagState};
 
 /// What is published: facts that the publication itself does not have.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +22,65 @@ pub struct ReportInput {
     pub finished: Timestamp,
     /// The signing services that recorded the tags.
     pub recorded_by: Vec<String>,
+    /// The lazily pulled images.
+    pub lazy: Vec<LazyReport>,
+}
+
+/// A lazily pulled image beside the plain one, in a report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct LazyReport {
+    /// The format.
+    pub format: &'static str,
+    /// Where it is: `tag`, `index` or `referrer`.
+    pub placement: &'static str,
+    /// The digests: of the image, or of the referrer of each platform; none if it is missing or in the index.
+    pub digests: Vec<Digest>,
+    /// The references that point to it.
+    pub references: Vec<String>,
+    /// The references that should point to it and do not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
+    /// Whether it has a signature of the signer.
+    pub signed: bool,
+    /// What the format cannot express, and was left as it is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// Why it is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+impl LazyReport {
+    /// Creates the report of an image at tags or of referrers.
+    pub fn of(lazy: &PublishedLazy, placement: LazyPlacement) -> LazyReport {
+        let names = |references: Vec<ocikit::Reference>| references.iter().map(ToString::to_string).collect();
+        LazyReport {
+            format: lazy.format,
+            placement: placement.name(),
+            digests: lazy.digests.clone(),
+            references: names(lazy.references()),
+            missing: names(lazy.missing()),
+            signed: lazy.signed,
+            warnings: lazy.warnings.iter().map(ToString::to_string).collect(),
+            problem: lazy.problem.as_ref().map(|problem| ocikit::spec::with_causes(problem)),
+        }
+    }
+
+    /// Creates the report of images that are in the index of the published image, or should be.
+    pub fn in_index(format: &'static str, warnings: &[Warning], problem: Option<&LazyError>) -> LazyReport {
+        LazyReport {
+            format,
+            placement: LazyPlacement::Index.name(),
+            digests: Vec::new(),
+            references: Vec::new(),
+            missing: Vec::new(),
+            signed: false,
+            warnings: warnings.iter().map(ToString::to_string).collect(),
+            problem: problem.map(|problem| ocikit::spec::with_causes(problem)),
+        }
+    }
 }
 
 /// A report with every target, tag, digest, count and signature. Its JSON is described in `docs/publish.md`.
@@ -48,6 +109,9 @@ pub struct Report {
     pub recorded_by: Vec<String>,
     /// The repositories.
     pub targets: Vec<TargetReport>,
+    /// The lazily pulled images.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lazy: Vec<LazyReport>,
     /// When it started.
     pub started: String,
     /// When it finished.
@@ -61,9 +125,9 @@ pub struct Report {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Status {
-    /// Every tag points to the image.
+    /// Every tag points to the image, and no lazily pulled image is missing.
     Succeeded,
-    /// Some tags do not.
+    /// Some tags do not, or one is missing.
     Partial,
     /// No tag does.
     Failed,
@@ -185,7 +249,7 @@ impl Report {
         let (failed, unstated) = (published.failed().count(), published.without_statement().count());
         let all: usize = published.targets.iter().map(|target| target.tags.len()).sum();
         let status = match failed {
-            0 if unstated == 0 => Status::Succeeded,
+            0 if unstated == 0 && input.lazy.iter().all(|lazy| lazy.problem.is_none()) => Status::Succeeded,
             failed if failed == all && all > 0 => Status::Failed,
             _ => Status::Partial,
         };
@@ -203,6 +267,7 @@ impl Report {
             },
             recorded_by: input.recorded_by.clone(),
             targets: published.targets.iter().map(TargetReport::of).collect(),
+            lazy: input.lazy.clone(),
             started: input.started.to_string(),
             finished: input.finished.to_string(),
             seconds: input.finished.duration_since(input.started).as_secs_f64(),

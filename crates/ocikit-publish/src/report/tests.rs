@@ -37,6 +37,7 @@ fn report(state: &'static str, signed: bool) -> Report {
             attestations: Vec::new(),
             statement_problem: None,
         }],
+        lazy: Vec::new(),
         started: String::new(),
         finished: String::new(),
         seconds: 1.0,

@@ -1,0 +1,89 @@
+//! The lazily pulled images of a publication.
+
+use ocikit::{Digest, Root, Session};
+use ocikit_publish::report::LazyReport;
+use ocikit_publish::{ImageSigner, LazyPlacement, LazyRequest, Plan, Published, PublishedLazy, publish_lazy};
+
+use crate::context::Context;
+use crate::failure::{Code, FailedItem, Failure, Result};
+use crate::lazy::say_warnings;
+
+/// Says what a dry run does not make.
+pub(crate) fn say_planned(context: &Context, request: &LazyRequest, plan: &Plan) {
+    for format in &request.formats {
+        let place = match request.placement {
+            LazyPlacement::Tag => {
+                let tags = plan.tags.tags.iter().filter_map(|planned| request.tag(format, &planned.tag).ok());
+                format!("under {}", tags.map(|tag| tag.to_string()).collect::<Vec<_>>().join(", "))
+            }
+            placement => format!("as {placement}"),
+        };
+        context.output.say(format!("dry run: would also publish a {} image {place}", format.name()));
+    }
+}
+
+/// Adds the images that are in one index with the plain one. A format that fails leaves the index without it.
+pub(crate) async fn in_index(context: &Context, request: &LazyRequest, root: &Root) -> (Root, Vec<LazyReport>) {
+    let (mut root, mut reports) = (root.clone(), Vec::new());
+    if request.placement != LazyPlacement::Index {
+        return (root, reports);
+    }
+    for format in &request.formats {
+        let name = format.name();
+        match request.convert(&root, format).await {
+            Ok(image) => {
+                say_warnings(context, &image.warnings);
+                root = image.root;
+                reports.push(LazyReport::in_index(name, &image.warnings, None));
+            }
+            Err(error) => reports.push(LazyReport::in_index(name, &[], Some(&error))),
+        }
+    }
+    (root, reports)
+}
+
+/// Returns the digests of the images of a root.
+pub(crate) fn images(root: &Root) -> Vec<Digest> {
+    match root {
+        Root::Index(index) => index.manifests().iter().map(|entry| entry.digest).collect(),
+        Root::Image(_) | Root::Other(_) => vec![root.digest()],
+    }
+}
+
+/// Publishes the images that are at tags of their own, or referrers.
+pub(crate) async fn beside(
+    context: &Context,
+    session: &Session,
+    request: &LazyRequest,
+    (root, plan, published): (&Root, &Plan, &Published),
+    signer: Option<&ImageSigner>,
+) -> (Vec<PublishedLazy>, Vec<LazyReport>) {
+    let images = publish_lazy(session, root, plan, published, request, signer).await;
+    for image in &images {
+        say_warnings(context, &image.warnings);
+        for reference in image.references() {
+            context.output.say(format!("{reference}: {}", image.format));
+        }
+    }
+    let reports = images.iter().map(|image| LazyReport::of(image, request.placement)).collect();
+    (images, reports)
+}
+
+/// Returns the failure if an image is missing.
+pub(crate) fn outcome(reports: &[LazyReport]) -> Result {
+    let failed = reports.iter().filter_map(|report| Some((report, report.problem.as_ref()?)));
+    let failed: Vec<_> = failed
+        .map(|(report, problem)| {
+            let missing = if report.missing.is_empty() { "the index".to_owned() } else { report.missing.join(", ") };
+            FailedItem { name: format!("{missing} ({})", report.format), code: Code::Other, message: problem.clone() }
+        })
+        .collect();
+    match failed.len() {
+        0 => Ok(()),
+        count => {
+            let message = format!("the plain image is published; {count} lazily pulled images are missing");
+            Err(Failure { failed, ..Failure::new(Code::Partial, message) }
+                .hint("run the same command again; it finishes what is missing"))
+        }
+    }
+}
