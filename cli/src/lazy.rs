@@ -63,7 +63,7 @@ pub(crate) struct FormatArguments {
     /// Size of the chunks of Nydus in bytes, a power of two; default: 1 MiB
     #[arg(long, value_name = "BYTES")]
     chunk_size: Option<u32>,
-    /// File or directory that a mount of Nydus reads ahead; repeatable
+    /// File or directory to fetch first: nydus, estargz, soci; repeatable
     #[arg(long, value_name = "PATH")]
     prefetch: Vec<String>,
     /// Read such paths from this file, one in each line
@@ -78,6 +78,7 @@ impl FormatArguments {
             LazyName::Estargz => {
                 let mut options = EstargzOptions::default();
                 options.level = level;
+                options.prefetch = self.prefetch()?;
                 Format::Estargz(options)
             }
             LazyName::ZstdChunked => {
@@ -85,16 +86,17 @@ impl FormatArguments {
                 options.level = level;
                 Format::ZstdChunked(options)
             }
-            LazyName::Soci => Format::Soci(self.soci()),
+            LazyName::Soci => Format::Soci(self.soci()?),
             LazyName::Nydus => Format::Nydus(self.nydus()?),
         })
     }
 
-    pub(crate) fn soci(&self) -> SociOptions {
+    pub(crate) fn soci(&self) -> Result<SociOptions> {
         let mut options = SociOptions::default();
+        options.prefetch = self.prefetch()?;
         options.min_layer_size = self.min_layer_size.unwrap_or(options.min_layer_size);
         options.span_size = self.span_size.unwrap_or(options.span_size);
-        options
+        Ok(options)
     }
 
     fn nydus(&self) -> Result<NydusOptions> {

@@ -99,7 +99,7 @@ impl Convert {
             FormatName::ZstdChunked => self.options.format(LazyName::ZstdChunked, level(CompressionName::Zstd)?)?,
             FormatName::Nydus => self.options.format(LazyName::Nydus, None)?,
             FormatName::Soci => {
-                let mut options = self.options.soci();
+                let mut options = self.options.soci()?;
                 options.version = match self.soci_version {
                     SociVersionName::V1 => SociVersion::V1,
                     SociVersionName::V2 => SociVersion::V2,

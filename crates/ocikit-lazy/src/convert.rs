@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use ocikit_archive::layer::Budget;
+use ocikit_archive::layer::{Budget, Path};
 use ocikit_archive::{Compression, EncoderOptions};
 use ocikit_image::{
     BlobFile, ComposeOptions, ConvertOptions, DiffId, Error, Image, Layer, LayerOptions, LayerPool, LayerTar, Mapped,
-    Member, Memory, Mismatch, NewLayer, Result, Root, Selection, bridge, create_index, map_images,
+    Member, Memory, Mismatch, NewLayer, Result, Root, Selection, SourceExt, bridge, create_index, map_images,
 };
 use ocikit_spec::{Descriptor, Digest, Document, MediaType};
 
@@ -22,7 +22,7 @@ use crate::output::{Output, Stored};
 use crate::placement::{self, Mark, Placement};
 use crate::rafs::{NydusOptions, NydusReader, from_nydus, to_nydus};
 use crate::reason::{Reason, Warning};
-use crate::soci::{LayerCompression, LayerIndex};
+use crate::soci::{LayerCompression, LayerIndex, Prefetch, Ztoc};
 use crate::{chunked, estargz, plain, soci};
 
 /// The number of layers of an image that are prepared in parallel. [`LayerPool`] limits those that are converted.
@@ -93,6 +93,8 @@ pub struct SociOptions {
     pub min_layer_size: u64,
     /// Where the index is found.
     pub version: SociVersion,
+    /// The files and directories that the snapshotter fetches first. Paths that do not exist are left out.
+    pub prefetch: Vec<Path>,
 }
 
 /// The version of a SOCI index.
@@ -112,6 +114,7 @@ impl Default for SociOptions {
             span_size: DEFAULT_SPAN_SIZE,
             min_layer_size: DEFAULT_MIN_LAYER_SIZE,
             version: SociVersion::default(),
+            prefetch: Vec::new(),
         }
     }
 }
@@ -130,6 +133,9 @@ pub struct ZstdChunkedOptions {
 pub struct EstargzOptions {
     /// The level of gzip, 1 to 9; 6 if `None`.
     pub level: Option<u32>,
+    /// The files and directories that the snapshotter fetches first, in this order: they come first in their layers. Paths that
+    /// do not exist are left out. A layer that has such a file is copied to a temporary file, and its tar is another one.
+    pub prefetch: Vec<Path>,
 }
 
 /// The images to convert, and the resources for it.
@@ -512,7 +518,8 @@ impl Job<'_> {
                 return Ok(image);
             }
             let subject = (version == SociVersion::V1).then(|| image.descriptor());
-            let index = soci::manifest(&layers, options.span_size, subject).await?;
+            let lists = prefetch_lists(&layers, options).await?;
+            let index = soci::manifest(&layers, &lists, options.span_size, subject).await?;
             let digest = index.digest().to_string();
             let changed = match version {
                 SociVersion::V1 => image.clone(),
@@ -622,6 +629,19 @@ impl Job<'_> {
     }
 }
 
+/// Returns the lists of what is fetched first, by layer, from the lowest one.
+async fn prefetch_lists(layers: &[LayerIndex], options: &SociOptions) -> Result<Vec<(Digest, String)>> {
+    let mut prefetch = Prefetch::of(&options.prefetch);
+    let mut lists = Vec::new();
+    for indexed in layers.iter().rev().filter(|_| !options.prefetch.is_empty()) {
+        let bytes = indexed.ztoc.open(indexed.ztoc.descriptor()).await?.bytes().await?;
+        let ztoc = Ztoc::parse(&bytes).map_err(|error| unsupported(error.to_string()))?;
+        lists.extend(prefetch.list(&ztoc).map(|list| (indexed.layer.digest, list)));
+    }
+    lists.reverse();
+    Ok(lists)
+}
+
 /// Returns the digests of config and layers.
 fn digests(document: &Document) -> Vec<Digest> {
     document.children().map(|child| child.digest).collect()
@@ -661,8 +681,14 @@ fn write_layer(
         }
         Format::Estargz(options) => {
             let level = options.level.unwrap_or(DEFAULT_GZIP_LEVEL);
-            let estargz::Written { stored, annotations, diff_id } =
-                estargz::write(tar, budget, level, threads, directory)?;
+            let written = match &options.prefetch[..] {
+                [] => estargz::write(tar, budget, level, threads, directory, false)?,
+                prefetch => {
+                    let mut ordered = estargz::ordered(tar, prefetch, directory)?;
+                    estargz::write(&mut ordered.tar, budget, level, threads, directory, ordered.has_landmark)?
+                }
+            };
+            let estargz::Written { stored, annotations, diff_id } = written;
             Ok(Written { stored, media_type: MediaType::OCI_LAYER_GZIP, annotations, diff_id: Some(diff_id) })
         }
         Format::Plain(PlainOptions { encoder }) => {

@@ -208,7 +208,7 @@ impl Paths {
 }
 
 /// Returns the first half of a digest, for which no collision can be made.
-fn key(path: &Path) -> [u8; 16] {
+pub(crate) fn key(path: &Path) -> [u8; 16] {
     let digest = Digest::sha256_of(path.as_bytes());
     let mut key = [0; 16];
     key.copy_from_slice(&digest.as_bytes()[..16]);

@@ -168,6 +168,41 @@ fn a_damaged_estargz_layer_is_found_by_the_library_of_the_snapshotter() {
     assert_ne!(peers.run(&format!("estargz-verify {} {digest}", bench.path("damaged").display())).code, 0);
 }
 
+#[test]
+fn estargz_layers_have_the_files_to_fetch_first_before_the_landmark() {
+    let Some(peers) = Peers::find(&["estargz-verify"]) else { return };
+    let bench = bench();
+    let lower = Tar::new().directory("a").file("a/1", &[1; 700]).directory("b").file("b/2", b"22").link("b/3", "a/1");
+    let tar = lower.file("c", b"3").finish();
+    write_image(&bench.path("app"), Compression::Gzip, &[tar.clone(), Tar::new().file("d", b"4").finish()]);
+    fs::write(bench.path("list"), "/b/3\n\n/gone\n").unwrap();
+    let line = ["convert", "--to", "estargz", "--prefetch-file", "list", "oci:app:1", "-o", "oci:lazy:1"];
+    bench.ok(&line);
+    let directory = format!("oci:{}:1", bench.path("lazy").display());
+    let made = layers(&bench, &directory);
+    let digest = made[0].0["annotations"][ESTARGZ_DIGEST].as_str().unwrap();
+    let output = peers.ok(&format!("estargz-verify {} {digest}", made[0].1.display()));
+    let expected = listed(&tar);
+    let mut found = verified(&output, &expected);
+    assert!(found.remove(".prefetch.landmark").is_some(), "{output}");
+    assert_eq!(found, expected);
+    let names = |blob: &Path| {
+        let mut bytes = Vec::new();
+        Decoder::new(&fs::read(blob).unwrap()[..]).unwrap().read_to_end(&mut bytes).unwrap();
+        let mut reader = RawReader::within(&Budget::new(), &bytes[..]);
+        let mut names = Vec::new();
+        while let Some(entry) = reader.next_entry(&mut Vec::new()).unwrap() {
+            names.push(text(&entry.name).trim_end_matches('/').to_owned());
+        }
+        names
+    };
+    let first = ["a", "a/1", "b", "b/3", ".prefetch.landmark", "b/2", "c", "stargz.index.json"];
+    assert_eq!(names(&made[0].1), first);
+    assert_eq!(names(&made[1].1), [".no.prefetch.landmark", "d", "stargz.index.json"]);
+    assert_eq!(bench.ok(&["convert", "--to", "estargz", "oci:lazy:1"]), bench.ok(&["digest", "oci:lazy:1"]));
+    bench.ok(&["validate", "oci:lazy:1"]);
+}
+
 /// The manifests of the SOCI indexes in the image index of a layout, in order.
 fn soci_indexes(directory: &Path) -> Vec<Value> {
     let read = |digest: &str| json(&fs::read_to_string(blob_of(directory, digest)).unwrap());
@@ -190,6 +225,30 @@ fn ztocs_of_gzip_layers_are_those_of_the_reference() {
 #[test]
 fn ztocs_of_uncompressed_layers_are_those_of_the_reference() {
     compare_with_soci(Compression::None);
+}
+
+#[test]
+fn soci_indexes_list_what_is_fetched_first_as_the_reference_does() {
+    let Some(peers) = Peers::find(&["soci"]) else { return };
+    let bench = bench();
+    let noise = |seed| ocikit_image::testing::random(seed, 13 << 20);
+    let lower = Tar::new().file("noise", &noise(1)).directory("d").file("d/x", b"x").file("both", b"lower").finish();
+    let upper = Tar::new().file("both", b"upper").file("large", &noise(2)).file("last", b"last").finish();
+    write_image(&bench.path("source"), Compression::Gzip, &[lower, upper]);
+    let [from, to] = ["source", "theirs"].map(|name| bench.path(name).display().to_string());
+    let wanted = "--prefetch-file /d/x --prefetch-file both --prefetch-file last --prefetch-file gone";
+    peers.ok(&format!("soci convert --standalone --platform linux/amd64 --format oci-dir {wanted} {from} {to}"));
+    let paths = ["--prefetch", "/d/x", "--prefetch", "both", "--prefetch", "last", "--prefetch", "gone"];
+    let line = ["convert", "--to", "soci", "oci:source:1", "-o", "oci:ours:1"];
+    bench.ok(&[&line[..], &paths].concat());
+    let [theirs, ours] = ["theirs", "ours"].map(|name| soci_indexes(&bench.path(name)));
+    assert_eq!(ours, theirs);
+    assert_eq!(ours[0]["layers"].as_array().unwrap().len(), 4, "{ours:?}");
+    // A directory means the files below it.
+    bench.ok(&["convert", "--to", "soci", "--prefetch", "/d", "oci:source:1", "-o", "oci:below:1"]);
+    let below = soci_indexes(&bench.path("below"));
+    assert_eq!(below[0]["layers"].as_array().unwrap().len(), 3, "{below:?}");
+    bench.ok(&["validate", "oci:below:1"]);
 }
 
 fn compare_with_soci(compression: Compression) {

@@ -8,7 +8,7 @@ use ocikit_spec::{Algorithm, Digest, Hasher};
 
 use crate::error::Stopped;
 use crate::estargz::format::{
-    LANDMARK, NO_PREFETCH_LANDMARK, TOC_DIGEST, TOC_NAME, UNCOMPRESSED_SIZE, footer, is_own_file,
+    LANDMARK, NO_PREFETCH_LANDMARK, PREFETCH_LANDMARK, TOC_DIGEST, TOC_NAME, UNCOMPRESSED_SIZE, footer, is_own_file,
 };
 use crate::estargz::toc::{CHUNK_BYTES, Toc};
 use crate::output::{Output, Stored};
@@ -30,13 +30,15 @@ pub(crate) struct Written {
     pub(crate) annotations: Vec<(&'static str, String)>,
 }
 
-/// Writes a tar as a layer. Entries that are part of the format are replaced.
+/// Writes a tar as a layer. Entries that are part of the format are replaced, except the landmark of a tar in the order of
+/// what is fetched first.
 pub(crate) fn write(
     tar: &mut impl Read,
     budget: &Budget,
     level: u32,
     threads: NonZeroUsize,
     directory: &Path,
+    has_landmark: bool,
 ) -> Result<Written, Stopped> {
     let mut writer = Writer {
         pieces: Pieces::new(Codec::Gzip { level }, threads, Output::create(directory)?),
@@ -46,10 +48,13 @@ pub(crate) fn write(
         tar: Hasher::new(Algorithm::Sha256),
         size: 0,
     };
-    writer.between(&Header::file(NO_PREFETCH_LANDMARK, LANDMARK.len() as u64).to_bytes())?;
-    writer.file(None, LANDMARK.len() as u64, &mut &LANDMARK[..])?;
+    if !has_landmark {
+        writer.between(&Header::file(NO_PREFETCH_LANDMARK, LANDMARK.len() as u64).to_bytes())?;
+        writer.file(None, LANDMARK.len() as u64, &mut &LANDMARK[..])?;
+    }
+    let is_replaced = |name: &[u8]| is_own_file(name) && !(has_landmark && name == PREFETCH_LANDMARK.as_bytes());
     let mut source = Source::new(tar, budget, Some(Paths::default()));
-    while let Some(entry) = source.next_entry(is_own_file)? {
+    while let Some(entry) = source.next_entry(is_replaced)? {
         writer.between(source.headers())?;
         let size = entry.data.size;
         writer.file(Some(entry), size, source.contents())?;

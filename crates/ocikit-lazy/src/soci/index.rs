@@ -10,6 +10,7 @@ use crate::soci::format::{
     BUILD_TOOL, BUILD_TOOL_NAME, IMAGE_MANIFEST_DIGEST, INDEX_DIGEST, INDEX_V1, INDEX_V2, LAYER_DIGEST,
     LAYER_MEDIA_TYPE, SPAN_SIZE,
 };
+use crate::soci::prefetch::PREFETCH;
 
 /// The config of a SOCI index.
 const EMPTY: &[u8] = b"{}";
@@ -21,8 +22,14 @@ pub(crate) struct LayerIndex {
     pub(crate) layer: Descriptor,
 }
 
-/// Returns the manifest of the SOCI index of an image, over its ztocs. With a subject it has version 1.
-pub(crate) async fn manifest(layers: &[LayerIndex], span_size: u64, subject: Option<&Descriptor>) -> Result<Root> {
+/// Returns the manifest of the SOCI index of an image, over its ztocs and the lists of what is fetched first, by layer. With a
+/// subject it has version 1.
+pub(crate) async fn manifest(
+    layers: &[LayerIndex],
+    prefetch: &[(Digest, String)],
+    span_size: u64,
+    subject: Option<&Descriptor>,
+) -> Result<Root> {
     let descriptor = |indexed: &LayerIndex| {
         let mut descriptor = indexed.ztoc.descriptor().clone();
         descriptor.annotations.insert(LAYER_DIGEST, indexed.layer.digest.to_string());
@@ -30,7 +37,12 @@ pub(crate) async fn manifest(layers: &[LayerIndex], span_size: u64, subject: Opt
         descriptor.annotations.insert(SPAN_SIZE, span_size.to_string());
         descriptor
     };
-    let layer_descriptors: Vec<_> = layers.iter().map(descriptor).collect();
+    let list = |(layer, text): &(Digest, String)| {
+        let mut descriptor = Descriptor::of(MediaType::new(PREFETCH), text.as_bytes());
+        descriptor.annotations.insert(LAYER_DIGEST, layer.to_string());
+        descriptor
+    };
+    let layer_descriptors: Vec<_> = layers.iter().map(descriptor).chain(prefetch.iter().map(list)).collect();
     let config = if subject.is_some() { INDEX_V1 } else { INDEX_V2 };
     let mut document = json!({
         "schemaVersion": 2,
@@ -45,6 +57,7 @@ pub(crate) async fn manifest(layers: &[LayerIndex], span_size: u64, subject: Opt
     let bytes = document.to_string();
     let manifest = Descriptor::of(MediaType::OCI_MANIFEST, bytes.as_bytes());
     let memory = Memory::new().with_bytes(bytes).with_bytes(EMPTY);
+    let memory = prefetch.iter().fold(memory, |memory, (_, text)| memory.with_bytes(text.clone()));
     let memory = layers.iter().fold(memory, |memory, indexed| memory.with_file(&indexed.ztoc));
     Root::at(Arc::new(memory), manifest).await
 }

@@ -8,6 +8,7 @@ mod flat;
 mod format;
 mod index;
 mod parse;
+mod prefetch;
 mod ztoc;
 
 pub(crate) use checkpoints::Indexer;
@@ -16,4 +17,6 @@ pub use format::{
 };
 pub(crate) use index::{LayerIndex, attach, detach, is_attached, manifest};
 pub use parse::{MAX_ZTOC_BYTES, Ztoc, ZtocCheckpoint, ZtocFile};
+pub use prefetch::PREFETCH;
+pub(crate) use prefetch::Prefetch;
 pub(crate) use ztoc::{LayerCompression, build};
