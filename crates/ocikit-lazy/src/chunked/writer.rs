@@ -145,6 +145,7 @@ impl Writer {
     }
 
     fn finish(mut self) -> Result<Written, Stopped> {
+        self.end_between()?;
         self.pieces.complete()?;
         self.list()?;
         let (tar_split, tar_split_bytes) = self.tar_split.into_inner().finish()?;
