@@ -320,9 +320,12 @@ impl TarEdit {
 
     /// Removes what was written and is not visible.
     fn undo(&self) {
-        if self.copy.lock().unwrap_or_else(PoisonError::into_inner).is_none() && !self.state().grown.is_empty() {
+        let length = self.tar.index().end().file;
+        // A blob that could not be written completely has grown the file as well.
+        let is_longer = || self.file.metadata().is_ok_and(|metadata| metadata.len() > length);
+        if self.copy.lock().unwrap_or_else(PoisonError::into_inner).is_none() && is_longer() {
             // Bytes after the end are harmless if this fails.
-            let _ = self.file.set_len(self.tar.index().end().file);
+            let _ = self.file.set_len(length);
         }
     }
 }
