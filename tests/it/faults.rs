@@ -184,7 +184,7 @@ fn pull_survives_a_cut_at_any_byte() {
 }
 
 /// Kills a command after this many bytes. Returns `false` if the command ended before.
-fn kill_at(bench: &Bench, proxy: &Proxy, direction: Direction, after: u64, arguments: &[&str]) -> bool {
+pub(crate) fn kill_at(bench: &Bench, proxy: &Proxy, direction: Direction, after: u64, arguments: &[&str]) -> bool {
     proxy.inject_after(direction, after, ProxyFault::Freeze);
     let mut child = bench.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     while !proxy.has_injected() && child.try_wait().unwrap().is_none() {

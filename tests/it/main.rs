@@ -11,6 +11,8 @@ mod concurrent;
 mod copy;
 mod edit;
 mod examples;
+#[cfg(unix)]
+mod failed_changes;
 mod failures;
 mod fan_out;
 mod faults;
