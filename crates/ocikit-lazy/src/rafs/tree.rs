@@ -44,6 +44,8 @@ pub(super) struct Inode<'a> {
     pub(super) links: u32,
     /// The position of its first name.
     pub(super) name: usize,
+    /// The position of its last name.
+    pub(super) last_name: usize,
 }
 
 /// The names of a file system, breadth first, so that those in a directory are consecutive; the root is the first. The
@@ -100,8 +102,14 @@ impl<'a> Names<'a> {
             let inode = identity.map_or(inodes.len(), |identity| *known.entry(identity).or_insert(inodes.len()));
             names[at].inode = inode;
             match inodes.get_mut(inode) {
-                Some(inode) => inode.links = inode.links.saturating_add(1),
-                None => inodes.push(Inode { file: item.file, chunks: item.chunks, links: 1, name: at }),
+                Some(inode) => {
+                    inode.links = inode.links.saturating_add(1);
+                    inode.last_name = at;
+                }
+                None => {
+                    let (file, chunks) = (item.file, item.chunks);
+                    inodes.push(Inode { file, chunks, links: 1, name: at, last_name: at });
+                }
             }
             if item.file.is_directory() && at > 0 {
                 let parent = names[names[at].parent].inode;

@@ -140,8 +140,13 @@ impl<'a> Plan<'a> {
             false => (0, inode.chunks.len()),
         };
         let text = text(position, name);
-        // All names of a file have the number of the first one.
-        let number = |position: usize| u64::from(index(names.inodes[names.names[position].inode].name));
+        // All names of a file have the number of the first one. For readers only regular files have hard links, and the number of
+        // any other file is larger than that of its directory: all names have the number of the last one.
+        let number = |position: usize| {
+            let inode = &names.inodes[names.names[position].inode];
+            let is_regular = matches!(inode.file.kind, FileKind::Regular { .. });
+            u64::from(index(if is_regular { inode.name } else { inode.last_name }))
+        };
         let parent = if position == 0 { 0 } else { number(name.parent) };
         let record = Record::<{ INODE_BYTES as usize }>::new()
             .bytes(0, &self.digests[position])
