@@ -677,13 +677,13 @@ mod nydus {
     /// Checks that directories come before their contents, no path is listed twice, and hard links refer to files before
     /// them. Returns all paths, and whether each is a directory.
     pub(super) fn check(bootstrap: &NydusBootstrap) -> BTreeMap<Path, bool> {
-        let mut known: BTreeMap<Path, bool> = BTreeMap::new();
-        for entry in bootstrap.entries() {
+        // A root without metadata is not listed.
+        let mut known: BTreeMap<Path, bool> = BTreeMap::from([(Path::root(), true)]);
+        for entry in bootstrap.entries().iter().filter(|entry| !entry.path.is_root()) {
             let is_directory = matches!(entry.kind, Kind::File(FileKind::Directory));
-            match entry.path.parent().filter(|_| !entry.path.is_root()) {
-                Some(parent) => assert_eq!(known.get(&parent), Some(&true), "the directory of {}", entry.path),
-                None => assert!(known.is_empty() && is_directory, "the root is the first entry"),
-            }
+            let parent = entry.path.parent();
+            let is_below = parent.is_some_and(|parent| known.get(&parent) == Some(&true));
+            assert!(is_below, "the directory of {}", entry.path);
             if let Kind::HardLink { target } = &entry.kind {
                 assert_eq!(known.get(target), Some(&false), "the target of {}", entry.path);
             }
@@ -713,8 +713,9 @@ mod nydus {
             let tree = plain.layers().next().unwrap().decode(DiffId::Skip, read).await.unwrap().0;
             let mut files = ocikit_image::files::FileTree::new();
             files.apply(&tree).unwrap();
-            let found: BTreeMap<Path, bool> =
+            let mut found: BTreeMap<Path, bool> =
                 files.iter().map(|(path, located)| (path.clone(), located.file.is_directory())).collect();
+            found.insert(Path::root(), true);
             assert_eq!(&found, names);
         });
     }
