@@ -36,7 +36,7 @@ fn json(text: &str) -> Value {
 }
 
 /// Returns the layers of an image in a layout: descriptor and file.
-fn layers(bench: &Bench, layout: &str) -> Vec<(Value, PathBuf)> {
+pub(super) fn layers(bench: &Bench, layout: &str) -> Vec<(Value, PathBuf)> {
     let manifest = json(&bench.ok(&["manifest", "get", layout]));
     let directory = layout.strip_prefix("oci:").unwrap().rsplit_once(':').unwrap().0.to_owned();
     let file = |layer: &Value| {
@@ -345,4 +345,139 @@ fn ordinary_programs_read_lazy_images() {
         assert_eq!(found, expected, "{format}");
         peers.ok(&format!("skopeo copy {to} oci-archive:{}", bench.path(&format!("{format}.tar")).display()));
     }
+}
+
+/// Writes a layout with an image of layers, which are media types, bytes and annotations. Returns its location.
+pub(super) fn layout_of(directory: &Path, layers: &[(&str, Vec<u8>, Value)]) -> String {
+    fs::create_dir_all(directory.join("blobs/sha256")).unwrap();
+    let put = |media_type: &str, bytes: &[u8]| {
+        let digest = Digest::sha256_of(bytes);
+        fs::write(directory.join(digest.blob_path()), bytes).unwrap();
+        serde_json::json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
+    };
+    let diff_id = |(media_type, bytes, _): &(&str, Vec<u8>, Value)| {
+        let mut tar = Vec::new();
+        match media_type.contains("nydus.blob") {
+            true => tar.clone_from(bytes),
+            false => drop(Decoder::new(&bytes[..]).unwrap().read_to_end(&mut tar).unwrap()),
+        }
+        Digest::sha256_of(&tar)
+    };
+    let diff_ids: Vec<_> = layers.iter().map(diff_id).collect();
+    let rootfs = serde_json::json!({"type": "layers", "diff_ids": diff_ids});
+    let config =
+        serde_json::json!({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": rootfs}).to_string();
+    let config = put("application/vnd.oci.image.config.v1+json", config.as_bytes());
+    let layers: Vec<_> = layers
+        .iter()
+        .map(|(media_type, bytes, annotations)| {
+            let mut layer = put(media_type, bytes);
+            layer["annotations"] = annotations.clone();
+            layer
+        })
+        .collect();
+    let media_type = "application/vnd.oci.image.manifest.v1+json";
+    let manifest = serde_json::json!({"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": layers})
+        .to_string();
+    let mut entry = put(media_type, manifest.as_bytes());
+    entry["annotations"] = serde_json::json!({"org.opencontainers.image.ref.name": "1"});
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": [entry]}).to_string();
+    fs::write(directory.join("index.json"), index).unwrap();
+    fs::write(directory.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    format!("oci:{}:1", directory.display())
+}
+
+/// Returns the tar of the only layer of an image.
+fn only_tar(bench: &Bench, image: &str) -> Vec<u8> {
+    let [(_, layer)] = &layers(bench, image)[..] else { panic!("one layer") };
+    let mut tar = Vec::new();
+    Decoder::new(&fs::read(layer).unwrap()[..]).unwrap().read_to_end(&mut tar).unwrap();
+    tar
+}
+
+/// An image of another program is valid, already in its format, and has the files of the source.
+fn check_foreign(bench: &Bench, image: &str, format: &str, source: &[u8]) {
+    bench.ok(&["validate", image]);
+    let [again, plain] =
+        ["again", "plain"].map(|name| format!("oci:{}:1", bench.path(&format!("{name}-{format}")).display()));
+    bench.ok(&["convert", "--to", format, image, "-o", &again]);
+    assert_eq!(bench.ok(&["digest", &again]), bench.ok(&["digest", image]), "{format}");
+    bench.ok(&["convert", "--to", "plain", image, "-o", &plain]);
+    let mut found = listed(&only_tar(bench, &plain));
+    for own in ["stargz.index.json", ".no.prefetch.landmark"] {
+        found.remove(own);
+    }
+    assert_eq!(found, listed(source), "{format}");
+    assert_eq!(bench.ok(&["cat", image, "/deep/er/file"]), "x");
+}
+
+#[test]
+fn layers_of_the_estargz_library_are_read() {
+    let Some(peers) = Peers::find(&["estargz-build", "estargz-verify"]) else { return };
+    let bench = bench();
+    let (source, blob) = (bench.path("tar"), bench.path("blob"));
+    fs::write(&source, hard_layer()).unwrap();
+    peers.ok(&format!("estargz-build {} {} 6", source.display(), blob.display()));
+    let bytes = fs::read(&blob).unwrap();
+    let footer = &bytes[bytes.len() - 51..];
+    let at = ocikit_lazy::Position::of_estargz(footer, bytes.len() as u64).unwrap();
+    let table = &bytes[at.offset as usize..][..at.length as usize];
+    let (_, digest) = ocikit_lazy::Table::of_estargz(table).unwrap();
+    peers.ok(&format!("estargz-verify {} {digest}", blob.display()));
+    let annotations = serde_json::json!({ESTARGZ_DIGEST: digest});
+    let layer = ("application/vnd.oci.image.layer.v1.tar+gzip", bytes, annotations);
+    let image = layout_of(&bench.path("theirs"), &[layer]);
+    check_foreign(&bench, &image, "estargz", &hard_layer());
+}
+
+#[test]
+fn layers_of_containers_storage_are_read() {
+    let Some(peers) = Peers::find(&["chunked-build"]) else { return };
+    let bench = bench();
+    let (source, blob) = (bench.path("tar"), bench.path("blob"));
+    fs::write(&source, hard_layer()).unwrap();
+    peers.ok(&format!("chunked-build {} {} 3", source.display(), blob.display()));
+    let bytes = fs::read(&blob).unwrap();
+    let footer = &bytes[bytes.len() - 64..];
+    let (table, split) = ocikit_lazy::Position::of_zstd_chunked_footer(footer, bytes.len() as u64).unwrap();
+    let numbers = |at: &ocikit_lazy::Position| format!("{}:{}:{}", at.offset, at.length, at.uncompressed.unwrap());
+    let checksum = Digest::sha256_of(&bytes[table.offset as usize..][..table.length as usize]);
+    let annotations = serde_json::json!({
+        ocikit_lazy::chunked::MANIFEST_CHECKSUM: checksum,
+        ocikit_lazy::chunked::MANIFEST_POSITION: format!("{}:1", numbers(&table)),
+        ocikit_lazy::chunked::TAR_SPLIT_POSITION: numbers(&split),
+    });
+    let layer = ("application/vnd.oci.image.layer.v1.tar+zstd", bytes, annotations);
+    let image = layout_of(&bench.path("theirs"), &[layer]);
+    check_foreign(&bench, &image, "zstd-chunked", &hard_layer());
+    assert_eq!(only_tar(&bench, &format!("oci:{}:1", bench.path("plain-zstd-chunked").display())), hard_layer());
+}
+
+#[test]
+fn images_of_soci_are_read() {
+    let Some(peers) = Peers::find(&["soci"]) else { return };
+    let bench = bench();
+    let large =
+        Tar::new().file("noise", &ocikit_image::testing::random(9, 14 << 20)).file("etc/passwd", b"root").finish();
+    write_image(&bench.path("source"), Compression::Gzip, std::slice::from_ref(&large));
+    let [from, to] = ["source", "theirs"].map(|name| bench.path(name).display().to_string());
+    peers.ok(&format!("soci convert --standalone --platform linux/amd64 --format oci-dir {from} {to}"));
+    let entries = json(&fs::read_to_string(bench.path("theirs/index.json")).unwrap());
+    let image = format!("oci:{to}@{}", entries["manifests"][0]["digest"].as_str().unwrap());
+    bench.ok(&["validate", &image]);
+    bench.ok(&["convert", "--to", "soci", &image, "-o", "oci:again:1"]);
+    assert_eq!(bench.ok(&["digest", "oci:again:1"]), bench.ok(&["digest", &image]));
+    bench.ok(&["convert", "--to", "plain", &image, "-o", "oci:plain:1"]);
+    assert_eq!(bench.ok(&["cat", "oci:plain:1", "/etc/passwd"]), "root");
+    assert!(!bench.ok(&["manifest", "get", "oci:plain:1"]).contains("soci"));
+}
+
+#[test]
+fn crane_validates_estargz_images() {
+    let Some(peers) = Peers::find(&["crane"]) else { return };
+    let bench = bench();
+    let registry = ocikit_tests::Registry::start();
+    let to = format!("{}/app:1", registry.name());
+    bench.ok(&["convert", "--to", "estargz", &layout(&bench, Compression::Gzip), "-o", &to]);
+    peers.ok(&format!("crane validate --insecure --remote {to}"));
 }

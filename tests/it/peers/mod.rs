@@ -28,6 +28,8 @@ mod layouts;
 #[cfg(unix)]
 mod lazy;
 mod notation;
+#[cfg(target_os = "linux")]
+mod nydus;
 mod old_log;
 mod pages;
 #[cfg(unix)]
