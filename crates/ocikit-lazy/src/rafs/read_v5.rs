@@ -213,7 +213,8 @@ impl Reader<'_> {
         }
         Ok(Inode {
             number: record.u64(40),
-            is_hard_link: flags & IS_HARD_LINK != 0,
+            // nydus-image does not set the flag in merged bootstraps.
+            is_hard_link: flags & IS_HARD_LINK != 0 || record.u32(88) > 1,
             name,
             kind: kind(mode, record.u64(64), &target, record.u32(104))?,
             metadata,
