@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use ocikit_archive::layer::Budget;
-use ocikit_image::{Error as ImageError, FormatProblem, Image, ImageFormats, LayerFormat, Result as ImageResult, Root};
-use ocikit_spec::Descriptor;
+use ocikit_image::{
+    Error as ImageError, FormatProblem, Image, ImageFormats, Layer, LayerFormat, Result as ImageResult, Root,
+};
+use ocikit_spec::{Descriptor, MediaType};
 
 use crate::check::check_layer;
 use crate::check_ztoc::check_ztoc;
@@ -47,7 +49,8 @@ impl LazyFormats {
 
     async fn check_soci(&self, root: &Root) -> ImageResult<Vec<FormatProblem>> {
         let mut found = Vec::new();
-        for (position, ztoc) in root.layers().enumerate() {
+        let is_ztoc = |layer: &Layer| layer.descriptor().media_type == MediaType::OCTET_STREAM;
+        for (position, ztoc) in root.layers().enumerate().filter(|(_, layer)| is_ztoc(layer)) {
             let checked = check_ztoc(&ztoc, root.source()).await?;
             found.extend(checked.map(|problem| FormatProblem { layer: Some(position), problem }));
         }
@@ -159,7 +162,7 @@ async fn nydus_layers(image: &Image, directory: &Path) -> ImageResult<Vec<Option
     }
     let layers = image.manifest().layers();
     let of = |(position, layer): (usize, &Descriptor)| {
-        let is_blob = layer.media_type == ocikit_spec::MediaType::NYDUS_BLOB;
+        let is_blob = layer.media_type == MediaType::NYDUS_BLOB;
         match position + 1 == layers.len() {
             true => Some(LayerFormat {
                 format: format!("nydus-bootstrap{version}"),

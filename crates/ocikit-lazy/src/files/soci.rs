@@ -9,7 +9,7 @@ use futures::lock::Mutex;
 use ocikit_archive::layer::{Budget, Entry, FileKind, Kind, Metadata, Path, Time, Tree};
 use ocikit_image::bridge::{CHUNK, blocking};
 use ocikit_image::{Body, Error as ImageError, Image, Layer, LayerFiles, Name, Result as ImageResult, Root, SourceExt};
-use ocikit_spec::{Descriptor, Digest};
+use ocikit_spec::{Descriptor, Digest, MediaType};
 
 use crate::error::{Error, Result};
 use crate::files::access::{Usable, tree_error};
@@ -45,7 +45,9 @@ pub(crate) async fn ztocs(image: &Image) -> ImageResult<HashMap<Digest, Descript
         let layer = ztoc.annotations.get(LAYER_DIGEST)?.parse().ok()?;
         Some((layer, ztoc.clone()))
     };
-    Ok(ztocs.iter().filter_map(of_layer).collect())
+    // Lists of what is fetched first have a type of their own.
+    let is_ztoc = |entry: &&Descriptor| entry.media_type == MediaType::OCTET_STREAM;
+    Ok(ztocs.iter().filter(is_ztoc).filter_map(of_layer).collect())
 }
 
 /// A layer with a ztoc.
