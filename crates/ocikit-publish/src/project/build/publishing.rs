@@ -14,8 +14,7 @@ use crate::tags::TagSet;
 /// Returns an image with the annotations of a run, and with the digest of what it was built from on its index. An image that
 /// has them stays as it is.
 pub(super) async fn marked(root: &Root, options: &BuildOptions<'_>, inputs: &Digest) -> Result<Root, Error> {
-    let mut changes = Changes::default();
-    changes.annotations = options.annotations.clone();
+    let changes = Changes { annotations: options.annotations.clone(), ..Changes::default() };
     let changed = change(root, &changes).await?.root;
     // The provenance names the images that are published.
     let changed = ocikit_build::follow(root, &changed).await?;
