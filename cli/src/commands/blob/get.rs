@@ -4,7 +4,7 @@ use clap::Args;
 use futures::TryStreamExt;
 use ocikit::Location;
 
-use super::digest_of;
+use super::digest::digest_of;
 use crate::context::Context;
 use crate::failure::Result;
 use crate::file::NewFile;

@@ -2,7 +2,7 @@ use clap::Args;
 use ocikit::{Digest, Location};
 use serde::Serialize;
 
-use super::digest_of;
+use super::digest::digest_of;
 use crate::context::Context;
 use crate::failure::Result;
 use crate::remote;

@@ -1,13 +1,13 @@
 mod delete;
+mod digest;
 mod get;
 mod head;
 mod put;
 
 use clap::{Args, Subcommand};
-use ocikit::{Digest, Location, Name};
 
 use crate::context::Context;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,17 +39,6 @@ impl Blob {
             Command::Put(command) => command.run(context).await,
             Command::Head(command) => command.run(context).await,
             Command::Delete(command) => command.run(context).await,
-        }
-    }
-}
-
-/// Returns the digest of a location that names a blob.
-fn digest_of(location: &Location, verb: &str) -> Result<Digest> {
-    match location.name() {
-        Name::Digest(digest) => Ok(digest),
-        Name::Only | Name::Tag(_) | Name::Full(_) => {
-            Err(Failure::usage(format_args!("cannot {verb} {location}: it has no digest"))
-                .hint("name the blob by its digest: REPOSITORY@sha256:…"))
         }
     }
 }

@@ -2,7 +2,7 @@ use clap::Args;
 use ocikit::{Location, Name, Platform};
 use ocikit_build::InstallationSource;
 
-use super::installed;
+use super::installed::installed;
 use super::list::InstallationOutput;
 use crate::context::Context;
 use crate::failure::{Failure, Result};

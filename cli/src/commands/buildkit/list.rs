@@ -3,7 +3,7 @@ use ocikit::Digest;
 use ocikit_build::Installation;
 use serde::Serialize;
 
-use super::installed;
+use super::installed::installed;
 use crate::context::Context;
 use crate::failure::Result;
 use crate::output::Lines;

@@ -1,15 +1,14 @@
 #[cfg(unix)]
 mod install;
+mod installed;
 mod list;
 mod status;
 mod uninstall;
 
 use clap::{Args, Subcommand};
-use ocikit_build::Installations;
 
-use crate::build::installations;
 use crate::context::Context;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,10 +43,4 @@ impl Buildkit {
             BuildkitCommand::Uninstall(command) => command.run(context).await,
         }
     }
-}
-
-fn installed() -> Result<Installations> {
-    installations().ok_or_else(|| {
-        Failure::usage("cannot find the cache directory: HOME is not set").hint("set XDG_CACHE_HOME to a directory")
-    })
 }

@@ -1,7 +1,7 @@
 use clap::Args;
 use ocikit::Digest;
 
-use super::installed;
+use super::installed::installed;
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
 
