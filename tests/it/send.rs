@@ -49,6 +49,7 @@ checked! {
         stage_to_each = image::stage_to_each(&any(), &any::<[image::Target; 1]>(), &any());
         publish = any::<image::Staged>().publish();
         once = any::<image::LayerPool<u8, u8>>().once(any(), any::<Ready<ocikit::Result<u8>>>());
+        publish_in_order = any::<image::Staged>().publish_in_order();
         publish_all = any::<image::Staged>().publish_all();
         manifest = any::<Root>().manifest(&any());
         layer_digests = image::layer_digests(&any());
@@ -142,6 +143,7 @@ checked! {
         open = ocikit_lazy::rafs::Dictionary::open(&any(), any::<PathBuf>());
     }
     "ocikit-layout" {
+        scan = layout::Siblings::scan(any::<PathBuf>());
         open = layout::open(any::<PathBuf>(), &any());
         open_archive = layout::open_archive(any::<PathBuf>(), &any());
         open_docker_archive = layout::open_docker_archive(any::<PathBuf>(), &any());
@@ -219,6 +221,7 @@ checked! {
         open = ocikit_sign::KmsSigner::open("reference");
     }
     "ocikit-publish" {
+        base_digests = ocikit_publish::project::base_digests(&any(), &any(), |_| true, any());
         survey = ocikit_publish::project::survey(&any(), &any(), "", |_| true, any());
         transfer = ocikit_publish::project::transfer(&any(), &any(), &any(), &any(), 1);
         build_project = ocikit_publish::project::build_project(
