@@ -68,6 +68,7 @@ allow-env: [BUILD]
 allow-moving-back: true
 annotations: {org.opencontainers.image.vendor: Acme}
 formats: [gzip, zstd]
+lazy: {formats: [nydus], placement: index}
 trusted-issuers:
   - name: github
     issuer: https://token.actions.example
@@ -99,6 +100,7 @@ fn own_keys_are_read() {
     assert_eq!(config.rule(Event::Push), Rule { stage: Some(Stage::Prod), sign: true, attest });
     assert_eq!(config.rule(Event::MergeGroup), Rule { stage: Some(Stage::Dev), sign: false, attest });
     assert_eq!(config.formats, [LayerFormat::Gzip, LayerFormat::Zstd]);
+    assert_eq!((config.lazy.formats[0].name(), config.lazy.placement.name()), ("nydus", "index"));
     assert_eq!(config.trusted_issuers[0].workflows.len(), 1);
     assert!(config.scheme.unwrap().keep_v && config.allow_back);
     assert_eq!(config.tags.len(), 2);
