@@ -7,7 +7,7 @@ use std::path::{Path as DirectoryPath, PathBuf};
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use ocikit_archive::layer::Writer;
+use ocikit_archive::layer::{Budget, Writer};
 use ocikit_image::bridge::{CHUNK, Feed, blocking, produce, read_some};
 use ocikit_image::files::{Entry, FileKind, Kind, Path, Reader};
 use ocikit_image::{Body, Error as ImageError, Image, Layer, LayerOptions, NewLayer, Result as ImageResult};
@@ -22,7 +22,7 @@ use crate::ranged::read_range;
 /// The maximum size of a bootstrap in bytes.
 const MAX_BOOTSTRAP_BYTES: u64 = 1 << 30;
 
-/// The number of bytes of a blob from which following chunks are a request of their own.
+/// The number of bytes, stored or uncompressed, from which following chunks are a request of their own.
 const MAX_REQUEST_BYTES: u64 = 4 << 20;
 
 /// A Nydus image that is read: its bootstrap, and the layers that are its blobs.
@@ -135,24 +135,26 @@ impl NydusReader {
         Body::new(size, parts.try_flatten())
     }
 
-    /// Returns the chunks of an entry, in lists of those that follow each other in a blob, of up to 4 MiB.
+    /// Returns the chunks of an entry, in lists of those that follow each other in a blob, of up to 4 MiB before and after
+    /// decompression.
     fn requests(&self, entry: usize) -> Vec<Vec<ChunkRef>> {
         let mut requests: Vec<Vec<ChunkRef>> = Vec::new();
         let (mut next, mut length) = (None, 0);
         for at in self.bootstrap.chunks_of(entry) {
             let Some(chunk) = self.bootstrap.chunk(*at) else { continue };
-            let stored = u64::from(chunk.stored);
+            // All chunks of a request are in memory at the same time.
+            let held = u64::from(chunk.stored.max(chunk.size));
             match requests.last_mut() {
-                Some(request) if next == Some((at.blob, chunk.offset)) && length + stored <= MAX_REQUEST_BYTES => {
+                Some(request) if next == Some((at.blob, chunk.offset)) && length + held <= MAX_REQUEST_BYTES => {
                     request.push(*at);
-                    length += stored;
+                    length += held;
                 }
                 _ => {
                     requests.push(vec![*at]);
-                    length = stored;
+                    length = held;
                 }
             }
-            next = Some((at.blob, chunk.offset.saturating_add(stored)));
+            next = Some((at.blob, chunk.offset.saturating_add(chunk.stored.into())));
         }
         requests
     }
@@ -180,11 +182,12 @@ impl NydusReader {
     ///
     /// Those of reading the blobs.
     pub(crate) async fn check_chunks(self) -> ImageResult<Vec<(Digest, String)>> {
-        let (mut problems, reader) = (Vec::new(), Arc::new(self));
+        let (mut problems, budget, reader) = (Vec::new(), self.budget(), Arc::new(self));
         for (blob, layer) in reader.layers.iter().enumerate() {
             let file = stored_copy(layer, &reader.directory).await?;
-            let reader = reader.clone();
-            let problem = blocking(move || Ok::<_, ImageError>(reader.bootstrap.damaged_chunk(blob, &file))).await?;
+            let (reader, budget) = (reader.clone(), budget.clone());
+            let check = move || Ok::<_, ImageError>(reader.bootstrap.damaged_chunk(blob, &file, &budget));
+            let problem = blocking(check).await?;
             problems.extend(problem.map(|problem| (layer.digest(), problem)));
         }
         Ok(problems)
@@ -195,6 +198,13 @@ impl NydusReader {
         let mut seen = HashSet::new();
         let layers = self.layers.iter().filter(|layer| seen.insert(layer.digest()));
         layers.fold(0, |sum, layer| sum.saturating_add(layer.descriptor().size))
+    }
+
+    /// Returns the limits for what the blobs decompress to, since many files and chunks may name the same bytes.
+    fn budget(&self) -> Budget {
+        let budget = Budget::new();
+        budget.layer(self.stored_bytes());
+        budget
     }
 
     /// Copies the blobs to temporary files, and checks their digests.
@@ -213,11 +223,11 @@ impl NydusReader {
     ///
     /// Those of reading the blobs; reading the body fails with [`ImageError::Broken`] if a chunk is damaged.
     pub(crate) async fn tar(self: &Arc<NydusReader>) -> ImageResult<Body> {
-        let (blobs, reader) = (self.blobs().await?, self.clone());
+        let (blobs, budget, reader) = (self.blobs().await?, self.budget(), self.clone());
         Ok(produce(0, move |feed| {
             let mut failed = false;
             let sink = io::BufWriter::with_capacity(CHUNK, Fed { feed, failed: &mut failed });
-            let written = reader.bootstrap.write(&blobs, sink);
+            let written = reader.bootstrap.write(&blobs, &budget, sink);
             match written {
                 // The consumer wants no more.
                 Err(_) if failed => Ok(()),
@@ -230,14 +240,14 @@ impl NydusReader {
     ///
     /// # Errors
     ///
-    /// Those of reading the blobs; [`ImageError::Broken`] if a chunk is damaged; [`ImageError::Failed`] if a temporary file
-    /// cannot be written.
+    /// Those of reading the blobs; [`ImageError::Broken`] if a chunk is damaged, and if the files are too large for the size of
+    /// the blobs; [`ImageError::Failed`] if a temporary file cannot be written.
     pub async fn layer(self, options: &LayerOptions) -> ImageResult<NewLayer> {
-        let blobs = self.blobs().await?;
+        let (blobs, budget) = (self.blobs().await?, self.budget());
         let (options, bootstrap) = (options.clone(), self.bootstrap);
         NewLayer::write(options, move |writer| {
             for (position, entry) in bootstrap.entries().iter().enumerate() {
-                bootstrap.append(position, entry, &blobs, writer)?;
+                bootstrap.append(position, entry, &blobs, &budget, writer)?;
             }
             Ok(())
         })
@@ -292,18 +302,18 @@ impl NydusBootstrap {
     }
 
     /// Returns what is wrong with the first chunk of a blob that is damaged.
-    fn damaged_chunk(&self, blob: usize, file: &File) -> Option<String> {
-        self.chunks.get(blob)?.iter().find_map(|chunk| match exactly(file, chunk.offset, chunk.stored) {
+    fn damaged_chunk(&self, blob: usize, file: &File, budget: &Budget) -> Option<String> {
+        self.chunks.get(blob)?.iter().find_map(|chunk| match stored_chunk(file, chunk, budget) {
             Ok(stored) => self.unpack(blob, chunk, &stored).err().map(|error| error.to_string()),
             Err(error) => Some(error.to_string()),
         })
     }
 
     /// Writes all entries as an uncompressed tar.
-    fn write(&self, blobs: &[Arc<File>], sink: impl Write) -> ocikit_archive::Result<()> {
+    fn write(&self, blobs: &[Arc<File>], budget: &Budget, sink: impl Write) -> ocikit_archive::Result<()> {
         let mut writer = Writer::new(&ocikit_archive::Compression::None.into(), sink)?;
         for (position, entry) in self.entries().iter().enumerate() {
-            self.append(position, entry, blobs, &mut writer)?;
+            self.append(position, entry, blobs, budget, &mut writer)?;
         }
         let (mut sink, _) = writer.finish()?;
         Ok(sink.flush()?)
@@ -315,12 +325,14 @@ impl NydusBootstrap {
         position: usize,
         entry: &Entry,
         blobs: &[Arc<File>],
+        budget: &Budget,
         writer: &mut Writer<W>,
     ) -> ocikit_archive::Result<()> {
         let contents = FileContents {
             bootstrap: self,
             chunks: self.chunks_of(position).iter(),
             blobs,
+            budget,
             chunk: Vec::new(),
             read: 0,
         };
@@ -356,6 +368,7 @@ struct FileContents<'a> {
     bootstrap: &'a NydusBootstrap,
     chunks: std::slice::Iter<'a, ChunkRef>,
     blobs: &'a [Arc<File>],
+    budget: &'a Budget,
     chunk: Vec<u8>,
     read: usize,
 }
@@ -368,7 +381,7 @@ impl Read for FileContents<'_> {
             let (Some(chunk), Some(file)) = (self.bootstrap.chunk(*at), self.blobs.get(blob)) else {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "a chunk is missing"));
             };
-            let stored = exactly(file, chunk.offset, chunk.stored)?;
+            let stored = stored_chunk(file, chunk, self.budget)?;
             let bytes = self.bootstrap.unpack(blob, chunk, &stored);
             self.chunk = bytes.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
             self.read = 0;
@@ -380,11 +393,13 @@ impl Read for FileContents<'_> {
     }
 }
 
-fn exactly(file: &File, offset: u64, length: u32) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+/// Reads a chunk as it is stored. Its uncompressed size is taken from the budget.
+fn stored_chunk(file: &File, chunk: &Chunk, budget: &Budget) -> io::Result<Vec<u8>> {
+    budget.inflated(chunk.size.into())?;
+    let mut bytes = vec![0; usize::try_from(chunk.stored).map_err(io::Error::other)?];
     let mut filled = 0;
     while filled < bytes.len() {
-        match read_some(file, &mut bytes[filled..], offset + filled as u64)? {
+        match read_some(file, &mut bytes[filled..], chunk.offset + filled as u64)? {
             0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the blob is shorter than its chunks")),
             read => filled += read,
         }
