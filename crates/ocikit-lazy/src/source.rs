@@ -11,7 +11,7 @@ use crate::reason::{Paths, Reason};
 pub(crate) struct Source<R> {
     reader: RawReader<R>,
     /// The rules for a format with a table of contents.
-    paths: Option<Paths>,
+    paths: Paths,
     /// The bytes from the end of the last contents to the start of the next ones.
     between: Vec<u8>,
     /// The number of those that are before the headers.
@@ -21,7 +21,7 @@ pub(crate) struct Source<R> {
 }
 
 impl<R: Read> Source<R> {
-    pub(crate) fn new(tar: R, budget: &Budget, paths: Option<Paths>) -> Source<R> {
+    pub(crate) fn new(tar: R, budget: &Budget, paths: Paths) -> Source<R> {
         Source { reader: RawReader::within(budget, tar), paths, between: Vec::new(), gap: 0, position: 0 }
     }
 
@@ -33,15 +33,13 @@ impl<R: Read> Source<R> {
             let Some(entry) = self.reader.next_entry(&mut self.between)? else { return Ok(None) };
             self.gap = usize::try_from(entry.start - self.position).map_err(io::Error::other)?;
             let is_padding = self.between[..self.gap].iter().all(|byte| *byte == 0);
-            if !was_left_out && !is_padding && self.paths.is_some() {
+            if !was_left_out && !is_padding {
                 return Err(Reason::GlobalHeader.into());
             }
             self.position = entry.data.offset;
             was_left_out = is_left_out(&entry.name);
             if !was_left_out {
-                if let Some(paths) = &mut self.paths {
-                    paths.add(&entry)?;
-                }
+                self.paths.add(&entry)?;
                 self.position += entry.data.size;
                 return Ok(Some(entry));
             }

@@ -55,7 +55,7 @@ pub(crate) fn write(
         splitter: Splitter::default(),
         waiting: Waiting::default(),
     };
-    let mut source = Source::new(tar, budget, Some(Paths::with_parents()));
+    let mut source = Source::new(tar, budget, Paths::with_parents());
     while let Some(entry) = source.next_entry(|_| false)? {
         writer.between(source.between())?;
         writer.entry(entry, source.contents())?;

@@ -53,7 +53,7 @@ pub(crate) fn write(
         writer.file(None, LANDMARK.len() as u64, &mut &LANDMARK[..])?;
     }
     let is_replaced = |name: &[u8]| is_own_file(name) && !(has_landmark && name == PREFETCH_LANDMARK.as_bytes());
-    let mut source = Source::new(tar, budget, Some(Paths::default()));
+    let mut source = Source::new(tar, budget, Paths::default());
     while let Some(entry) = source.next_entry(is_replaced)? {
         writer.between(source.headers())?;
         let size = entry.data.size;
