@@ -231,10 +231,13 @@ fn annotations_alone_make_no_format() {
         assert_eq!(outcome.code, 5, "{annotations}: {outcome}");
         let shown = bench.ok(&["inspect", "oci:lies:1"]);
         assert!(shown.contains("as its annotations say"), "{shown}");
-        for format in ["estargz", "zstd-chunked", "nydus"] {
-            let before = bench.ok(&["digest", "oci:lies:1"]);
+        let other = Tar::new().file("etc/motd", b"hello").finish();
+        write_image(&bench.path("other"), Compression::Gzip, &[other]);
+        with_manifest(&bench, "other", |manifest| manifest["layers"][0]["annotations"] = annotations.clone());
+        for (format, source) in [("estargz", "oci:other:1"), ("zstd-chunked", "oci:lies:1"), ("nydus", "oci:lies:1")] {
+            let before = bench.ok(&["digest", source]);
             let target = format!("oci:{format}:1");
-            bench.ok(&["convert", "--to", format, "oci:lies:1", "-o", &target]);
+            bench.ok(&["convert", "--to", format, source, "-o", &target]);
             assert_ne!(bench.ok(&["digest", &target]), before, "{annotations} {format}");
             bench.ok(&["validate", &target]);
         }
@@ -278,4 +281,93 @@ fn the_way_back_from_nydus_invents_nothing() {
         assert_eq!(bench.ok(&["ls", location]), bench.ok(&["ls", "oci:app:1"]), "{location}");
     }
     bench.ok(&["diff", "oci:app:1", "oci:nydus:1"]);
+}
+
+/// The files that eStargz adds to its layers do not get into images of another format.
+#[test]
+fn the_files_of_estargz_stay_in_estargz() {
+    let bench = bench();
+    image(&bench);
+    bench.ok(&["convert", "--to", "estargz", "--prefetch", "/etc", "oci:app:1", "-o", "oci:stargz:1"]);
+    let plain = bench.ok(&["ls", "oci:app:1"]);
+    for format in ["nydus", "zstd-chunked"] {
+        let target = format!("oci:from-{format}:1");
+        bench.ok(&["convert", "--to", format, "oci:stargz:1", "-o", &target]);
+        bench.ok(&["validate", &target]);
+        bench.ok(&["convert", "--to", "plain", &target, "-o", "oci:back:1"]);
+        bench.ok(&["validate", "oci:back:1"]);
+        assert_eq!(bench.ok(&["ls", "oci:back:1"]), plain, "{format}");
+    }
+    for command in [
+        &["flatten"][..],
+        &["recompress", "--compression", "zstd"],
+        &["recompress", "--level", "9"],
+        &["normalize", "--time", "1700000000"],
+    ] {
+        bench.ok(&[command, &["oci:stargz:1", "-o", "oci:new:1"]].concat());
+        bench.ok(&["validate", "oci:new:1"]);
+        assert_eq!(paths(&bench, "oci:new:1"), paths(&bench, "oci:app:1"), "{command:?}");
+    }
+}
+
+fn paths(bench: &Bench, location: &str) -> Vec<String> {
+    let listed = bench.ok(&["ls", location]);
+    let mut paths: Vec<_> = listed.lines().map(str::to_owned).collect();
+    paths.sort();
+    paths
+}
+
+/// A layer with a file of its own at the path of one that eStargz adds is kept.
+#[test]
+fn files_at_the_paths_of_estargz_are_not_lost() {
+    let bench = bench();
+    for name in ["stargz.index.json", "./.prefetch.landmark", ".no.prefetch.landmark"] {
+        let own = Tar::new().file("etc/motd", b"hello").file(name, b"mine").finish();
+        write_image(&bench.path("own"), Compression::Gzip, &[own]);
+        for prefetch in [&[][..], &["--prefetch", "/etc"]] {
+            let line = ["convert", "--to", "estargz", "oci:own:1", "-o", "oci:kept:1"];
+            let outcome = bench.ocikit(&[&line[..], prefetch].concat());
+            assert_eq!(outcome.code, 0, "{outcome}");
+            assert!(outcome.stderr.contains("is at the path of a file that the format adds"), "{outcome}");
+            assert_eq!(bench.ok(&["cat", "oci:kept:1", name]), "mine");
+        }
+    }
+}
+
+#[test]
+fn wrong_annotations_are_found() {
+    let bench = bench();
+    let tar = Tar::new().directory("etc").file("etc/motd", b"hello").finish();
+    write_image(&bench.path("app"), Compression::Gzip, &[tar]);
+    let nydus = "containerd.io/snapshot/nydus-";
+    for (format, layer, key, value) in [
+        ("nydus", 1, format!("{nydus}bootstrap"), Value::Null),
+        ("nydus", 1, format!("{nydus}fs-version"), "99".into()),
+        ("nydus", 1, format!("{nydus}blob-ids"), r#"["aa"]"#.into()),
+        ("nydus", 1, format!("{nydus}blob-ids"), "{".into()),
+        ("estargz", 0, "io.containers.estargz.uncompressed-size".into(), "1".into()),
+        ("estargz", 0, "containerd.io/snapshot/stargz/toc.digest".into(), Value::Null),
+        ("zstd-chunked", 0, "io.github.containers.zstd-chunked.manifest-checksum".into(), Value::Null),
+    ] {
+        bench.ok(&["convert", "--to", format, "oci:app:1", "-o", "oci:wrong:1"]);
+        bench.ok(&["validate", "oci:wrong:1"]);
+        with_manifest(&bench, "wrong", |manifest| {
+            let annotations = manifest["layers"][layer]["annotations"].as_object_mut().unwrap();
+            match &value {
+                Value::Null => drop(annotations.remove(&key)),
+                value => drop(annotations.insert(key.clone(), value.clone())),
+            }
+        });
+        let outcome = bench.ocikit(&["validate", "oci:wrong:1"]);
+        assert_eq!(outcome.code, 5, "{format} {key}: {outcome}");
+    }
+}
+
+/// The history of Nydus is one of its own, also in an image without a file.
+#[test]
+fn an_image_without_files_has_no_other_history() {
+    let bench = bench();
+    write_image(&bench.path("empty"), Compression::Gzip, &[Tar::new().directory("etc").finish()]);
+    bench.ok(&["convert", "--to", "nydus", "oci:empty:1", "-o", "oci:nydus:1"]);
+    bench.ok(&["diff", "oci:empty:1", "oci:nydus:1"]);
 }

@@ -1,5 +1,6 @@
 //! Lazily pulled images in `publish`, beside plain ones in one index, and as referrers, with an in-process registry.
 
+use std::collections::HashSet;
 use std::fs;
 
 use ocikit_archive::Compression;
@@ -99,7 +100,48 @@ fn zstd_chunked_and_soci_share_an_index_and_estargz_cannot() {
     let soci = json(&bench.ok(&["manifest", "get", "oci:soci:1"]));
     assert_eq!(soci["manifests"].as_array().unwrap().len(), 4);
     let outcome = bench.ocikit(&[&line[..], &["--to", "estargz", "-o", "oci:no:1"]].concat());
-    assert!(outcome.code == 1 && outcome.stderr.contains("could not tell them apart"), "{outcome}");
+    assert!(outcome.code == 2 && outcome.stderr.contains("--placement index with --to estargz"), "{outcome}");
+}
+
+/// Several formats in one index are made of the plain images only, whatever the order is.
+#[test]
+fn several_formats_share_an_index() {
+    let bench = bench();
+    let source = index(&bench);
+    for (name, formats) in [("one", ["zstd-chunked", "nydus"]), ("two", ["nydus", "zstd-chunked"])] {
+        let target = format!("oci:{name}:1");
+        bench.ok(&["copy", &source, &target]);
+        for format in formats {
+            bench.ok(&["convert", "--to", format, "--placement", "index", &target]);
+        }
+        bench.ok(&["validate", &target]);
+        let entries = json(&bench.ok(&["manifest", "get", &target]))["manifests"].clone();
+        let digests: HashSet<_> = entries.as_array().unwrap().iter().map(|entry| entry["digest"].to_string()).collect();
+        assert_eq!((entries.as_array().unwrap().len(), digests.len()), (6, 6), "{entries}");
+        bench.ok(&["convert", "--to", "soci", "--min-layer-size", "1", &target, "-o", "oci:soci:1"]);
+        assert_eq!(json(&bench.ok(&["manifest", "get", "oci:soci:1"]))["manifests"].as_array().unwrap().len(), 8);
+        let back = bench.ok(&["convert", "--to", "plain", &target, "-o", "oci:back:1"]);
+        assert_eq!(back, bench.ok(&["digest", &source]), "{formats:?}");
+        for format in formats {
+            bench.ok(&["convert", "--to", format, &target, "-o", "oci:replaced:1"]);
+            let replaced = json(&bench.ok(&["manifest", "get", "oci:replaced:1"]));
+            assert_eq!(replaced["manifests"].as_array().unwrap().len(), 4, "{format}: {replaced}");
+        }
+    }
+}
+
+/// One image that got others beside it comes back as the image that it was.
+#[test]
+fn the_way_back_of_one_image_is_the_image() {
+    let bench = bench();
+    bench.ok(&["copy", &archive(&bench), "oci:app:1"]);
+    let before = bench.ok(&["digest", "oci:app:1"]);
+    for (format, options) in [("nydus", &[][..]), ("zstd-chunked", &[]), ("soci", &["--min-layer-size", "1"])] {
+        let line = ["convert", "--to", format, "--placement", "index", "oci:app:1", "-o", "oci:mixed:1"];
+        bench.ok(&[&line[..], options].concat());
+        assert_eq!(bench.ok(&["convert", "--to", "plain", "oci:mixed:1", "-o", "oci:back:1"]), before, "{format}");
+        bench.ok(&["validate", "oci:back:1"]);
+    }
 }
 
 #[test]

@@ -86,6 +86,7 @@ impl Convert {
         if self.compression.compression.is_some() && !matches!(self.to, FormatName::Plain) {
             return Err(Failure::usage("cannot use --compression: only `--to plain` has a choice"));
         }
+        self.check_placement()?;
         let level = |name| self.compression.encoder(name).map(|encoder| encoder.level);
         let lazy = match self.to {
             FormatName::Oci => return self.documents(context, Format::Oci).await,
@@ -108,6 +109,22 @@ impl Convert {
             }
         };
         self.layers(context, &lazy).await
+    }
+
+    /// Refuses a place in which no client finds the images of the format.
+    fn check_placement(&self) -> Result {
+        let (place, formats): (_, &[&str]) = match self.placement {
+            PlacementName::Replace => return Ok(()),
+            PlacementName::Index => ("index", &["nydus", "zstd-chunked", "soci"]),
+            PlacementName::Referrer => ("referrer", &["nydus", "soci"]),
+        };
+        let format = self.to.to_possible_value();
+        let format = format.as_ref().map_or_else(String::new, |format| format.get_name().to_owned());
+        match formats.contains(&format.as_str()) {
+            true => Ok(()),
+            false => Err(Failure::usage(format!("cannot use --placement {place} with --to {format}"))
+                .hint(format!("it exists for {}; --suffix makes a second tag", formats.join(", ")))),
+        }
     }
 
     /// Changes the media types of the documents.

@@ -6,6 +6,7 @@ use ocikit::image::{EarlierTimes, NormalizeOptions, Selection, layer_digests, no
 use crate::change::{ChangeArguments, PlatformArguments};
 use crate::context::Context;
 use crate::failure::Result;
+use crate::inside::lazy_formats;
 use crate::layers::{CompressionArguments, CompressionName, epoch, owner, time};
 
 const EXAMPLES: &str = "\
@@ -52,6 +53,7 @@ impl Normalize {
         options.epoch = self.time.or_else(|| epoch(context));
         options.earlier = if self.all_times { EarlierTimes::Replace } else { EarlierTimes::Keep };
         options.owner = self.owner;
+        options.formats = Some(lazy_formats());
         options.directory = Some(self.compression.directory());
         if self.compression.compression.is_some() || self.compression.has_level() {
             options.compression = Some(self.compression.encoder(CompressionName::Gzip)?);

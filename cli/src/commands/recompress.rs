@@ -5,6 +5,7 @@ use ocikit::image::{RecompressOptions, Selection, recompress};
 use crate::change::{ChangeArguments, PlatformArguments};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
+use crate::inside::lazy_formats;
 use crate::layers::{CompressionArguments, CompressionName};
 
 const EXAMPLES: &str = "\
@@ -37,6 +38,7 @@ impl Recompress {
         let mut options = RecompressOptions::default();
         options.selection = Selection::of(self.platforms.platform.clone());
         options.layer = self.compression.options(CompressionName::Gzip)?;
+        options.formats = Some(lazy_formats());
         let change = self.change.prepare(context, &self.location, &[])?;
         let is_partial = !self.platforms.platform.is_empty();
         change.run(is_partial, async |root| recompress(&root, &options).await).await

@@ -1,6 +1,9 @@
+use std::sync::Arc;
+
 use ocikit_spec::{ConfigField, History};
 
 use crate::error::Result;
+use crate::formats::ImageFormats;
 use crate::map_images::{Mapped, Selection, map_images};
 use crate::new_layer::LayerOptions;
 use crate::recompress::check_compression;
@@ -14,12 +17,15 @@ pub struct FlattenOptions {
     pub selection: Selection,
     /// The compression of the new layers.
     pub layer: LayerOptions,
+    /// Formats whose own entries in layers are left out of the new ones.
+    pub formats: Option<Arc<dyn ImageFormats>>,
 }
 
 ocikit_spec::setters! {
     FlattenOptions {
         selection: Selection,
         layer: LayerOptions,
+        formats: Option<Arc<dyn ImageFormats>>,
     }
 }
 
@@ -59,7 +65,7 @@ async fn flatten_image(image: Image, options: &FlattenOptions) -> Result<Image> 
     }
     let created = image.config().await?.created().map(str::to_owned);
     let step = History { created, created_by: Some(format!("ocikit flatten ({count} layers)")), ..History::default() };
-    let layer = image.merged_layer(&options.layer).await?.with_history(step);
+    let layer = image.merged_layer_of(&options.layer, options.formats.as_ref()).await?.with_history(step);
     let mut edit = image.edit();
     edit.config(|config| config.remove(ConfigField::History));
     for position in (0..count).rev() {

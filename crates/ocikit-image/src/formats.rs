@@ -1,4 +1,5 @@
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -15,6 +16,12 @@ pub trait ImageFormats: Debug + Send + Sync {
     ///
     /// Those of reading what the format has beside the layers.
     async fn files(&self, image: Image) -> Result<Image>;
+
+    /// Returns whether the layers of an image are another thing than the steps of its build, so that they cannot be compared one
+    /// by one with those of an ordinary image.
+    fn has_own_layers(&self, _image: &Image) -> bool {
+        false
+    }
 
     /// Checks what the format adds to a manifest: tables against the layers that they describe. A manifest of another format
     /// has no problems.
@@ -36,6 +43,15 @@ pub trait ImageFormats: Debug + Send + Sync {
 
     /// Returns whether an entry of an index describes another entry, such as an index of its files, and is no image.
     fn is_own_entry(&self, artifact_type: &str) -> bool;
+}
+
+/// Returns the image with layers that are read without the entries that only a format has. Layers that are no tars stay what they
+/// are.
+pub(crate) async fn without_own_entries(image: &Image, formats: Option<&Arc<dyn ImageFormats>>) -> Result<Image> {
+    match formats {
+        Some(formats) if !formats.has_own_layers(image) => formats.files(image.clone()).await,
+        Some(_) | None => Ok(image.clone()),
+    }
 }
 
 /// A difference between what a format adds to an image and the image.

@@ -32,6 +32,12 @@ pub trait LayerFiles: Debug + Send + Sync {
         tar
     }
 
+    /// Returns whether [`filter`](LayerFiles::filter) leaves anything out, so that what is read is not the tar that a config
+    /// lists. Known once the [tar](LayerFiles::tar) was opened.
+    fn is_filtered(&self) -> bool {
+        false
+    }
+
     /// Returns the files and whiteouts; `None` if only the tar has them.
     ///
     /// # Errors

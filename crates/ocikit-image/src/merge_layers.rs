@@ -9,6 +9,7 @@ use ocikit_archive::layer::{Budget, Entry, FileKind, FileTree, Kind, Located, Pa
 
 use crate::bridge::blocking;
 use crate::error::{Error, Result};
+use crate::formats::{ImageFormats, without_own_entries};
 use crate::layer::{DiffId, LayerTar};
 use crate::memory::Memory;
 use crate::new_layer::{LayerOptions, NewLayer, Place};
@@ -24,9 +25,17 @@ impl Image {
     ///
     /// As [`Image::files`]; [`Error::Failed`] if a temporary file cannot be written.
     pub async fn merged_layer(&self, options: impl Into<LayerOptions>) -> Result<NewLayer> {
-        let options = options.into();
-        let near = self.nearby(&options).await?;
-        let place = Place::of(&options);
+        self.merged_layer_of(&options.into(), None).await
+    }
+
+    /// As [`Image::merged_layer`], without the entries that only a format has.
+    pub(crate) async fn merged_layer_of(
+        &self,
+        options: &LayerOptions,
+        formats: Option<&Arc<dyn ImageFormats>>,
+    ) -> Result<NewLayer> {
+        let near = without_own_entries(&self.nearby(options).await?, formats).await?;
+        let place = Place::of(options);
         let writer = Writer::new(&options.encoder, place.file()?).map_err(|error| place.failed(error))?;
         let writer: Writer<File> = near.write_merged(&near.files().await?, writer).await?;
         blocking(move || {
@@ -65,7 +74,7 @@ impl Image {
         let Parts { directories, contents, others } = Parts::of(files);
         writer = append_all(writer, directories).await?;
         let budget = Budget::new();
-        for (position, layer) in self.layers().enumerate() {
+        for (position, layer) in self.file_layers().into_iter().enumerate() {
             if let Some(contents) = contents.get(&position) {
                 writer = append_contents(&layer, contents.clone(), writer, &budget).await?;
             }

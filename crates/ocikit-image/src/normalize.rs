@@ -1,5 +1,6 @@
 use std::collections::HashSet;
 use std::fs::File;
+use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_archive::layer::{Budget, Metadata, ModifiedTime, Owner, Time, Writer, sort};
@@ -7,6 +8,7 @@ use ocikit_archive::{Compression, EncoderOptions};
 use ocikit_spec::{Config, Digest, History};
 
 use crate::error::{Error, Need, Result};
+use crate::formats::{ImageFormats, without_own_entries};
 use crate::layer::{DiffId, LayerTar};
 use crate::layer_pool::LayerPool;
 use crate::map_images::{Mapped, Selection, map_images};
@@ -35,6 +37,8 @@ pub struct NormalizeOptions {
     pub kept_layers: HashSet<Digest>,
     /// The compression of the layers; that of each layer if `None`.
     pub compression: Option<EncoderOptions>,
+    /// Formats whose own entries in layers are left out of the new ones.
+    pub formats: Option<Arc<dyn ImageFormats>>,
     /// The directory of temporary files; the current one if `None`.
     pub directory: Option<std::path::PathBuf>,
 }
@@ -47,6 +51,7 @@ ocikit_spec::setters! {
         owner: Option<Owner>,
         kept_layers: HashSet<Digest>,
         compression: Option<EncoderOptions>,
+        formats: Option<Arc<dyn ImageFormats>>,
         directory: Option<std::path::PathBuf>,
     }
 }
@@ -142,7 +147,8 @@ async fn normalize_image(image: Image, options: &NormalizeOptions, pool: &Pool, 
         EarlierTimes::Replace => ModifiedTime::Fixed(epoch),
     };
     let is_kept = |layer: &Layer| is_foreign(layer) || options.kept_layers.contains(&layer.digest());
-    let layers: Vec<_> = image.layers().enumerate().filter(|(_, layer)| !is_kept(layer)).collect();
+    let layers = without_own_entries(&image, options.formats.as_ref()).await?.file_layers();
+    let layers: Vec<_> = layers.into_iter().enumerate().filter(|(_, layer)| !is_kept(layer)).collect();
     let changed = stream::iter(layers).map(async |(position, layer)| {
         let normalized = normalized(&layer, time, options, budget);
         Ok::<_, Error>((position, pool.once((layer.digest(), epoch), normalized).await?))

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_archive::Compression;
@@ -6,6 +7,7 @@ use ocikit_archive::layer::Budget;
 use ocikit_spec::{Descriptor, Digest};
 
 use crate::error::{Error, Mismatch, Need, Result};
+use crate::formats::{ImageFormats, without_own_entries};
 use crate::layer_pool::LayerPool;
 use crate::map_images::{Mapped, Selection, map_images};
 use crate::new_layer::{LayerOptions, NewLayer};
@@ -25,6 +27,8 @@ pub struct RecompressOptions {
     pub layer: LayerOptions,
     /// The layers whose result is known, by their digests; `None` for those that are kept. They are not read.
     pub known: HashMap<Digest, Option<NewLayer>>,
+    /// Formats whose own entries in layers are left out of the new ones.
+    pub formats: Option<Arc<dyn ImageFormats>>,
 }
 
 ocikit_spec::setters! {
@@ -32,6 +36,7 @@ ocikit_spec::setters! {
         selection: Selection,
         layer: LayerOptions,
         known: HashMap<Digest, Option<NewLayer>>,
+        formats: Option<Arc<dyn ImageFormats>>,
     }
 }
 
@@ -74,14 +79,18 @@ async fn recompress_image(
     budget: &Budget,
 ) -> Result<Image> {
     check_compression(&image, options.layer.encoder.compression)?;
-    let layers: Vec<_> = image.layers().collect();
-    let changed = stream::iter(layers).map(|layer| recompressed(layer, options, pool, budget));
+    let layers = without_own_entries(&image, options.formats.as_ref()).await?.file_layers();
+    let is_filtered = |layer: &Layer| layer.files().is_some_and(|files| files.is_filtered());
+    let changed = stream::iter(layers.clone()).map(|layer| recompressed(layer, options, pool, budget));
     let changed: Vec<_> = changed.buffered(MAX_WAITING_LAYERS).boxed().try_collect().await?;
     let config = image.config().await?;
     let mut edit = image.edit();
     for (position, new) in changed.into_iter().enumerate() {
         let Some(new) = new else { continue };
-        check_diff_id(&image, config.rootfs().diff_ids.get(position), position, &new)?;
+        // What is left out of a tar is not in its new digest.
+        if !layers.get(position).is_some_and(is_filtered) {
+            check_diff_id(&image, config.rootfs().diff_ids.get(position), position, &new)?;
+        }
         edit.replace_layer(position, new);
     }
     edit.finish().await

@@ -1,5 +1,6 @@
 //! Comparing the table of contents of a layer with its tar.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -78,7 +79,7 @@ impl Blob<'_> {
             self.check_tar_split(&open.table, annotations)?;
         }
         let mut comparison = Comparison { blob: self, form: open.form, problems: Vec::new() };
-        comparison.run(&open.table, budget)?;
+        comparison.run(&open.table, budget, annotations)?;
         Ok(comparison.problems)
     }
 
@@ -120,9 +121,11 @@ struct Comparison<'a> {
 }
 
 impl Comparison<'_> {
-    fn run(&mut self, table: &Table, budget: &Budget) -> Result<()> {
+    fn run(&mut self, table: &Table, budget: &Budget, annotations: &Annotations) -> Result<()> {
+        let length = Cell::new(0);
         let tar = Decoder::new(io::BufReader::new(From { file: self.blob.file, offset: 0 }))?;
-        let mut reader = RawReader::within(budget, Counted { reader: tar, budget });
+        let mut reader =
+            RawReader::within(budget, Measured { reader: Counted { reader: tar, budget }, length: &length });
         let (mut between, mut listed) = (Vec::new(), table.entries.iter().peekable());
         while let Some(entry) = reader.next_entry(&mut between)? {
             between.clear();
@@ -150,6 +153,11 @@ impl Comparison<'_> {
         }
         if let Some(left) = listed.next() {
             self.note(&left.name, "is not in the tar");
+        }
+        let size = annotations.get(estargz::UNCOMPRESSED_SIZE).filter(|_| self.form == Form::Estargz);
+        if let Some(size) = size.filter(|size| size.parse() != Ok(length.get())) {
+            let what = format!("the layer has {} uncompressed bytes, and its annotation says {size:?}", length.get());
+            self.problems.push(TableProblem { entry: String::new(), what });
         }
         Ok(())
     }
@@ -243,6 +251,20 @@ impl Comparison<'_> {
                 _ => Ok(None),
             },
         }
+    }
+}
+
+/// A reader that counts its bytes.
+struct Measured<'a, R> {
+    reader: R,
+    length: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Measured<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.reader.read(buffer)?;
+        self.length.set(self.length.get() + read as u64);
+        Ok(read)
     }
 }
 

@@ -16,8 +16,10 @@ use ocikit_image::{
 use ocikit_spec::{Descriptor, Digest, Document, MediaType};
 
 use crate::error::Stopped;
-use crate::files::find_ztocs;
+use crate::estargz::WithoutOwnFiles;
+use crate::files::{FileAccess, find_ztocs, with_files};
 use crate::form::{self, Form, LayerContent};
+use crate::hashing::Hashing;
 use crate::output::{Output, Stored};
 use crate::placement::{self, Mark, Placement};
 use crate::rafs::{NydusOptions, NydusReader, from_nydus, to_nydus};
@@ -302,9 +304,9 @@ impl Job<'_> {
         let selection = &self.options.selection;
         match self.format {
             Format::Soci(options) => self.soci(root, options, options.version).await,
-            Format::Nydus(_) | Format::ZstdChunked(_) | Format::Estargz(_) => {
-                Ok((map_images(root, selection, |image| self.change(image)).await?, Vec::new()))
-            }
+            Format::Nydus(_) => self.replace_plain(root, Some(Mark::Nydus)).await,
+            Format::ZstdChunked(_) => self.replace_plain(root, Some(Mark::Zstd)).await,
+            Format::Estargz(_) => self.replace_plain(root, None).await,
             Format::Plain(_) => {
                 let plain = match root {
                     Root::Index(index) => Root::Index(placement::detach(index, Mark::Nydus, |_| true)?),
@@ -315,11 +317,27 @@ impl Job<'_> {
                     let is_new = |entry: &Descriptor| mapped.replaced.values().any(|new| *new == entry.digest);
                     let detached = soci::detach(&placement::detach(index, Mark::Zstd, is_new)?)?;
                     mapped.replaced.remove(&plain.digest());
-                    mapped = replaced_root(mapped, root, Root::Index(detached));
+                    mapped = replaced_root(mapped, root, placement::alone(root, detached).await?);
                 }
                 Ok((mapped, Vec::new()))
             }
         }
+    }
+
+    /// Converts the images that are no entries of a lazy format beside others. An entry of the same format is removed if the
+    /// image for its platform was converted.
+    async fn replace_plain(&self, root: &Root, mark: Option<Mark>) -> Result<(Mapped, Vec<Root>)> {
+        let change = async |image: Image| match placement::is_beside(root, &image) {
+            true => Ok(image),
+            false => self.change(image).await,
+        };
+        let mut mapped = map_images(root, &self.options.selection, change).await?;
+        if let (Root::Index(index), Some(mark)) = (&mapped.root, mark) {
+            let is_new = |entry: &Descriptor| mapped.replaced.values().any(|new| *new == entry.digest);
+            let detached = placement::detach_replaced(index, mark, is_new)?;
+            mapped = replaced_root(mapped, root, Root::Index(detached));
+        }
+        Ok((mapped, Vec::new()))
     }
 
     /// Adds converted images to the index of a root, or to a new one.
@@ -329,11 +347,12 @@ impl Job<'_> {
             Format::Nydus(_) => Mark::Nydus,
             Format::ZstdChunked(_) => Mark::Zstd,
             Format::Estargz(_) => {
-                return Err(unplaced("eStargz", "beside plain ones: clients could not tell them apart"));
+                return Err(unplaced(root, "eStargz", "beside plain ones: clients could not tell them apart"));
             }
-            Format::Plain(_) => return Err(unplaced("plain layers", "beside others")),
+            Format::Plain(_) => return Err(unplaced(root, "plain layers", "beside others")),
         };
-        let converted = self.collect(root, |image| placement::is_listed(root, mark, image)).await?;
+        let done = |image: &Image| placement::is_beside(root, image) || placement::is_listed(root, mark, image);
+        let converted = self.collect(root, done).await?;
         let made: HashMap<_, _> = converted.made.into_iter().map(|(plain, made)| (plain.digest, made)).collect();
         if made.is_empty() {
             return Ok((converted.mapped, Vec::new()));
@@ -351,11 +370,13 @@ impl Job<'_> {
         match self.format {
             Format::Soci(options) => return self.soci(root, options, SociVersion::V1).await,
             Format::Nydus(_) => {}
-            Format::ZstdChunked(_) => return Err(unplaced("zstd:chunked", "as referrers: no client looks for them")),
-            Format::Estargz(_) => return Err(unplaced("eStargz", "as referrers: no client looks for them")),
-            Format::Plain(_) => return Err(unplaced("plain layers", "as referrers: no client looks for them")),
+            Format::ZstdChunked(_) => {
+                return Err(unplaced(root, "zstd:chunked", "as referrers: no client looks for them"));
+            }
+            Format::Estargz(_) => return Err(unplaced(root, "eStargz", "as referrers: no client looks for them")),
+            Format::Plain(_) => return Err(unplaced(root, "plain layers", "as referrers: no client looks for them")),
         }
-        let converted = self.collect(root, |_| false).await?;
+        let converted = self.collect(root, |image| placement::is_beside(root, image)).await?;
         let mut referrers = Vec::new();
         for (plain, made) in converted.made {
             let subject = Descriptor::new(plain.media_type.clone(), plain.digest, plain.size);
@@ -395,7 +416,9 @@ impl Job<'_> {
         let mut options = options.clone();
         options.threads = Some(self.options.threads());
         options.directory = Some(self.options.directory());
-        let converted = to_nydus(image, &options).await?;
+        // Without the files that only eStargz has.
+        let source = with_files(image.clone(), FileAccess::Contents, &self.options.directory()).await?;
+        let converted = to_nydus(&source, &options).await?;
         for lost in converted.lost_xattrs {
             self.note(Warning::LostXattr { image: image.digest(), lost });
         }
@@ -506,6 +529,9 @@ impl Job<'_> {
         let attached = Mutex::new(Vec::new());
         let ztocs = LayerPool::new();
         let change = async |image: Image| {
+            if placement::is_beside(root, &image) {
+                return Ok(image);
+            }
             let is_attached = version == SociVersion::V2 && soci::is_attached(root, &image);
             // An entry that is no index of ztocs does not count.
             if is_attached && !find_ztocs(&image).await?.is_empty() {
@@ -648,8 +674,9 @@ fn digests(document: &Document) -> Vec<Digest> {
 }
 
 /// Refuses a place in which no client would find the images of a format.
-fn unplaced(format: &str, place: &str) -> Error {
-    unsupported(format!("images with {format} cannot be {place}"))
+fn unplaced(root: &Root, format: &str, place: &str) -> Error {
+    let what = format!("images with {format} cannot be {place}");
+    Error::Unsupported { place: format!("image {} in {}", root.digest(), root.source()), what }
 }
 
 fn unsupported(what: String) -> Error {
@@ -676,8 +703,16 @@ fn write_layer(
     match format {
         Format::ZstdChunked(options) => {
             let level = options.level.unwrap_or(DEFAULT_ZSTD_LEVEL).cast_signed();
-            let chunked::Written { stored, annotations } = chunked::write(tar, budget, level, threads, directory)?;
-            Ok(Written { stored, media_type: MediaType::OCI_LAYER_ZSTD, annotations, diff_id: None })
+            let (written, diff_id) = match form {
+                Form::Estargz => {
+                    let mut tar = Hashing::new(WithoutOwnFiles::within(&Budget::new(), tar));
+                    let written = chunked::write(&mut tar, budget, level, threads, directory)?;
+                    (written, Some(tar.finish()))
+                }
+                Form::Plain | Form::ZstdChunked => (chunked::write(tar, budget, level, threads, directory)?, None),
+            };
+            let chunked::Written { stored, annotations } = written;
+            Ok(Written { stored, media_type: MediaType::OCI_LAYER_ZSTD, annotations, diff_id })
         }
         Format::Estargz(options) => {
             let level = options.level.unwrap_or(DEFAULT_GZIP_LEVEL);

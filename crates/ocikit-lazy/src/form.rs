@@ -61,10 +61,22 @@ pub(crate) fn stated(descriptor: &Descriptor) -> Form {
     }
 }
 
+/// Returns what a layer without the annotation that names its table lacks, if it has another one of the format.
+fn incomplete(descriptor: &Descriptor) -> Option<Error> {
+    let has = |key| descriptor.annotations.get(key).is_some();
+    let parts = [
+        (estargz::UNCOMPRESSED_SIZE, estargz::TOC_DIGEST),
+        (chunked::MANIFEST_POSITION, chunked::MANIFEST_CHECKSUM),
+        (chunked::TAR_SPLIT_POSITION, chunked::MANIFEST_CHECKSUM),
+    ];
+    let (part, missing) = parts.into_iter().find(|(part, missing)| has(part) && !has(missing))?;
+    Some(Error::invalid("descriptor", format_args!("it has the annotation `{part}`, and not `{missing}`")))
+}
+
 /// Returns whether a descriptor has an annotation of a format, whatever the layer is.
 pub(crate) fn has_annotations(descriptor: &Descriptor) -> bool {
     let keys = [chunked::MANIFEST_CHECKSUM, estargz::TOC_DIGEST, BOOTSTRAP_ANNOTATION];
-    keys.iter().any(|key| descriptor.annotations.get(key).is_some())
+    keys.iter().any(|key| descriptor.annotations.get(key).is_some()) || incomplete(descriptor).is_some()
 }
 
 /// Returns whether an annotation of a layer or a manifest belongs to a lazy format.
@@ -87,7 +99,7 @@ pub(crate) fn is_annotation(key: &str) -> bool {
 pub(crate) async fn content(layer: &Layer) -> ImageResult<LayerContent> {
     let has = |key| layer.descriptor().annotations.get(key).is_some();
     let opened = match stated(layer.descriptor()) {
-        Form::Plain => return Ok(LayerContent::Plain),
+        Form::Plain => return Ok(incomplete(layer.descriptor()).map_or(LayerContent::Plain, LayerContent::Invalid)),
         // Readers of zstd:chunked refuse such a layer, so that it has neither format.
         _ if has(chunked::MANIFEST_CHECKSUM) && has(estargz::TOC_DIGEST) => {
             Err(Error::invalid("descriptor", "it has the annotations of eStargz and of zstd:chunked"))

@@ -63,15 +63,15 @@ async fn check_nydus(image: &Image, directory: &Path) -> ImageResult<Vec<FormatP
     let last = image.manifest().layers().len().checked_sub(1);
     let problem = |problem: String| Ok(vec![FormatProblem { layer: last, problem }]);
     match NydusReader::detect(image, directory).await {
-        Ok(Some(reader)) => Ok(reader
-            .check_chunks()
-            .await?
-            .into_iter()
-            .map(|(layer, problem)| {
+        Ok(Some(reader)) => {
+            let annotations = image.manifest().layers().last().map(|layer| reader.check_annotations(layer));
+            let annotations = annotations.into_iter().flatten().map(|problem| FormatProblem { layer: last, problem });
+            let chunks = reader.check_chunks().await?.into_iter().map(|(layer, problem)| {
                 let position = image.manifest().layers().iter().position(|found| found.digest == layer);
                 FormatProblem { layer: position, problem }
-            })
-            .collect()),
+            });
+            Ok(annotations.chain(chunks).collect())
+        }
         Ok(None) => problem("its annotations say that it is a bootstrap of Nydus, and it is not".to_owned()),
         Err(error @ (ImageError::NotFound { .. } | ImageError::Broken { .. } | ImageError::Unsupported { .. })) => {
             problem(error.to_string())
@@ -91,6 +91,10 @@ fn is_soci_index(root: &Root) -> bool {
 impl ImageFormats for LazyFormats {
     async fn files(&self, image: Image) -> ImageResult<Image> {
         with_files(image, FileAccess::Contents, &self.directory).await
+    }
+
+    fn has_own_layers(&self, image: &Image) -> bool {
+        is_nydus(image.manifest())
     }
 
     async fn check(&self, root: &Root) -> ImageResult<Vec<FormatProblem>> {
@@ -148,11 +152,14 @@ fn name(form: Form) -> &'static str {
 }
 
 async fn nydus_layers(image: &Image, directory: &Path) -> ImageResult<Vec<Option<LayerFormat>>> {
-    let (mut files, mut problem, mut version) = (None, None, String::new());
+    let (mut files, mut version) = (None, String::new());
+    let problem;
     match NydusReader::detect(image, directory).await {
         Ok(Some(reader)) => {
             files = Some(reader.bootstrap().entries().len() as u64);
             version = format!("-v{}", reader.bootstrap().version().as_str());
+            let problems = image.manifest().layers().last().map(|layer| reader.check_annotations(layer));
+            problem = problems.filter(|found| !found.is_empty()).map(|found| found.join("; "));
         }
         Ok(None) => problem = Some("it is not a bootstrap of Nydus".to_owned()),
         Err(error @ (ImageError::NotFound { .. } | ImageError::Broken { .. } | ImageError::Unsupported { .. })) => {

@@ -21,6 +21,7 @@ pub mod estargz;
 mod files;
 mod form;
 mod formats;
+mod hashing;
 mod lost_xattr;
 mod output;
 mod pieces;

@@ -78,6 +78,19 @@ pub(crate) fn is_listed(root: &Root, mark: Mark, image: &Image) -> bool {
     own.any(|own| mark.is_on(own) || entries.iter().any(|entry| mark.is_on(entry) && is_of(entry, own)))
 }
 
+/// Returns whether an index has an image as one of a lazy format only, beside another one for its platform: it is not converted
+/// itself.
+pub(crate) fn is_beside(root: &Root, image: &Image) -> bool {
+    let Root::Index(index) = root else { return false };
+    let entries = index.manifests();
+    let is_marked = |entry: &Descriptor| [Mark::Nydus, Mark::Zstd].iter().any(|mark| mark.is_on(entry));
+    let is_plain = |entry: &Descriptor| !is_marked(entry) && !entry.is_attestation();
+    let has_plain =
+        |own: &Descriptor| entries.iter().any(|other| is_plain(other) && is_for(own, other.platform.as_ref()));
+    let mut own = entries.iter().filter(|entry| entry.digest == image.digest()).peekable();
+    own.peek().is_some() && own.all(|own| is_marked(own) && has_plain(own))
+}
+
 /// Returns whether an entry was made from another one. nydus-snapshotter takes the first one for the platform; a stale one
 /// names another source.
 fn is_of(entry: &Descriptor, plain: &Descriptor) -> bool {
@@ -134,4 +147,32 @@ pub(crate) fn detach(index: &Index, mark: Mark, is_removed: impl Fn(&Descriptor)
         }
     }
     edit.finish()
+}
+
+/// Returns an index without the entries of a format for the platforms of new images, which have the format themselves.
+pub(crate) fn detach_replaced(index: &Index, mark: Mark, is_new: impl Fn(&Descriptor) -> bool) -> Result<Index> {
+    let entries = index.manifests();
+    let is_replacement = |other: &Descriptor| !mark.is_on(other) && is_new(other);
+    detach(index, mark, |entry| {
+        entries.iter().any(|other| is_replacement(other) && is_for(entry, other.platform.as_ref()))
+    })
+}
+
+/// Returns what an index is without the entries that were added to one image: the image. An index that had no such entries
+/// stays an index, as does one with anything else of its own.
+pub(crate) async fn alone(before: &Root, index: Index) -> Result<Root> {
+    let Root::Index(old) = before else { return Ok(Root::Index(index)) };
+    let has_more = old.manifests().len() > 1 && !has_own_fields(index.document());
+    match index.manifests() {
+        [image] if has_more => {
+            let image = Descriptor::new(image.media_type.clone(), image.digest, image.size);
+            Root::at(index.source().clone(), image).await
+        }
+        _ => Ok(Root::Index(index)),
+    }
+}
+
+/// Returns whether an index says more than which entries it has.
+fn has_own_fields(index: &ocikit_spec::Index) -> bool {
+    index.artifact_type().is_some() || index.subject().is_some() || index.annotations().iter().next().is_some()
 }

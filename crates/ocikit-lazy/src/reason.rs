@@ -99,6 +99,11 @@ pub enum Reason {
     },
     /// A global extended header, which readers take for an entry of an unknown type.
     GlobalHeader,
+    /// A file at the path of one that eStargz adds to each layer. eStargz only.
+    OwnFile {
+        /// The path.
+        path: Path,
+    },
     /// The table of contents would be larger than readers accept.
     TableSize {
         /// Its size in bytes.
@@ -140,6 +145,7 @@ impl fmt::Display for Reason {
             }
             Reason::Time { path } => write!(f, "`{path}` has a time before the year 0 or after 9999"),
             Reason::GlobalHeader => f.write_str("it has a global extended header"),
+            Reason::OwnFile { path } => write!(f, "`{path}` is at the path of a file that the format adds"),
             Reason::TableSize { bytes } => {
                 write!(f, "its table of contents would have {bytes} bytes, more than readers accept")
             }

@@ -25,25 +25,17 @@ impl<R: Read> Source<R> {
         Source { reader: RawReader::within(budget, tar), paths, between: Vec::new(), gap: 0, position: 0 }
     }
 
-    /// Returns the next entry that is not left out; `None` at the end. The contents of the last one must have been read.
-    pub(crate) fn next_entry(&mut self, is_left_out: impl Fn(&[u8]) -> bool) -> Result<Option<RawEntry>, Stopped> {
-        let mut was_left_out = false;
-        loop {
-            self.between.clear();
-            let Some(entry) = self.reader.next_entry(&mut self.between)? else { return Ok(None) };
-            self.gap = usize::try_from(entry.start - self.position).map_err(io::Error::other)?;
-            let is_padding = self.between[..self.gap].iter().all(|byte| *byte == 0);
-            if !was_left_out && !is_padding {
-                return Err(Reason::GlobalHeader.into());
-            }
-            self.position = entry.data.offset;
-            was_left_out = is_left_out(&entry.name);
-            if !was_left_out {
-                self.paths.add(&entry)?;
-                self.position += entry.data.size;
-                return Ok(Some(entry));
-            }
+    /// Returns the next entry; `None` at the end. The contents of the last one must have been read.
+    pub(crate) fn next_entry(&mut self) -> Result<Option<RawEntry>, Stopped> {
+        self.between.clear();
+        let Some(entry) = self.reader.next_entry(&mut self.between)? else { return Ok(None) };
+        self.gap = usize::try_from(entry.start - self.position).map_err(io::Error::other)?;
+        if self.between[..self.gap].iter().any(|byte| *byte != 0) {
+            return Err(Reason::GlobalHeader.into());
         }
+        self.paths.add(&entry)?;
+        self.position = entry.data.offset + entry.data.size;
+        Ok(Some(entry))
     }
 
     /// Returns the padding of the last contents and the headers of the entry; at the end, the rest of the tar.

@@ -56,7 +56,7 @@ pub(crate) fn write(
         waiting: Waiting::default(),
     };
     let mut source = Source::new(tar, budget, Paths::with_parents());
-    while let Some(entry) = source.next_entry(|_| false)? {
+    while let Some(entry) = source.next_entry()? {
         writer.between(source.between())?;
         writer.entry(entry, source.contents())?;
     }

@@ -27,8 +27,8 @@ pub(crate) struct Ordered {
 }
 
 /// Copies a tar to a temporary file and returns it with the listed files and directories at its start, in this order,
-/// each after the directories above it and the target of a hard link. Paths that are not in it are left out, and so are
-/// entries that are part of the format.
+/// each after the directories above it and the target of a hard link. Paths that are not in it are left out. A tar with a
+/// file at the path of one that the format has is refused.
 pub(crate) fn ordered(tar: &mut impl Read, prefetch: &[Path], directory: &DirectoryPath) -> Result<Ordered, Stopped> {
     let mut copy = Copying { reader: tar, file: BufWriter::new(tempfile::tempfile_in(directory)?), failed: None };
     let entries = Entries::read(&mut copy, prefetch);
@@ -49,7 +49,7 @@ pub(crate) fn ordered(tar: &mut impl Read, prefetch: &[Path], directory: &Direct
     if !first.is_empty() {
         spans.push_back(end..end + landmark.len() as u64);
     }
-    let rest = (0..entries.spans.len()).filter(|index| !is_first.contains(index) && !entries.own.contains(index));
+    let rest = (0..entries.spans.len()).filter(|index| !is_first.contains(index));
     spans.extend(rest.filter_map(span));
     spans.push_back(entries.spans.last().map_or(0, |last| last.end)..end);
     let tar = BufReader::new(Spans { file, spans, left: 0 });
@@ -65,8 +65,6 @@ struct Entries {
     links: HashMap<usize, Path>,
     /// The entries that are listed or below a listed directory, with the position in the list.
     listed: Vec<(usize, Path)>,
-    /// The entries that are part of the format.
-    own: HashSet<usize>,
 }
 
 impl Entries {
@@ -80,6 +78,9 @@ impl Entries {
             if entry.start != entries.spans.last().map_or(0, |last| last.end) {
                 return Err(Reason::GlobalHeader.into());
             }
+            if is_own_file(entry.path.as_bytes()) {
+                return Err(Reason::OwnFile { path: entry.path }.into());
+            }
             entries.add(&entry, prefetch);
             io::copy(&mut reader, &mut io::sink()).map_err(|error| Stopped::Reading(error.into()))?;
         }
@@ -91,10 +92,6 @@ impl Entries {
         let index = self.spans.len();
         let end = entry.data.offset + entry.data.size;
         self.spans.push(entry.start..end + padding(entry.data.size));
-        if is_own_file(&entry.name) {
-            self.own.insert(index);
-            return;
-        }
         self.known.entry(key(&entry.path)).or_insert(index);
         if entry.kind == RawKind::HardLink {
             self.links.insert(index, Path::confined(&entry.link));
@@ -193,7 +190,7 @@ mod tests {
     #[test]
     fn listed_files_come_first_after_their_directories_and_targets() {
         let tar = Tar::new().file("a", b"1").directory("d").file("d/b", &[7; 700]).file("d/c", b"333");
-        let tar = tar.directory("e").link("e/link", "d/c").file(".no.prefetch.landmark", b"x").finish();
+        let tar = tar.directory("e").link("e/link", "d/c").finish();
         let (found, has_landmark) = names(&tar, &["/e/link", "gone", "d"]);
         assert_eq!(found, ["d/=0", "d/c=3", "e/=0", "e/link=0", "d/b=700", ".prefetch.landmark=1", "a=1"]);
         assert!(has_landmark);

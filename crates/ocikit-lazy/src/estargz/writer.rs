@@ -30,8 +30,8 @@ pub(crate) struct Written {
     pub(crate) annotations: Vec<(&'static str, String)>,
 }
 
-/// Writes a tar as a layer. Entries that are part of the format are replaced, except the landmark of a tar in the order of
-/// what is fetched first.
+/// Writes a tar as a layer. A tar with a file of its own at the path of one that the format has is refused; the landmark of a
+/// tar in the order of what is fetched first is not such a file.
 pub(crate) fn write(
     tar: &mut impl Read,
     budget: &Budget,
@@ -52,9 +52,12 @@ pub(crate) fn write(
         writer.between(&Header::file(NO_PREFETCH_LANDMARK, LANDMARK.len() as u64).to_bytes())?;
         writer.file(None, LANDMARK.len() as u64, &mut &LANDMARK[..])?;
     }
-    let is_replaced = |name: &[u8]| is_own_file(name) && !(has_landmark && name == PREFETCH_LANDMARK.as_bytes());
     let mut source = Source::new(tar, budget, Paths::default());
-    while let Some(entry) = source.next_entry(is_replaced)? {
+    while let Some(entry) = source.next_entry()? {
+        let path = entry.path.as_bytes();
+        if is_own_file(path) && !(has_landmark && path == PREFETCH_LANDMARK.as_bytes()) {
+            return Err(Reason::OwnFile { path: entry.path }.into());
+        }
         writer.between(source.headers())?;
         let size = entry.data.size;
         writer.file(Some(entry), size, source.contents())?;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use ocikit_image::Error as ImageError;
+use ocikit_archive::layer::Tree;
+use ocikit_image::{Error as ImageError, Result as ImageResult};
 
 /// The files that a table lists; `None` if it is not usable, so that files are read from the tar.
 pub(super) type Usable<T> = Option<Arc<T>>;
@@ -23,5 +24,14 @@ pub(super) fn tree_error(place: String, error: ocikit_archive::Error) -> ImageEr
     match error.limit() {
         Some(limit) => ImageError::Unsupported { place, what: limit.to_string() },
         None => ImageError::broken(place, error),
+    }
+}
+
+/// Returns the files of a table; `None` if no layer can have them, so that they are read from the tar.
+pub(super) fn usable_tree(tree: ocikit_archive::Result<Tree>, place: String) -> ImageResult<Option<Tree>> {
+    match tree {
+        Ok(tree) => Ok(Some(tree)),
+        Err(error) if error.limit().is_some() => Err(tree_error(place, error)),
+        Err(_) => Ok(None),
     }
 }

@@ -12,7 +12,7 @@ use ocikit_image::{Body, Error as ImageError, Image, Layer, LayerFiles, Name, Re
 use ocikit_spec::{Descriptor, Digest, MediaType};
 
 use crate::error::{Error, Result};
-use crate::files::access::{Usable, tree_error};
+use crate::files::access::{Usable, tree_error, usable_tree};
 use crate::ranged::read_range;
 use crate::soci::{INDEX_DIGEST, INDEX_V2, Indexer, LAYER_DIGEST, MAX_ZTOC_BYTES, Ztoc, ZtocFile};
 
@@ -111,8 +111,12 @@ impl LayerFiles for ZtocFiles {
     async fn tree(&self, budget: &Budget) -> ImageResult<Option<Tree>> {
         let Some(listed) = self.listed().await? else { return Ok(None) };
         let (budget, place) = (budget.clone(), self.place());
-        let tree = move || Tree::of_entries(&listed.entries, &budget).map_err(|error| tree_error(place, error));
-        blocking(tree).await.map(Some)
+        let tree = move || usable_tree(Tree::of_entries(&listed.entries, &budget), place);
+        let tree = blocking(tree).await?;
+        if tree.is_none() {
+            *self.opened.lock().await = Some(None);
+        }
+        Ok(tree)
     }
 
     async fn contents(&self, entry: u64) -> ImageResult<Option<Body>> {

@@ -19,7 +19,7 @@ use ocikit_spec::Digest;
 
 use crate::error::{Error, Result};
 use crate::estargz::{WithoutOwnFiles, is_own_file};
-use crate::files::access::{FileAccess, Usable, tree_error};
+use crate::files::access::{FileAccess, Usable, tree_error, usable_tree};
 use crate::form::{Form, LayerContent, OpenTable, content};
 use crate::ranged::read_range;
 use crate::table::TableEntry;
@@ -89,11 +89,19 @@ impl LayerFiles for TableFiles {
         }
     }
 
+    fn is_filtered(&self) -> bool {
+        self.has_own_files.get() == Some(&true)
+    }
+
     async fn tree(&self, budget: &Budget) -> ImageResult<Option<Tree>> {
         let Some(listed) = self.listed().await? else { return Ok(None) };
         let (budget, place) = (budget.clone(), format!("layer {} in {}", self.layer.digest(), self.layer.source()));
-        let tree = move || Tree::of_entries(&listed.entries, &budget).map_err(|error| tree_error(place, error));
-        blocking(tree).await.map(Some)
+        let tree = move || usable_tree(Tree::of_entries(&listed.entries, &budget), place);
+        let tree = blocking(tree).await?;
+        if tree.is_none() {
+            *self.opened.lock().await = Some(None);
+        }
+        Ok(tree)
     }
 
     async fn contents(&self, entry: u64) -> ImageResult<Option<Body>> {

@@ -18,6 +18,9 @@ pub(crate) const BOOTSTRAP_ANNOTATION: &str = "containerd.io/snapshot/nydus-boot
 /// The annotation with the version of RAFS.
 pub(super) const VERSION_ANNOTATION: &str = "containerd.io/snapshot/nydus-fs-version";
 
+/// The annotation with the blobs that the bootstrap refers to, as a list in JSON.
+pub(super) const BLOB_IDS_ANNOTATION: &str = "containerd.io/snapshot/nydus-blob-ids";
+
 /// Returns whether a manifest says that its image is in the format of Nydus: a layer is a blob of Nydus, or the last layer has
 /// the annotation of a bootstrap. [`NydusReader::detect`](crate::rafs::NydusReader::detect) finds out whether it is true.
 pub fn is_nydus(manifest: &Manifest) -> bool {

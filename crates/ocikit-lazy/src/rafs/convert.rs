@@ -15,7 +15,7 @@ use ocikit_spec::{Annotations, Descriptor, History, MediaType};
 
 use crate::lost_xattr::LostXattr;
 use crate::rafs::blob::DEFAULT_DIGESTER;
-use crate::rafs::bootstrap::{BOOTSTRAP_ANNOTATION, Bootstrap, VERSION_ANNOTATION, write_layer};
+use crate::rafs::bootstrap::{BLOB_IDS_ANNOTATION, BOOTSTRAP_ANNOTATION, Bootstrap, VERSION_ANNOTATION, write_layer};
 use crate::rafs::contents::NydusReader;
 use crate::rafs::data::{Chunking, OtherBlobs};
 use crate::rafs::dictionary::Dictionary;
@@ -23,9 +23,6 @@ use crate::rafs::layer::{ConvertedLayer, LayerJob, unfit, unsupported, unwritten
 use crate::rafs::options::{ChunkSize, Compressor, Deduplicate, RafsVersion};
 use crate::rafs::table::{Candidate, Contents, Settings, Table};
 use crate::rafs::tree::{Item, Names, lost_xattrs};
-
-/// The annotation with the blobs that the bootstrap refers to.
-const BLOB_IDS_ANNOTATION: &str = "containerd.io/snapshot/nydus-blob-ids";
 
 /// The number of layers that are converted in parallel. Each uses all processors for compression.
 const MAX_PARALLEL_LAYERS: usize = 2;
@@ -84,12 +81,13 @@ pub async fn to_nydus(image: &Image, options: &NydusOptions) -> Result<NydusImag
     if NydusReader::detect(image, directory).await?.is_some() {
         return Ok(NydusImage { image: image.clone(), lost_xattrs: Vec::new() });
     }
+    // The given layers, which may have a way to read their files.
+    let layers = image.file_layers();
     let image = oci(image).await?;
     if let Some(foreign) = image.manifest().layers().iter().find(|layer| layer.media_type.is_foreign_layer()) {
         let what = format!("layer {} must not be distributed in another form", foreign.digest);
         return Err(Error::Unsupported { place: image.source().to_string(), what });
     }
-    let layers: Vec<Layer> = image.layers().collect();
     let mut conversion = Conversion::of(options, layers.len())?;
     let files = match options.deduplicate {
         Deduplicate::Layer => conversion.parallel(&image, &layers).await?,

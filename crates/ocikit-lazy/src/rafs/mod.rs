@@ -16,6 +16,7 @@
 //! files, `table` numbers blobs; `v5`, `v6` and `bootstrap` write; `data` and `blob` write blobs; `layer` and `convert`
 //! drive them; `read`, `read_v5`, `read_v6`, `detect` and `contents` read.
 
+mod annotations;
 mod blob;
 mod bootstrap;
 mod bytes;

@@ -132,7 +132,7 @@ impl FromStr for Compressor {
             "none" => Ok(Compressor::None),
             "lz4" | "lz4_block" => Ok(Compressor::Lz4),
             "zstd" => Ok(Compressor::Zstd),
-            given => Err(UnknownChoice { given: given.to_owned(), choices: "none, lz4 and zstd" }),
+            given => Err(UnknownChoice { given: given.to_owned(), choices: "none, lz4_block and zstd" }),
         }
     }
 }

@@ -155,9 +155,9 @@ async fn compare_images(report: &mut Report, left: &Image, right: &Image) -> Res
         return Ok(());
     }
     let (one, other) = (value(left.manifest().bytes()), value(right.manifest().bytes()));
-    let (left, right) = (&report.files(left).await?, &report.files(right).await?);
     // An image whose layers are no tars has them in an order of its own.
-    let pairs = [left, right].iter().all(|image| image.file_layers().len() == image.layers().count());
+    let pairs = ![left, right].into_iter().any(|image| report.has_own_layers(image));
+    let (left, right) = (&report.files(left).await?, &report.files(right).await?);
     compare_manifests(report, left.descriptor(), right.descriptor(), &one, &other, pairs);
     let is_files = |image: &Image| image.has_files();
     let digest = |image: &Image| image.manifest().config().map(|config| config.digest);

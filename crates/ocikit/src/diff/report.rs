@@ -173,6 +173,11 @@ impl Report {
         }
     }
 
+    /// Returns whether the layers of an image are no steps of its build.
+    pub(crate) fn has_own_layers(&self, image: &Image) -> bool {
+        self.formats.as_ref().is_some_and(|formats| formats.has_own_layers(image))
+    }
+
     /// Returns whether an entry of an index belongs to the format of another entry.
     pub(crate) fn is_of_format(&self, entry: &Descriptor) -> bool {
         let kind = entry.artifact_type.as_ref().map(MediaType::as_str);
