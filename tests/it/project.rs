@@ -379,3 +379,102 @@ fn large_projects_are_planned_and_shared_evenly() {
         eprintln!("{count} images: planned in {elapsed:?}, {least} to {most} images on each of 64 machines");
     }
 }
+
+#[test]
+fn files_that_cannot_be_read_are_problems() {
+    let bench = project();
+    let context = |path: &str| bench.path("contexts").join(path);
+    fs::create_dir(context("04-pipe")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(context("04-pipe/Dockerfile")).status().unwrap().success());
+    std::os::unix::fs::symlink("/dev/zero", context("04-pipe/info.edn")).unwrap();
+    std::os::unix::fs::symlink("nowhere", context("05-gone")).unwrap();
+    fs::create_dir(context("06 bad")).unwrap();
+    fs::create_dir(context(".hidden")).unwrap();
+    fs::write(context("03-clojure-dev/info.edn"), "{:version \"1.0.0\"} {:version \"2.0.0\"}").unwrap();
+    let outcome = bench.ocikit(&["project", "graph", "--json"]);
+    let error: Value = serde_json::from_str(&outcome.stderr).unwrap();
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (2, ""), "{outcome}");
+    assert_eq!(
+        error["error"]["details"],
+        serde_json::json!([
+            "contexts/05-gone: the symlink leads nowhere",
+            "contexts/03-clojure-dev/info.edn:1:20: a second form follows, which would have no meaning",
+            "contexts/04-pipe/Dockerfile: it is not a regular file",
+            "contexts/04-pipe/info.edn: it is not a regular file",
+            "contexts/06 bad: `06 bad` is not a valid name of an image",
+        ])
+    );
+}
+
+#[test]
+fn empty_selections_and_other_schemes_are_said() {
+    let bench = project();
+    for (arguments, code, message) in [
+        (&["project", "plan", "--images", ""][..], 2, "--images has no name"),
+        (&["project", "plan", "--stage", "99"], 0, "there is no stage 99: the project has the stages 0 to 2"),
+        (&["project", "plan", "--registry", "http://localhost:5000/x"], 2, "leave out `http://`"),
+    ] {
+        let outcome = bench.ocikit(arguments);
+        assert_eq!(outcome.code, code, "{outcome}");
+        assert!(outcome.stderr.contains(message), "{outcome}");
+    }
+}
+
+#[test]
+fn a_web_server_that_is_no_registry_is_said() {
+    use std::io::{Read, Write};
+    let (bench, server) = (project(), std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let place = format!("{}/p", server.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in server.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4096]);
+            let page = "<html>404</html>";
+            let head = "HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\nConnection: close";
+            let _ = write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{page}", page.len());
+        }
+    });
+    for command in ["plan", "pull"] {
+        let outcome = bench.ocikit(&["project", command, "--registry", &place]);
+        assert_eq!(outcome.code, 0, "{outcome}");
+        assert!(outcome.stderr.contains("does not answer as a registry: it answers 404"), "{outcome}");
+    }
+}
+
+#[test]
+fn a_cascade_follows_symlinks_within_the_project_only() {
+    let bench = project();
+    let context = |path: &str| bench.path("contexts").join(path);
+    let link = |target: &str, path: &str| {
+        fs::remove_file(context(path)).unwrap();
+        std::os::unix::fs::symlink(target, context(path)).unwrap();
+    };
+    let raise = |version: &str| {
+        fs::write(context("00-debian-slim/info.edn"), format!("{{:version \"{version}\"}}\n")).unwrap();
+    };
+    // Two images with the same Dockerfile need the same change.
+    link("../01-dev/Dockerfile", "02-java/Dockerfile");
+    raise("1.3.0");
+    bench.ok(&["project", "cascade"]);
+    assert!(fs::read_to_string(context("01-dev/Dockerfile")).unwrap().contains("debian-slim:1.3.0"));
+    assert!(context("02-java/Dockerfile").is_symlink());
+    assert_eq!(bench.ok(&["project", "cascade"]), "");
+    // An image whose metadata are those of another one would get a version without a reason.
+    raise("1.4.0");
+    fs::write(context("02-java/info.edn"), "{:version \"1.4.0\"}\n").unwrap();
+    link("../02-java/info.edn", "00-debian-slim/info.edn");
+    let refused = |message: &str| {
+        let before = fs::read(context("01-dev/Dockerfile")).unwrap();
+        let outcome = bench.ocikit(&["project", "cascade"]);
+        assert_eq!(outcome.code, 2, "{outcome}");
+        assert!(outcome.stderr.contains(message), "{outcome}");
+        assert_eq!(fs::read(context("01-dev/Dockerfile")).unwrap(), before);
+    };
+    refused("contexts/02-java/info.edn and contexts/00-debian-slim/info.edn are the same file");
+    fs::remove_file(context("00-debian-slim/info.edn")).unwrap();
+    raise("1.4.0");
+    let directory = tempfile::tempdir().unwrap();
+    let outside = directory.path().canonicalize().unwrap().join("info.edn");
+    fs::copy(context("01-dev/info.edn"), &outside).unwrap();
+    link(&outside.display().to_string(), "01-dev/info.edn");
+    refused(&format!("leads out of the project, to {}", outside.display()));
+}

@@ -431,6 +431,39 @@ fn a_published_image_wins_over_a_layout_with_other_contents() {
     assert_eq!(bench.ocikit(&["cat", &dev, "/extra"]).code, 3);
 }
 
+#[test]
+fn a_tag_of_a_layout_means_one_image_whatever_the_registry() {
+    let Some(peers) = Peers::find(&BUILDERS) else { return };
+    let (daemon, one, two) = (buildkit(&peers), Registry::start(), Registry::start());
+    let bench = project(&daemon);
+    let publish = |registry: &Registry| {
+        bench.ocikit(&["project", "publish", "--only-local-platform", "--remote-registry", &registry.name()])
+    };
+    let outcome = publish(&one);
+    assert_eq!(outcome.code, 0, "{outcome}");
+    assert!(!outcome.stderr.contains("InvalidDefaultArgInFrom"), "{outcome}");
+    write(&bench, "00-debian-slim/extra", "x");
+    write(&bench, "00-debian-slim/Dockerfile", "FROM scratch\nCOPY extra /extra\n");
+    let outcome = publish(&two);
+    assert_eq!(outcome.code, 0, "{outcome}");
+    for image in ["debian-slim:1.2.9", "dev:2.0.9", "dev:latest"] {
+        bench.ok(&["cat", &format!("oci:.ocikit-images/{image}"), "/extra"]);
+    }
+    // Layouts of other programs may have two images with one tag.
+    let index = bench.path(".ocikit-images/dev/index.json");
+    let mut roots: Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
+    let mut other = roots["manifests"][0].clone();
+    let old = one.verified_digest("dev", "2.0.9").unwrap().to_string();
+    other["digest"] = Value::from(old);
+    other["annotations"]["io.containerd.image.name"] = Value::from("example.com/dev:2.0.9");
+    other["annotations"]["org.opencontainers.image.ref.name"] = Value::from("2.0.9");
+    roots["manifests"].as_array_mut().unwrap().push(other);
+    fs::write(&index, roots.to_string()).unwrap();
+    assert_ne!(bench.ocikit(&["cat", "oci:.ocikit-images/dev:2.0.9", "/extra"]).code, 0);
+    bench.ok(&["project", "build", "--local-registry", &two.name()]);
+    bench.ok(&["cat", "oci:.ocikit-images/dev:2.0.9", "/extra"]);
+}
+
 /// What BuildKit says of a Dockerfile: the image that it would download first, or that it refuses the file.
 fn ask_buildkit(peers: &Peers, daemon: &Daemon, directory: &Path, arguments: &str) -> String {
     let directory = directory.display();

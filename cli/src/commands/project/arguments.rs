@@ -38,6 +38,9 @@ impl ProjectArguments {
 
 /// Reads a registry with an optional path, such as `ghcr.io/acme`.
 pub(super) fn registry(text: &str) -> Result<String, String> {
+    if let Some(scheme) = ["http://", "https://"].into_iter().find(|scheme| text.starts_with(scheme)) {
+        return Err(format!("leave out `{scheme}`: a registry is a host with an optional path, as in `ghcr.io/acme`"));
+    }
     let text = text.trim_end_matches('/');
     let probe = format!("{text}/image");
     match probe.parse::<ocikit::Repository>() {
@@ -57,6 +60,7 @@ impl From<ProjectError> for Failure {
             ProjectError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 Failure::new(Code::Missing, message).hint("name the directory of the project with --project-dir")
             }
+            ProjectError::NotAFile { .. } | ProjectError::Outside { .. } => Failure::usage(message),
             ProjectError::Interrupted { .. } => {
                 Failure::new(Code::Other, message).hint("finish it with `ocikit project cascade`")
             }

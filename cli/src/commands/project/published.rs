@@ -1,6 +1,6 @@
 //! What registries have of the images of a project.
 
-use ocikit::{Location, SessionOptions};
+use ocikit::{Error, Location, Session, SessionOptions};
 use ocikit_publish::project::{
     PlanOptions, Project, PublishedImage, SurveyError, SurveyOptions, base_digests, reference, survey,
 };
@@ -26,11 +26,30 @@ pub(super) async fn find(
         None => vec![true; project.images().len()],
     };
     let found = survey(&session, project, registry, |position| selected[position], SurveyOptions::default()).await?;
+    let is_asked_and_absent =
+        |(published, asked): (&PublishedImage, &bool)| !asked || matches!(published, PublishedImage::Absent);
+    if selected.contains(&true) && found.published.iter().zip(&selected).all(is_asked_and_absent) {
+        warn_unless_registry(context, &session, &sample).await;
+    }
     if bases {
         let digests = base_digests(&session, project, |position| selected[position], SurveyOptions::default());
         options.bases = Some(digests.await?);
     }
     Ok(found.published)
+}
+
+/// Warns if a place that has none of the images does not answer as a registry. A web server answers 404 to every request; so do
+/// some registries, with a web page too, for an image that does not exist, so the answers about the images do not tell.
+pub(super) async fn warn_unless_registry(context: &Context, session: &Session, location: &Location) {
+    let Location::Registry(reference) = location else { return };
+    let registry = reference.registry();
+    let why = match session.client().check(registry).await {
+        Err(Error::NotFound { .. }) => "it answers 404 to `GET /v2/`".to_owned(),
+        Err(error @ Error::Protocol { .. }) => error.to_string(),
+        // Everything else was said by the answers about the images.
+        _ => return,
+    };
+    context.output.say(format!("warning: {registry} has none of the images, and does not answer as a registry: {why}"));
 }
 
 impl From<SurveyError> for Failure {

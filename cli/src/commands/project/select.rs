@@ -56,6 +56,11 @@ impl SelectArguments {
         registry: Option<&str>,
         only: Option<Vec<Platform>>,
     ) -> Result<Planned> {
+        // The value of a variable that has none; to select nothing and succeed would hide it.
+        if !self.images.is_empty() && self.images.iter().all(String::is_empty) {
+            return Err(Failure::usage("cannot select images: --images has no name")
+                .hint("leave --images out to select all images"));
+        }
         let mut selection =
             Selection::named(project, self.images.iter().map(String::as_str)).map_err(Failure::usage)?;
         (selection.shard, selection.stage) = (self.shard, self.stage);
@@ -74,6 +79,13 @@ impl SelectArguments {
             None => None,
         };
         let plan = project.plan(published.as_deref(), &options);
+        let stages = plan.images.iter().map(|image| image.stage + 1).max().unwrap_or_default();
+        if let Some(stage) = self.stage.filter(|stage| *stage >= stages) {
+            context.output.say(format!(
+                "warning: there is no stage {stage}: the project has the stages 0 to {}",
+                stages.saturating_sub(1)
+            ));
+        }
         let builds = selection.builds(&plan);
         Ok(Planned { plan, builds })
     }

@@ -6,6 +6,7 @@ use ocikit_publish::project::{ImagePlace, TransferOutcome, transfer};
 
 use super::arguments::{ProjectArguments, registry};
 use super::output::{ImageOutput, ImagesOutput};
+use super::published::warn_unless_registry;
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
 use crate::output::Lines;
@@ -123,6 +124,9 @@ impl TransferArguments {
             let mut output = ImageOutput::new(image, status, digest);
             output.location = location;
             result.images.push(output);
+        }
+        if missing.len() == project.images().len() {
+            warn_unless_registry(context, &session, &samples[0]).await;
         }
         let succeeded = result.images.iter().filter(|image| image.digest.is_some()).count();
         context.output.result(&result, || {

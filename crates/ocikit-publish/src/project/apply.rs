@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cascade::{Cascade, FileChange};
 use super::error::ProjectError;
-use super::files::{JOURNAL, check_not_interrupted, read_file};
+use super::files::{JOURNAL, check_not_interrupted, read_file, target};
 use super::metadata::MetadataFormat;
 use super::model::DOCKERFILE;
 
@@ -108,12 +108,6 @@ pub fn finish_cascade(root: &Path) -> Result<Option<Vec<PathBuf>>, ProjectError>
     Ok(Some(journal.files.into_iter().map(|entry| entry.path).collect()))
 }
 
-/// Returns the file that a path means: symlinks are followed, so that they stay.
-fn target(root: &Path, path: &Path) -> Result<PathBuf, ProjectError> {
-    let path = root.join(path);
-    fs::canonicalize(&path).map_err(ProjectError::io("find", path))
-}
-
 /// Returns the name of the new content of a file.
 fn beside(target: &Path) -> PathBuf {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
@@ -128,7 +122,6 @@ fn prepare(root: &Path, change: &FileChange) -> Result<(), ProjectError> {
     }
     let path = beside(&target);
     let write = || -> io::Result<()> {
-        // Two images may share a file by symlinks; then their changes have to be the same.
         let mut file = File::options().write(true).create_new(true).open(&path)?;
         file.write_all(&change.after)?;
         file.set_permissions(fs::metadata(&target)?.permissions())?;

@@ -1,12 +1,13 @@
 //! Carries new versions to the images that depend on them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use ocikit::Digest;
 
 use super::error::{Problem, ProjectError};
-use super::files::read_file;
+use super::files::{read_file, target};
 use super::limits::{MAX_DOCKERFILE_BYTES, MAX_METADATA_BYTES, MAX_PROBLEMS};
 use super::metadata::quoted;
 use super::model::{Dependency, Project, ProjectImage};
@@ -133,8 +134,9 @@ impl Project {
     ///
     /// # Errors
     ///
-    /// [`ProjectError::Invalid`] if a version that takes part is not `x.y.z` or cannot be replaced where it is written,
-    /// and [`ProjectError::Changed`] if a file is not the one that was read.
+    /// [`ProjectError::Invalid`] if a version that takes part is not `x.y.z` or cannot be replaced where it is written, if a
+    /// file leads out of the project, or if images that share a file need different contents of it, and
+    /// [`ProjectError::Changed`] if a file is not the one that was read.
     pub fn cascade(&self, policy: CascadePolicy) -> Result<Cascade, ProjectError> {
         let mut run = Run { project: self, policy, versions: Vec::new(), problems: Vec::new() };
         let mut cascade = Cascade {
@@ -144,6 +146,7 @@ impl Project {
             root: self.root.clone(),
             directories: self.images.iter().map(|image| image.directory.clone()).collect(),
         };
+        let mut kept = Vec::new();
         for image in &self.images {
             let (dockerfile, metadata) = run.image(image, &mut cascade)?;
             if run.problems.len() >= MAX_PROBLEMS {
@@ -153,11 +156,22 @@ impl Project {
                 (image.dockerfile_path(), image.dockerfile, MAX_DOCKERFILE_BYTES, dockerfile),
                 (image.metadata_path(), image.metadata, MAX_METADATA_BYTES, metadata),
             ];
-            for (path, digest, limit, edits) in files.into_iter().filter(|(.., edits)| !edits.is_empty()) {
+            for (path, digest, limit, edits) in files {
+                if edits.is_empty() {
+                    kept.push(path);
+                    continue;
+                }
                 let change = self.change(path, digest, limit, &edits)?;
                 // The Dockerfile stays as it is if only named contexts have new versions.
-                cascade.changes.extend(Some(change).filter(|change| change.before != change.after));
+                match change.before == change.after {
+                    true => kept.push(change.path),
+                    false => cascade.changes.push(change),
+                }
             }
+        }
+        if run.problems.is_empty() && !cascade.changes.is_empty() {
+            let changes = std::mem::take(&mut cascade.changes);
+            cascade.changes = distinct(&self.root, changes, &kept, &mut run.problems)?;
         }
         if run.problems.is_empty() { Ok(cascade) } else { Err(ProjectError::Invalid(run.problems)) }
     }
@@ -177,6 +191,41 @@ impl Project {
         after.extend_from_slice(&before[at..]);
         Ok(FileChange { path, before, after })
     }
+}
+
+/// Returns changes with one for each file: several paths may mean the same file. Their changes have to agree, also with the
+/// paths whose files are `kept` as they are.
+fn distinct(
+    root: &Path,
+    changes: Vec<FileChange>,
+    kept: &[PathBuf],
+    problems: &mut Vec<Problem>,
+) -> Result<Vec<FileChange>, ProjectError> {
+    let mut known: BTreeMap<PathBuf, usize> = BTreeMap::new();
+    let mut distinct: Vec<FileChange> = Vec::new();
+    for change in changes {
+        let target = match target(root, &change.path) {
+            Err(ProjectError::Outside { path, target }) => {
+                problems.push(Problem::Outside { path, target });
+                continue;
+            }
+            target => target?,
+        };
+        let first = *known.entry(target).or_insert(distinct.len());
+        match distinct.get(first) {
+            None => distinct.push(change),
+            Some(first) if first.after == change.after => {}
+            Some(first) => problems.push(Problem::SharedFile { first: first.path.clone(), second: change.path }),
+        }
+    }
+    for path in kept {
+        let found = fs::canonicalize(root.join(path)).ok().and_then(|target| known.get(&target));
+        if let Some(first) = found {
+            problems.push(Problem::SharedFile { first: distinct[*first].path.clone(), second: path.clone() });
+        }
+    }
+    problems.truncate(MAX_PROBLEMS);
+    Ok(distinct)
 }
 
 struct Run<'a> {

@@ -34,12 +34,16 @@ pub(super) struct EdnError {
     pub(super) problem: &'static str,
 }
 
-/// Reads the first form. What follows it is not read, as Clojure's reader does not.
+/// Reads the only form of a text. A second one would have no meaning, so it is refused.
 pub(super) fn read(text: &str) -> Result<Form, EdnError> {
     let mut reader = Reader { text, at: if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 } };
+    let Some(form) = reader.form(0)? else { return Err(reader.fail("there is no form")) };
     match reader.form(0)? {
-        Some(form) => Ok(form),
-        None => Err(reader.fail("there is no form")),
+        Some(second) => {
+            Err(EdnError { offset: second.span.start, problem: "a second form follows, which would have no meaning" })
+        }
+        None if reader.peek().is_some() => Err(reader.fail("a closing bracket follows that was never opened")),
+        None => Ok(form),
     }
 }
 
@@ -221,7 +225,8 @@ mod tests {
     fn forms_of_all_kinds_are_read() {
         let text = r#"; first
             {:a "x\t\u00e9\"", :b [1 -2.5M \newline \c nil true sym/bol], #_ignored :c #{:d} :e #inst "2020" :f (1 ; two
-            2) "g" {}} rest ) is not read"#;
+            2) "g" {}} ; end
+            #_discarded"#;
         let form = read(text).unwrap();
         assert_eq!(get(&form, "a").unwrap().value, Value::Text("x\té\"".to_owned()));
         let Value::Sequence(items) = &get(&form, "b").unwrap().value else { panic!() };
@@ -244,6 +249,8 @@ mod tests {
             ("#", "`#` is not followed by `{`, `_` or a tag", 1),
             ("{:a #_}", "`#_` discards nothing", 6),
             (": a", "a keyword has no name", 1),
+            ("{:a 1} {:a 2}", "a second form follows, which would have no meaning", 7),
+            ("{:a 1} ; b\n}", "a closing bracket follows that was never opened", 11),
         ] {
             assert_eq!(read(text).unwrap_err(), EdnError { offset, problem }, "{text}");
         }

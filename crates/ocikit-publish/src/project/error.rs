@@ -23,6 +23,20 @@ pub enum ProjectError {
         /// The reason.
         source: io::Error,
     },
+    /// A file of the project is a directory, named pipe or device.
+    #[error("{}: it is not a regular file", path.display())]
+    NotAFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file that would be written is outside of the project, because a symlink leads there.
+    #[error("{} leads out of the project, to {}", path.display(), target.display())]
+    Outside {
+        /// The file in the project.
+        path: PathBuf,
+        /// The file that it means.
+        target: PathBuf,
+    },
     /// A cascade was interrupted after it was decided; some files may have their new content and others not.
     #[error("a cascade of this project was interrupted: {} exists", journal.display())]
     Interrupted {
@@ -81,6 +95,12 @@ pub enum Problem {
         /// The missing file.
         file: &'static str,
     },
+    /// A file of an image is a directory, named pipe or device.
+    #[error("{}: it is not a regular file", .0.display())]
+    NotAFile(PathBuf),
+    /// A symlink among the directories of the images leads nowhere.
+    #[error("{}: the symlink leads nowhere", .0.display())]
+    DanglingLink(PathBuf),
     /// A directory has metadata in both forms.
     #[error("{}: it has both `info.edn` and `image.toml`", .0.display())]
     TwoMetadataFiles(PathBuf),
@@ -154,6 +174,22 @@ pub enum Problem {
         place: FilePlace,
         /// The image.
         image: String,
+    },
+    /// A file that has to change is outside of the project, because a symlink leads there.
+    #[error("{}: it would change, and it leads out of the project, to {}", path.display(), target.display())]
+    Outside {
+        /// The file in the project.
+        path: PathBuf,
+        /// The file that it means.
+        target: PathBuf,
+    },
+    /// Two images share a file by symlinks, and need different contents of it.
+    #[error("{} and {} are the same file, which would have to change differently", first.display(), second.display())]
+    SharedFile {
+        /// The file of one image.
+        first: PathBuf,
+        /// The file of the other image.
+        second: PathBuf,
     },
     /// Two references to images with different versions take the version from the same place.
     #[error("{place}: this version belongs to several images, which would need {first} and {second}")]

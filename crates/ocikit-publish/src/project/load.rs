@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use ocikit::{Digest, Platform, Repository};
@@ -68,7 +69,7 @@ impl Project {
         let contexts = root.join(&options.contexts);
         let mut problems = Vec::new();
         let mut found = Vec::new();
-        let directories = directories(&contexts)?;
+        let directories = directories(&contexts, &options.contexts, &mut problems)?;
         for name in &directories {
             if problems.len() >= MAX_PROBLEMS {
                 break;
@@ -92,15 +93,26 @@ impl Project {
     }
 }
 
-/// Returns the names of the directories in a directory, sorted.
-fn directories(path: &Path) -> Result<Vec<PathBuf>, ProjectError> {
+/// Returns the names of the directories in a directory, sorted; hidden ones are not images. A symlink that leads nowhere is a
+/// problem, because it may have been an image.
+fn directories(path: &Path, shown: &Path, problems: &mut Vec<Problem>) -> Result<Vec<PathBuf>, ProjectError> {
     let failed = |source| ProjectError::Io { operation: "read the directory", path: path.to_owned(), source };
     let mut names = Vec::new();
     for entry in fs::read_dir(path).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        // `metadata` follows symlinks, as building does. One that leads nowhere is no directory.
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        // `metadata` follows symlinks, as building does.
         match fs::metadata(entry.path()) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            // Also one that leads to itself.
+            Err(error) if error.kind() != ErrorKind::PermissionDenied && entry.path().is_symlink() => {
+                if problems.len() < MAX_PROBLEMS {
+                    problems.push(Problem::DanglingLink(shown.join(entry.file_name())));
+                }
+            }
+            // It was removed in between.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
             found => {
                 if found.map_err(failed)?.is_dir() {
                     names.push(PathBuf::from(entry.file_name()));
@@ -109,6 +121,7 @@ fn directories(path: &Path) -> Result<Vec<PathBuf>, ProjectError> {
         }
     }
     names.sort_unstable();
+    problems.sort_by_key(ToString::to_string);
     Ok(names)
 }
 
@@ -130,16 +143,24 @@ fn read_image(
     let base = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let (number, name) = split_number(&base);
     if format!("{REGISTRY_PLACEHOLDER}/{name}").parse::<Repository>().is_err() || name.contains('/') {
-        problems.push(Problem::Name { directory: directory.to_owned(), name: name.to_owned() });
+        // A directory that is none of an image lacks the files of one too; one problem is enough.
+        return Ok(Err(vec![Problem::Name { directory: directory.to_owned(), name: name.to_owned() }]));
     }
-    let dockerfile = read_file(&root.join(directory).join(DOCKERFILE), MAX_DOCKERFILE_BYTES)?;
-    if dockerfile.is_none() {
-        problems.push(Problem::MissingFile { directory: directory.to_owned(), file: DOCKERFILE });
-    }
+    let mut read = |file: &'static str, limit| match read_file(&root.join(directory).join(file), limit) {
+        Err(ProjectError::NotAFile { .. }) => {
+            problems.push(Problem::NotAFile(directory.join(file)));
+            Ok(Some(Vec::new()))
+        }
+        read => read,
+    };
+    let dockerfile = read(DOCKERFILE, MAX_DOCKERFILE_BYTES)?;
     let mut metadata = Vec::new();
     for format in MetadataFormat::ALL {
-        let bytes = read_file(&root.join(directory).join(format.file_name()), MAX_METADATA_BYTES)?;
+        let bytes = read(format.file_name(), MAX_METADATA_BYTES)?;
         metadata.extend(bytes.map(|bytes| (format, bytes)));
+    }
+    if dockerfile.is_none() {
+        problems.push(Problem::MissingFile { directory: directory.to_owned(), file: DOCKERFILE });
     }
     match metadata.len() {
         0 => problems.push(Problem::MissingFile { directory: directory.to_owned(), file: "info.edn" }),

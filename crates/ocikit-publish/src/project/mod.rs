@@ -31,6 +31,7 @@ mod edn;
 mod error;
 mod files;
 mod inputs;
+mod layouts;
 mod limits;
 mod load;
 mod metadata;

@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use ocikit::layout::{Dir, Siblings};
 use ocikit::{Digest, Error, Location, Name, Naming, Put, Session, Sink, Tag};
 
+use super::layouts::{existing_names, forget_other_names};
 use super::model::{Project, ProjectImage};
 use super::plan::{reference, tag_of};
 use super::version::Version;
@@ -126,7 +127,11 @@ async fn one(
         let there = if target.path().is_some_and(|path| !path.join("index.json").exists()) {
             None
         } else {
-            sink.tagged(&tag).await?
+            match sink.tagged(&tag).await {
+                // The image replaces all that have its tag.
+                Err(Error::Ambiguous { .. }) => None,
+                found => found?,
+            }
         };
         if there.is_none_or(|there| there.digest != root.digest()) {
             names.push(Naming::of_tag(tag));
@@ -137,6 +142,9 @@ async fn one(
         return Ok(TransferOutcome::Present { digest });
     }
     let tags = names.iter().filter_map(|name| name.tag.as_ref()).map(Tag::to_string).collect();
+    if let Location::Layout { path, .. } = &target {
+        forget_other_names(path, &existing_names(session, path).await?, &names).await?;
+    }
     let copied = session.copy_to(&root, &sink, names).await?;
     let count = |put: Put| copied.blobs.iter().filter(|(_, found)| *found == put).count();
     Ok(TransferOutcome::Copied { digest, blobs: (count(Put::Copied), count(Put::Mounted), count(Put::Present)), tags })

@@ -2,6 +2,7 @@
 
 mod dockerfile;
 mod model;
+mod noise;
 mod placement;
 mod publishing;
 mod run;

@@ -14,10 +14,12 @@ use ocikit_build::{BuildContext, Dockerfile, NamedContext, NamedSource, Node, Re
 
 use super::dockerfile::resolved;
 use super::model::{BuildObserver, BuildOptions, BuildReport, Done, ImageError, ImageOutcome, ImageReport};
+use super::noise::without_noise;
 use super::placement::{Placed, Placement};
 use super::publishing::{marked, publish_image};
 use super::schedule::Schedule;
 use crate::git::GitState;
+use crate::project::layouts::{existing_names, forget_other_names, opened};
 use crate::project::model::{DOCKERFILE, Dependency, Project, ProjectImage};
 use crate::project::plan::{BuildPlan, Decision, INPUTS_ANNOTATION, reference, tag_of};
 use crate::project::version::Version;
@@ -134,6 +136,7 @@ impl<'a> One<'a> {
             Some(root) => (self.marked_again(root).await?, false),
             None => {
                 let steps = observer.started(&self.image.name, &self.image.version.value);
+                let steps = steps.map(|steps| without_noise(steps, &self.options.registry_argument));
                 (self.build(nodes, steps).await?, true)
             }
         };
@@ -204,9 +207,9 @@ impl<'a> One<'a> {
     /// Stores an image in its layout, and opens it there.
     async fn store(&self, root: &Root, sink: Arc<dyn Sink>) -> Result<Root, ImageError> {
         let layout = layout_of(self.options, self.image);
-        let existing = self.existing_names(&layout).await?;
+        let existing = existing_names(self.session, &layout).await?;
         let names = self.names(&existing)?;
-        forget_other_registries(&layout, &existing, &names).await?;
+        forget_other_names(&layout, &existing, &names).await?;
         self.session.copy_to(root, &sink, names).await?;
         drop(sink);
         Ok(self.session.open(&self.location(self.image)?).await?)
@@ -225,16 +228,6 @@ impl<'a> One<'a> {
     /// Opens a layout for writing. It shares blobs with the other layouts.
     async fn sink(&self, layout: &Path) -> Result<Arc<dyn Sink>, ImageError> {
         Ok(Arc::new(Dir::create(layout).await?.linking(self.siblings.clone())))
-    }
-
-    /// Returns the names that a layout has.
-    async fn existing_names(&self, layout: &Path) -> Result<Vec<String>, ImageError> {
-        match self.session.names(&Location::layout(layout)).await {
-            Err(error) if error.is_not_found() => Ok(Vec::new()),
-            // A new layout gets its list with the first image.
-            Err(_) if !layout.join("index.json").exists() => Ok(Vec::new()),
-            names => Ok(names?),
-        }
     }
 
     /// Returns the names of the image in its layout. `latest` is not moved back.
@@ -299,38 +292,15 @@ impl<'a> One<'a> {
                 let from = reference(&self.options.registry, &parent.name, &parent.version.value)?;
                 let sink = self.sink(&layout_of(self.options, parent)).await?;
                 let root = self.session.open(&Location::registry(from)).await?;
-                let tag: Tag = parent.version.value.parse()?;
-                self.session.copy_to(&root, &sink, vec![Naming::of_tag(tag)]).await?;
+                let names = vec![Naming::of_tag(parent.version.value.parse()?)];
+                let layout = layout_of(self.options, parent);
+                forget_other_names(&layout, &existing_names(self.session, &layout).await?, &names).await?;
+                self.session.copy_to(&root, &sink, names).await?;
                 self.session.open(&location).await?
             }
         };
         let source = NamedSource::Layout { path: layout_of(self.options, parent), digest: root.digest() };
         Ok(Some(NamedContext { name, source }))
-    }
-}
-
-/// Removes the names that a layout has for other registries with the same tags: a tag means one image.
-async fn forget_other_registries(layout: &Path, existing: &[String], names: &[Naming]) -> Result<(), ImageError> {
-    let is_replaced = |name: &&String| {
-        let other = |naming: &Naming| {
-            naming.tag.as_ref().is_some_and(|tag| tag.as_str() == tag_of(name)) && naming.full.as_ref() != Some(name)
-        };
-        name.contains('/') && names.iter().any(other)
-    };
-    for name in existing.iter().filter(is_replaced) {
-        Dir::open(layout).await?.remove(&Name::Full(name.clone())).await?;
-    }
-    Ok(())
-}
-
-/// Opens an image of a layout; `None` if the layout does not have it.
-async fn opened(session: &Session, location: &Location) -> Result<Option<Root>, ImageError> {
-    if location.path().is_some_and(|path| !path.join("index.json").exists()) {
-        return Ok(None);
-    }
-    match session.open(location).await {
-        Err(error) if error.is_not_found() => Ok(None),
-        root => Ok(Some(root?)),
     }
 }
 
