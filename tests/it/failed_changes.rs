@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ocikit_image::testing::{Tar, random};
 use ocikit_server::{Action, Fault, Point, Reply};
-use ocikit_tests::{Bench, Compression, Direction, Outcome, Proxy, Registry, write_image};
+use ocikit_tests::{Bench, Compression, Direction, Outcome, Proxy, Registry, wait_for_signal_handlers, write_image};
 
 use crate::bench;
 use crate::faults::{for_each_parallel, kill_at, pseudo_random};
@@ -144,6 +144,7 @@ fn an_interrupted_conversion_leaves_nothing() {
     for (signal, target) in [("-INT", "oci:out:1"), ("-TERM", "out.tar")] {
         let mut command = bench.command(&["convert", "--to", "nydus", "oci:app:1", "-o", target]);
         let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        wait_for_signal_handlers(&child);
         std::thread::sleep(Duration::from_millis(200));
         let killed = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
         let outcome = child.wait_with_output().unwrap();

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Stdio;
 
 use ocikit_archive::TarIndex;
-use ocikit_tests::{Archive, Bench, Outcome, Registry, testdata, write_archive};
+use ocikit_tests::{Archive, Bench, Outcome, Registry, testdata, wait_for_signal_handlers, write_archive};
 
 use crate::bench;
 
@@ -255,7 +255,7 @@ fn interrupted_command_reports_it() {
     let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // `wait_with_output` would close standard input.
     let _stdin = child.stdin.take();
-    wait_for_signal_handlers(child.id());
+    wait_for_signal_handlers(&child);
     std::thread::sleep(std::time::Duration::from_millis(200));
     let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(killed.success());
@@ -283,7 +283,7 @@ fn a_command_that_waits_for_input_is_interrupted() {
             let mut command = bench.command(line);
             let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
             let _stdin = child.stdin.take();
-            wait_for_signal_handlers(child.id());
+            wait_for_signal_handlers(&child);
             std::thread::sleep(std::time::Duration::from_millis(200));
             let killed = std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
             assert!(killed.success());
@@ -293,21 +293,6 @@ fn a_command_that_waits_for_input_is_interrupted() {
             assert_eq!(found, (Some(130), "error: interrupted\n".into()), "{line:?}");
             assert!(since.elapsed() < std::time::Duration::from_secs(10), "{line:?}");
         }
-    }
-}
-
-/// Waits until a process handles SIGINT and SIGTERM; on a busy machine it has not even started after 200 ms.
-fn wait_for_signal_handlers(process: u32) {
-    const INT_AND_TERM: u64 = 1 << (2 - 1) | 1 << (15 - 1);
-    let status = format!("/proc/{process}/status");
-    for _ in 0..1000 {
-        let Ok(text) = fs::read_to_string(&status) else { return };
-        let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-        let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-        if caught.is_none_or(|mask| mask & INT_AND_TERM == INT_AND_TERM) {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
     }
 }
 

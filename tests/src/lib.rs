@@ -16,7 +16,7 @@ pub use ocikit_image::testing::Tar;
 
 pub use archives::{Archive, testdata, verified_digest, write_archive, write_image};
 pub use peers::{Daemon, Peers, free_port};
-pub use program::{Bench, Outcome, run};
+pub use program::{Bench, Outcome, run, wait_for_signal_handlers};
 pub use proxy::{Direction, Proxy, ProxyFault};
 pub use registry::Registry;
 pub use tls::{CertificateAuthority, TlsProxy};

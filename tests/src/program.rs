@@ -1,8 +1,11 @@
 use std::ffi::OsStr;
 use std::fmt;
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -46,7 +49,7 @@ impl Bench {
 
     /// Returns the sorted file names in the directory, without the home directory.
     pub fn names(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.directory.path()).expect("the directory");
+        let entries = fs::read_dir(self.directory.path()).expect("the directory");
         let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a plain name"));
         let mut names: Vec<_> = names.filter(|name| name != "home").collect();
         names.sort();
@@ -57,7 +60,7 @@ impl Bench {
     pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = Command::new(&self.program);
         let home = self.path("home");
-        std::fs::create_dir_all(&home).expect("a home directory");
+        fs::create_dir_all(&home).expect("a home directory");
         command.args(arguments).current_dir(self.directory.path()).env_clear();
         command.env("HOME", home).env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
@@ -132,7 +135,7 @@ pub fn run(command: &mut Command, input: &[u8]) -> Outcome {
 fn feed(child: &mut Child, input: Vec<u8>) {
     if let Some(mut stdin) = child.stdin.take() {
         // The write fails if the program ends without reading its input. That is not an error of the test.
-        std::thread::spawn(move || drop(stdin.write_all(&input)));
+        thread::spawn(move || drop(stdin.write_all(&input)));
     }
 }
 
@@ -148,4 +151,20 @@ fn signal(status: std::process::ExitStatus) -> i32 {
 #[cfg(not(unix))]
 fn signal(_: std::process::ExitStatus) -> i32 {
     0
+}
+
+/// Waits until a process handles SIGINT and SIGTERM, for ten seconds at most: on a busy machine it takes long until the program
+/// has started. Systems without `/proc` do not wait.
+pub fn wait_for_signal_handlers(process: &Child) {
+    const INT_AND_TERM: u64 = 1 << (2 - 1) | 1 << (15 - 1);
+    let status = format!("/proc/{}/status", process.id());
+    for _ in 0..1000 {
+        let Ok(text) = fs::read_to_string(&status) else { return };
+        let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        if caught.is_none_or(|mask| mask & INT_AND_TERM == INT_AND_TERM) {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
 }
