@@ -18,6 +18,7 @@ mod environment;
 mod failure;
 mod file;
 mod help;
+mod hidden;
 mod hint;
 mod hosts;
 mod inside;

@@ -10,11 +10,11 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::io::{self, Write};
 
-use ocikit::Location;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::failure::{Code, FailedItem, Failure, Result};
+use crate::hidden::without_secrets;
 use crate::waiting::Waiting;
 
 /// How much to print, and in which format.
@@ -104,28 +104,12 @@ impl<S: AsRef<str>> FromIterator<S> for Lines {
 
 /// Prints lines to standard error.
 pub(crate) fn print_lines(lines: impl Into<Lines>) {
-    eprint!("{}", without_passwords(lines.into().0));
+    eprint!("{}", without_secrets(lines.into().0));
 }
 
 /// Prints JSON to standard error, on one line.
 pub(crate) fn print_json(value: &serde_json::Value) {
-    eprintln!("{}", without_passwords(value.to_string()));
-}
-
-/// Hides the user information in the locations of the command line, wherever a text repeats them: also where a URL was read as a
-/// path, and where clap repeats an argument.
-fn without_passwords(text: String) -> String {
-    let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
-    arguments.fold(text, |text, argument| hide_argument(text, &argument))
-}
-
-fn hide_argument(text: String, argument: &str) -> String {
-    let value = argument.strip_prefix('-').map_or(argument, |flag| flag.split_once('=').map_or("", |(_, value)| value));
-    let Cow::Owned(hidden) = Location::hide_user_information(value) else { return text };
-    let text = text.replace(value, &hidden);
-    // JSON escapes quotes and backslashes, of which a password may consist.
-    let in_json = |text: &str| json!(text).to_string().trim_matches('"').to_owned();
-    text.replace(&in_json(value), &in_json(&hidden))
+    eprintln!("{}", without_secrets(value.to_string()));
 }
 
 /// Prints an error of the command line, or the requested help. clap does not escape the arguments that it repeats.
@@ -145,7 +129,7 @@ pub(crate) fn usage(error: &clap::Error) {
         return print_json(&failure_object(&Failure::usage(message), hint));
     }
     let text = error.render().to_string();
-    let mut shown = without_passwords(text.clone());
+    let mut shown = without_secrets(text.clone());
     if hint.is_none() && shown == text && !arguments.iter().any(|argument| argument.contains(is_deceptive)) {
         // clap prints help and version to standard output, and errors to standard error.
         let _ = error.print();
@@ -258,16 +242,6 @@ mod tests {
         {
             assert_eq!(bytes(count), text);
         }
-    }
-
-    #[test]
-    fn passwords_of_arguments_are_hidden() {
-        let hide = |argument: &str| hide_argument(format!("cannot read {argument}: no"), argument);
-        assert_eq!(hide("https://u:s3cret@host/a.tar"), "cannot read https://***@host/a.tar: no");
-        assert_eq!(hide("--to=u:s3cret@host/a"), "cannot read --to=***@host/a: no");
-        let json = json!(r#"cannot read docker://u:"\@host/a: no"#).to_string();
-        assert_eq!(hide_argument(json, r#"docker://u:"\@host/a"#), r#""cannot read docker://***@host/a: no""#);
-        assert_eq!(hide("./u:x@host/a.tar"), "cannot read ./u:x@host/a.tar: no");
     }
 
     #[test]

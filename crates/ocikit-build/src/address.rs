@@ -83,6 +83,9 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Address, Error> {
         let refuse = Error::option("address of BuildKit", text);
         let (scheme, rest) = text.split_once("://").ok_or_else(|| refuse("it has no scheme such as `unix://`"))?;
+        if rest.split('/').next().and_then(|host| host.rsplit_once('@')).is_some_and(|(user, _)| user.contains(':')) {
+            return Err(refuse("an address of BuildKit has no password"));
+        }
         match (SCHEMES.contains(&scheme), rest.is_empty()) {
             (false, _) => Err(refuse(&format!("buildctl knows the schemes {}", SCHEMES.join(", ")))),
             (true, true) => Err(refuse("nothing follows the scheme")),
@@ -146,8 +149,9 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Address>().unwrap().arguments(), [format!("--addr={text}")]);
         }
-        for text in ["", "/run/x.sock", "http://x", "unix://"] {
-            assert!(text.parse::<Address>().is_err(), "{text}");
+        for text in ["", "/run/x.sock", "http://x", "unix://", "tcp://u:hunter2@host:1", "ssh://u:hunter2@host"] {
+            let error = text.parse::<Address>().unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
         }
     }
 

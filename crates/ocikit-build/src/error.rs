@@ -172,9 +172,10 @@ impl Error {
         move |source| Error::Failed { operation, source }
     }
 
-    /// Returns a function that makes the error of an option with this value, for a reason.
+    /// Returns a function that makes the error of an option with this value, for a reason. Secrets in the value are hidden.
     pub(crate) fn option(option: &'static str, value: &str) -> impl Fn(&str) -> Error {
-        move |reason| Error::Option { option, value: value.to_owned(), reason: reason.to_owned() }
+        let value = crate::hidden::hide_secrets(option, value).into_owned();
+        move |reason| Error::Option { option, value: value.clone(), reason: reason.to_owned() }
     }
 }
 

@@ -101,6 +101,8 @@ impl FromStr for Secret {
         let file = attributes.take("src").or_else(|| attributes.take("source"));
         let variable = attributes.take("env");
         if let Some(unknown) = attributes.keys().next() {
+            // Without `=`, it may be the secret.
+            let unknown = if text.to_lowercase().contains(&format!("{unknown}=")) { unknown } else { "***" };
             return Err(refuse(&format!("`{unknown}` is not one of id, src, env and type")));
         }
         let source = match (kind.as_deref(), file, variable) {
@@ -122,7 +124,9 @@ impl Secret {
         match &self.source {
             SecretSource::File(path) => exists("the secret", path),
             SecretSource::Variable(name) if std::env::var_os(name).is_none() => {
-                Err(Error::option("secret", &self.id)(&format!("the environment variable {name} is not set")))
+                let reason = format!("the environment variable {name} is not set");
+                // The id was given as one, so it is not the secret.
+                Err(Error::Option { option: "secret", value: self.id.clone(), reason })
             }
             SecretSource::Variable(_) => Ok(()),
         }

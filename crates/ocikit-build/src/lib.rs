@@ -39,6 +39,7 @@ mod daemon;
 mod error;
 mod export;
 mod generate;
+mod hidden;
 mod inputs;
 mod installation;
 mod materials;
@@ -62,6 +63,7 @@ pub use daemon::{Daemon, DaemonOptions};
 pub use error::{Error, Result};
 pub use export::Export;
 pub use generate::{GenerateOptions, Generated, Runtime, generate};
+pub use hidden::hide_secrets;
 pub use inputs::{
     Attestation, BuildContext, ByteSize, CacheEntry, Dockerfile, ExtraHost, NamedContext, NamedSource, NetworkMode,
     Secret, SecretSource, Ulimit,
