@@ -67,6 +67,9 @@ pub(crate) struct Global {
     /// Whether the command calls signing services, which --ca-file applies to as well.
     #[arg(skip)]
     pub(crate) calls_services: bool,
+    /// Whether the command stores credentials, so that the file of --authfile need not exist yet.
+    #[arg(skip)]
+    pub(crate) stores_credentials: bool,
     /// Send this client certificate to registries (PEM)
     #[arg(long, global = true, value_name = "FILE", requires = "key_file", help_heading = "Registry")]
     cert: Option<PathBuf>,
@@ -431,7 +434,12 @@ impl Context {
         if let Some(found) = self.authfile.get() {
             return Ok(found.clone());
         }
-        let metadata = std::fs::metadata(file).map_err(|error| Failure::io("read", file.display(), &error))?;
+        let metadata = match std::fs::metadata(file) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && self.global.stores_credentials => {
+                return Ok(Arc::new(DockerConfig::with_helpers(file, self.registries.helpers())));
+            }
+            found => found.map_err(|error| Failure::io("read", file.display(), &error))?,
+        };
         if metadata.is_dir() {
             return Err(Failure::usage(format_args!("cannot read {}: it is a directory", file.display())));
         }

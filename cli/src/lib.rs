@@ -131,6 +131,7 @@ fn run(cli: Cli, json: bool) -> Result {
         let interrupted = interrupt::watch(json);
         let mut global = cli.global;
         global.calls_services = cli.command.calls_services();
+        global.stores_credentials = matches!(cli.command, commands::Command::Login(_));
         let context = Context::new(global)?;
         let program = program();
         let outcome = tokio::select! {

@@ -1,6 +1,6 @@
 //! Progress of copies and builds: a bar on a terminal, a line every few seconds in a log, or events as JSON.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -222,13 +222,14 @@ struct Plain {
 struct PlainState {
     blobs: usize,
     bytes: u64,
-    finished: usize,
+    /// Each blob once, also if it is stored at several targets.
+    finished: HashSet<Digest>,
     printed: Instant,
 }
 
 impl Plain {
     fn new() -> Plain {
-        let state = PlainState { blobs: 0, bytes: 0, finished: 0, printed: Instant::now() };
+        let state = PlainState { blobs: 0, bytes: 0, finished: HashSet::new(), printed: Instant::now() };
         Plain { tally: ByteCounter::default(), moved: AtomicU64::new(0), state: Mutex::new(state) }
     }
 
@@ -239,7 +240,7 @@ impl Plain {
         }
         state.printed = Instant::now();
         let (moved, total) = (output::bytes(self.moved.load(Ordering::Relaxed)), output::bytes(state.bytes));
-        output::print_lines(format!("{moved} of {total}, {} of {} blobs", state.finished, state.blobs));
+        output::print_lines(format!("{moved} of {total}, {} of {} blobs", state.finished.len(), state.blobs));
     }
 }
 
@@ -252,8 +253,9 @@ impl Observer for Plain {
             }
             Event::Read { .. } | Event::Finished { .. } | Event::Checked { .. } => {
                 self.moved.fetch_add(self.tally.fresh(&event), Ordering::Relaxed);
-                let finished = usize::from(!matches!(event, Event::Read { .. }));
-                self.state.lock().unwrap_or_else(PoisonError::into_inner).finished += finished;
+                if let Event::Finished { blob, .. } | Event::Checked { blob } = &event {
+                    self.state.lock().unwrap_or_else(PoisonError::into_inner).finished.insert(blob.digest);
+                }
                 self.maybe_say();
             }
             Event::Decompressing { location } => say_decompressing(location),

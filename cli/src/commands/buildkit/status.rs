@@ -65,8 +65,10 @@ impl Status {
         context.output.result(&result, || result.builders.iter().map(CandidateOutput::line).collect::<Lines>())?;
         match is_usable {
             true => Ok(()),
-            false => Err(Failure::new(Code::Missing, "no BuildKit can be used")
+            false if options.nodes.is_empty() => Err(Failure::new(Code::Missing, "no BuildKit can be used")
                 .hint("run `ocikit buildkit install`, or set BUILDKIT_HOST to a running BuildKit")),
+            false => Err(Failure::new(Code::Missing, "the BuildKit at the given address cannot be used")
+                .hint("check --addr, --builder or BUILDKIT_HOST; without an address, one is started for the build")),
         }
     }
 }
@@ -78,7 +80,7 @@ impl CandidateOutput {
             address: found.address.map(|address| address.to_string()),
             digest: found.installation.map(|installation| installation.digest),
             version: found.version,
-            used,
+            used: used && found.problem.is_none(),
             problem: found.problem.map(|problem| problem.to_string()),
             mode,
         }
