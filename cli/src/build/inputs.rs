@@ -28,10 +28,12 @@ pub(crate) struct InputArguments {
     /// a context. Default: PLP_SOURCE_PATH, or /source.
     pub(crate) context: Option<String>,
     #[command(flatten)]
+    generate: GenerateArguments,
+    #[command(flatten)]
     pub(crate) options: SolveArguments,
 }
 
-/// How a build is solved.
+/// How a build is solved. It contains no other arguments: clap makes no group of arguments that do, and `publish` needs one.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Inputs")]
 pub(crate) struct SolveArguments {
@@ -40,8 +42,6 @@ pub(crate) struct SolveArguments {
     /// `-` reads it from standard input. For a remote context or a tar it is a path in the context.
     #[arg(long, short, value_name = "FILE")]
     file: Option<PathBuf>,
-    #[command(flatten)]
-    generate: GenerateArguments,
     /// Build for this platform; repeatable
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_delimiter = ',')]
     pub(crate) platform: Vec<Platform>,
@@ -138,23 +138,24 @@ impl InputArguments {
 
     /// Returns whether the generated Dockerfile is printed instead of built.
     pub(crate) fn prints_dockerfile(&self) -> bool {
-        self.options.prints_dockerfile()
+        self.generate.print_dockerfile
     }
 
     /// Returns the inputs.
     pub(crate) fn solve(&self, context: &Context, name: Option<String>) -> Result<Solve> {
-        self.options.solve(context, self.context.as_deref(), name)
+        self.options.solve(context, &self.generate, self.context.as_deref(), name)
     }
 }
 
 impl SolveArguments {
-    /// Returns whether the generated Dockerfile is printed instead of built.
-    pub(crate) fn prints_dockerfile(&self) -> bool {
-        self.generate.print_dockerfile
-    }
-
     /// Returns the inputs to build a directory or URL; without one, those of the builder plugin.
-    pub(crate) fn solve(&self, context: &Context, given: Option<&str>, name: Option<String>) -> Result<Solve> {
+    pub(crate) fn solve(
+        &self,
+        context: &Context,
+        generate: &GenerateArguments,
+        given: Option<&str>,
+        name: Option<String>,
+    ) -> Result<Solve> {
         let source = given.map(str::to_owned).or_else(|| variable("PLP_SOURCE_PATH"));
         let source = source.unwrap_or_else(|| "/source".to_owned());
         let mut solve = Solve::of(&source);
@@ -171,7 +172,7 @@ impl SolveArguments {
                 solve.dockerfile = dockerfile(&solve.context, file.as_deref())?;
             }
         }
-        self.generate.apply(context, &mut solve)?;
+        generate.apply(context, &mut solve)?;
         solve.platforms.clone_from(&self.platform);
         solve.target.clone_from(&self.target);
         solve.build_arguments.clone_from(&self.build_arg);

@@ -16,6 +16,7 @@ mod verify;
 
 pub(crate) use annotations::AnnotationArguments;
 pub(crate) use builder::{BuilderArguments, installations};
+pub(crate) use generate::GenerateArguments;
 pub(crate) use inputs::{InputArguments, SolveArguments};
 pub(crate) use lazy::{LazyBuild, check as check_lazy, missing as missing_lazy};
 pub(crate) use lazy_output::LazyOutput;

@@ -4,7 +4,7 @@ use ocikit_publish::{BuildError, BuiltImage, Changes, LayerFormat, build_argumen
 
 use super::plugin;
 use super::tags::Job;
-use crate::build::{BuilderArguments, SolveArguments};
+use crate::build::{BuilderArguments, GenerateArguments, SolveArguments};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::lazy::{LazyArguments, say_warnings};
@@ -14,7 +14,7 @@ use crate::values::key_value;
 #[derive(Debug, Args)]
 pub(crate) struct ImageArguments {
     /// Archive, layout or reference to publish
-    #[arg(conflicts_with_all = ["build", "SolveArguments", "BuilderArguments", "export_tags"])]
+    #[arg(conflicts_with_all = ["build", "SolveArguments", "GenerateArguments", "BuilderArguments", "export_tags"])]
     pub(crate) image: Option<Location>,
     /// Set this annotation on index and manifests; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
@@ -38,6 +38,8 @@ pub(crate) struct ImageArguments {
     /// Give the build each tag as the build argument TAG_NAME
     #[arg(long, requires = "build")]
     export_tags: bool,
+    #[command(flatten)]
+    generate: GenerateArguments,
     #[command(flatten)]
     solve: SolveArguments,
     #[command(flatten)]
@@ -96,11 +98,11 @@ impl ImageArguments {
     }
 
     async fn build(&self, context: &Context, session: &Session, job: &Job) -> Result<BuiltImage> {
-        if self.solve.prints_dockerfile() {
+        if self.generate.print_dockerfile {
             return Err(Failure::usage("cannot publish a Dockerfile that is only printed")
                 .hint("use `ocikit build --print-dockerfile`"));
         }
-        let mut solve = self.solve.solve(context, self.build.as_deref(), None)?;
+        let mut solve = self.solve.solve(context, &self.generate, self.build.as_deref(), None)?;
         let added = build_arguments(&job.tags, &job.git, self.export_tags, &solve.build_arguments);
         solve.build_arguments.extend(added);
         let options = self.builder.options(&solve.platforms, solve.needed_entitlements())?;
