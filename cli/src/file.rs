@@ -86,6 +86,15 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result {
     file.finish()
 }
 
+/// Checks that a file can be written, without changing it: a command that cannot be undone checks its reports first.
+pub(crate) fn check_writable(path: &Path) -> Result {
+    // Opening a pipe would wait for its reader, and closing it would end the reader.
+    match is_stdout(path) || OutputFile::is_stream(path) {
+        true => Ok(()),
+        false => NewFile::create(path).map(drop),
+    }
+}
+
 /// Reads a file that the environment of a CI job names, for a library that explains the error itself. What is longer than the
 /// library allows is refused there; nothing longer than 16 MiB is read.
 pub(crate) fn read_named(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {

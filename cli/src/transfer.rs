@@ -145,6 +145,11 @@ impl TransferArguments {
         }
     }
 
+    /// Checks that the file of `--digest-file` can be written, before anything is copied.
+    fn check_digest_file(&self) -> Result {
+        self.digest_file.as_deref().map_or(Ok(()), crate::file::check_writable)
+    }
+
     /// Writes the digest to the file of `--digest-file`.
     pub(crate) fn write_digest(&self, digest: Digest) -> Result {
         let Some(path) = &self.digest_file else { return Ok(()) };
@@ -179,6 +184,7 @@ pub(crate) async fn copy_to_all(
     targets: &[Location],
     transfer: &TransferArguments,
 ) -> Result {
+    transfer.check_digest_file()?;
     session.expect_transfer();
     // An image with a name is looked up in the whole archive.
     if source.name() == Name::Only
@@ -250,15 +256,15 @@ fn report_all(
             Err(failure) => failures.push((target, failure)),
         }
     }
-    if let Some((_, result)) = done.first() {
-        transfer.write_digest(result.digest)?;
-    }
+    // What is copied is printed also if the file cannot be written.
+    let written = done.first().map_or(Ok(()), |(_, result)| transfer.write_digest(result.digest));
     let succeeded = done.len();
     let results: Vec<_> = done.into_iter().map(|(_, results)| results).collect();
     match targets.iter().any(writes_to_stdout) {
         true => say(context, &results),
         false => report(context, results)?,
     }
+    written?;
     partial(failures, succeeded, "targets")
 }
 

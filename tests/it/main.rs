@@ -45,6 +45,7 @@ mod push;
 mod recovery;
 mod referrer_tags;
 mod registry;
+mod reports;
 mod send;
 mod serve;
 mod sign;

@@ -124,6 +124,8 @@ impl OutputArguments {
 
     /// Returns the outputs. `plugin` is whether the arguments are those of the builder plugin.
     pub(crate) fn outputs(&self, context: &Context, plugin: bool) -> Result<Outputs> {
+        let files = [&self.digest_file, &self.iidfile, &self.metadata_file];
+        files.into_iter().flatten().try_for_each(|path| crate::file::check_writable(path))?;
         let (mut images, mut exports) = (Vec::new(), Vec::new());
         let tags = || self.tag.iter().cloned().map(Location::Registry);
         for output in &self.output {

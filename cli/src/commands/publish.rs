@@ -32,6 +32,7 @@ Examples:
     after_help = EXAMPLES,
     args_conflicts_with_subcommands = true,
     mut_group("SolveArguments", |group| group.requires("build")),
+    mut_group("GenerateArguments", |group| group.requires("build")),
     mut_group("BuilderArguments", |group| group.requires("build")),
 )]
 pub(crate) struct Publish {
@@ -96,6 +97,7 @@ impl PublishArguments {
         credential: Option<Credential>,
     ) -> Result {
         let started = Timestamp::now();
+        self.report.check()?;
         let has_key = self.signing.is_given();
         self.signing.check_flags(&[])?;
         let planned = self.target.plan(context, &job, destinations, has_key, self.dry_run)?;
@@ -132,20 +134,32 @@ impl PublishArguments {
             }
             false => None,
         };
-        let published = ocikit_publish::publish(&session, root, &plan, signer.as_ref()).await?;
+        let mut input = ReportInput::default();
+        (input.image, input.platforms, input.started) = (name, platforms(root).await?, started);
+        let published = match ocikit_publish::publish(&session, root, &plan, signer.as_ref()).await {
+            Ok(published) => published,
+            Err(error) => {
+                input.finished = Timestamp::now();
+                let report = Report::failed(root.descriptor(), &plan, &input, &error);
+                self.report.write_failed(context, job.system, &report);
+                return Err(error.into());
+            }
+        };
         let beside = (root, &plan, &published);
         let (images, reports) = lazy::beside(context, &session, &lazy_request, beside, signer.as_ref()).await;
         lazy_reports.extend(reports);
         let all = [&published].into_iter().chain(images.iter().filter_map(|image| image.published.as_ref()));
-        let recorded = record(recorder.as_ref(), all).await?;
-        let mut input = ReportInput::default();
-        (input.image, input.platforms) = (name, platforms(root).await?);
+        let (recorded, unrecorded) = match record(recorder.as_ref(), all).await {
+            Ok(recorded) => (recorded, None),
+            Err(failure) => (Recorded::default(), Some(failure)),
+        };
         input.recorded_by.clone_from(&recorded.accepted);
         input.lazy.clone_from(&lazy_reports);
-        (input.started, input.finished) = (started, Timestamp::now());
+        input.finished = Timestamp::now();
         let report = Report::of(&published, &plan, &input);
         self.report.write(context, job.system, &report)?;
         outcome(&published)?;
+        unrecorded.map_or(Ok(()), Err)?;
         lazy::outcome(&lazy_reports)?;
         let accepted = recorded.accepted.len();
         let failed = recorded.failed.into_iter().map(|(name, error)| (name, crate::signify::failure_of(error)));

@@ -77,13 +77,28 @@ impl From<&ProjectReport> for ReportForms {
 impl ReportArguments {
     /// Prints a report and writes it to the files, and to the outputs of the CI system.
     pub(crate) fn write(&self, context: &Context, system: System, report: &Report) -> Result {
-        self.write_forms(system, &ReportForms::from(report))?;
+        // What is published is printed also if a file cannot be written.
+        let written = self.write_forms(system, &ReportForms::from(report));
         say(context, report);
-        context.output.result(report, || {
+        let printed = context.output.result(report, || {
             let targets = report.targets.iter().flat_map(|target| target.tags.iter().map(move |tag| (target, tag)));
             let verified = targets.filter(|(_, tag)| tag.state == "verified");
             verified.map(|(target, tag)| format!("{}:{}@{}", target.read, tag.tag, report.digest)).collect::<Lines>()
-        })
+        });
+        written.and(printed)
+    }
+
+    /// Writes the report of a publication that failed. A file that cannot be written does not replace that failure.
+    pub(crate) fn write_failed(&self, context: &Context, system: System, report: &Report) {
+        if let Err(failure) = self.write_forms(system, &ReportForms::from(report)) {
+            context.output.say(format!("warning: {failure}"));
+        }
+    }
+
+    /// Checks that the files can be written, before anything is published.
+    pub(crate) fn check(&self) -> Result {
+        let files = [&self.report, &self.build_report, &self.html, &self.summary, &self.outputs];
+        files.into_iter().flatten().try_for_each(|path| file::check_writable(path))
     }
 
     /// Writes a report to the files, and to the outputs of the CI system.
@@ -129,7 +144,9 @@ fn say(context: &Context, report: &Report) {
         let counts = [(target.uploaded, "uploaded"), (target.mounted, "mounted"), (target.present, "already exist")];
         let counts = counts.into_iter().filter(|(count, _)| count.blobs > 0);
         let mut parts: Vec<_> = counts
-            .map(|(count, word)| format!("{} blobs {word} ({})", count.blobs, output::bytes(count.bytes)))
+            .map(|(count, word)| {
+                format!("{} {word} ({})", output::counted(count.blobs, "blob", "blobs"), output::bytes(count.bytes))
+            })
             .collect();
         if parts.is_empty() {
             parts.push("already exists".to_owned());
@@ -208,7 +225,11 @@ pub(crate) fn print_plan(context: &Context, plan: &Plan, root: Option<&Root>, fo
             match (target.missing_blobs, target.missing_bytes) {
                 (Some(blobs), Some(bytes)) => {
                     let bytes = output::bytes(bytes);
-                    lines.push(format!("{}: would upload {blobs} blobs ({bytes})", target.repository));
+                    lines.push(format!(
+                        "{}: would upload {} ({bytes})",
+                        target.repository,
+                        output::counted(blobs, "blob", "blobs")
+                    ));
                 }
                 _ => lines.push(format!("{}: would build and upload", target.repository)),
             }
@@ -240,8 +261,16 @@ pub(crate) fn outcome(published: &Published) -> Result {
     let (tags, statements) = (published.failed().count(), published.without_statement().count());
     let message = match (tags, statements) {
         (0, 0) => return Ok(()),
-        (0, count) => format!("cannot state the publication in {count} repositories; every tag points to the image"),
-        (count, _) => format!("cannot publish under {count} tags; the others point to the image"),
+        (0, count) => format!(
+            "cannot state the publication in {}; every tag points to the image",
+            output::counted(count, "repository", "repositories")
+        ),
+        (count, _) => {
+            let tags = output::counted(count, "tag", "tags");
+            let all: usize = published.targets.iter().map(|target| target.tags.len()).sum();
+            let others = if count == all { "" } else { "; the others point to the image" };
+            format!("cannot publish under {tags}{others}")
+        }
     };
     Err(Failure { failed: failed.chain(unstated).collect(), ..Failure::new(Code::Partial, message) }
         .hint("run the same command again; it finishes what is missing"))

@@ -1,3 +1,4 @@
+use ocikit::spec::with_causes;
 use ocikit::{Error, Repository};
 
 /// Why nothing was published: no tag has changed in any repository.
@@ -37,6 +38,28 @@ pub enum PublishError {
     /// The image should be signed or attested, and there is no signer.
     #[error("cannot publish: images of this event are signed or attested, and no signer is given")]
     NoSigner,
+}
+
+impl PublishError {
+    /// Returns why the tags of a repository were not changed, with the causes.
+    pub fn at(&self, repository: &Repository) -> String {
+        let failed = match self {
+            PublishError::Store { failures, .. } => {
+                if let Some((_, error)) = failures.iter().find(|(failed, _)| failed == repository) {
+                    return with_causes(error);
+                }
+                None
+            }
+            PublishError::Sign { repository, .. }
+            | PublishError::AllOlder { repository }
+            | PublishError::Attest { repository, .. } => Some(&**repository),
+            PublishError::NoSigner => Some(repository),
+        };
+        match failed == Some(repository) {
+            true => with_causes(self),
+            false => format!("no tag was changed, because another repository failed: {}", with_causes(self)),
+        }
+    }
 }
 
 fn not_stored(failures: &[(Repository, Error)], of: usize) -> String {

@@ -28,11 +28,15 @@ pub(crate) fn rows(text: &mut String, report: &Report) {
 /// Returns the summary: a line per reference.
 fn summary(report: &Report) -> String {
     let mut text = String::new();
-    if report.references().is_empty() {
+    if report.references().is_empty() && report.targets.is_empty() {
         return text;
     }
-    text.push_str(HEAD);
-    rows(&mut text, report);
+    if report.references().is_empty() {
+        text.push_str("### No image published\n");
+    } else {
+        text.push_str(HEAD);
+        rows(&mut text, report);
+    }
     // Writing to a string does not fail.
     let _ = writeln!(text, "\nDigest: `{}`, {}", report.digest, cell(&report.signing));
     let problems = report.targets.iter().flat_map(|target| target.tags.iter().map(move |tag| (target, tag)));

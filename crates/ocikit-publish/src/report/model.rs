@@ -1,12 +1,12 @@
 use jiff::Timestamp;
-use ocikit::{Digest, MediaType};
+use ocikit::{Descriptor, Digest, MediaType};
 use ocikit_lazy::Warning;
 use serde::Serialize;
 
 use crate::git::Event;
 use crate::lazy::{LazyError, LazyPlacement};
-use crate::plan::{Plan, Signing};
-use crate::publish::{Published, PublishedLazy, PublishedTarget, TagState};
+use crate::plan::{Destination, Plan, Signing};
+use crate::publish::{PublishError, Published, PublishedLazy, PublishedTarget, TagState};
 
 /// What is published: facts that the publication itself does not have.
 #[derive(Debug, Clone, Default)]
@@ -274,6 +274,27 @@ impl Report {
         }
     }
 
+    /// Creates the report of a publication that changed no tag, with the reason for each repository.
+    pub fn failed(root: &Descriptor, plan: &Plan, input: &ReportInput, error: &PublishError) -> Report {
+        let targets = plan.destinations.iter().map(|destination| TargetReport::failed(destination, plan, error));
+        Report {
+            status: Status::Failed,
+            image: input.image.clone(),
+            event: plan.event,
+            digest: root.digest,
+            media_type: root.media_type.clone(),
+            size: root.size,
+            platforms: input.platforms.clone(),
+            signing: plan.signing.words(),
+            recorded_by: Vec::new(),
+            targets: targets.collect(),
+            lazy: Vec::new(),
+            started: input.started.to_string(),
+            finished: input.finished.to_string(),
+            seconds: input.finished.duration_since(input.started).as_secs_f64(),
+        }
+    }
+
     /// Returns the references that point to the image, where they are read: `repository:tag`.
     pub fn references(&self) -> Vec<String> {
         let references = |target: &TargetReport| {
@@ -324,6 +345,34 @@ impl Report {
 }
 
 impl TargetReport {
+    /// Returns the report of a destination where no tag was changed.
+    fn failed(destination: &Destination, plan: &Plan, error: &PublishError) -> TargetReport {
+        let problem = error.at(&destination.push);
+        let none = CountReport { blobs: 0, bytes: 0 };
+        let tags = plan.tags.tags.iter().map(|planned| TagReport {
+            tag: planned.tag.to_string(),
+            name: planned.name.clone(),
+            because: planned.because.words(),
+            state: "failed",
+            problem: Some(problem.clone()),
+        });
+        TargetReport {
+            repository: destination.push.to_string(),
+            read: destination.read.to_string(),
+            tags: tags.collect(),
+            skipped: Vec::new(),
+            uploaded: none,
+            mounted: none,
+            present: none,
+            stored_seconds: 0.0,
+            seconds: 0.0,
+            signed: false,
+            signatures: Vec::new(),
+            attestations: Vec::new(),
+            statement_problem: None,
+        }
+    }
+
     fn of(target: &PublishedTarget) -> TargetReport {
         let count = |(blobs, bytes)| CountReport { blobs, bytes };
         let tags = target.tags.iter().map(|tag| {
