@@ -280,6 +280,12 @@ impl Change<'_> {
                 "warning: docker ignores the annotations of {what} in its own format; `ocikit convert --to oci` changes the format"
             ));
         }
+        if !changed.dropped_soci.is_empty() {
+            let what = counted(changed.dropped_soci.len(), "image", "images");
+            context.output.say(format!(
+                "warning: dropped the SOCI index of {what}, whose layers changed; `ocikit convert --to soci` makes a new one"
+            ));
+        }
         let dropped = self.handle_orphans(&changed.orphans, changed.orphans_unknown.as_ref(), updated.len()).await?;
         if self.output.as_ref().is_some_and(crate::file::writes_to_stdout) {
             return Ok(());

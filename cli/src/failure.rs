@@ -222,6 +222,9 @@ fn hint(error: &Error) -> Option<String> {
         Error::Unmet { need: Need::OtherCompression, .. } => {
             "recompress it first with `ocikit recompress --compression gzip`".to_owned()
         }
+        Error::Unmet { need: Need::PlainLayers, .. } => {
+            "convert it first with `ocikit convert --to plain`, and back afterwards".to_owned()
+        }
         Error::Unmet { need: Need::DropUnsupported, .. } => {
             "add --drop-unsupported to leave out attestations and subjects".to_owned()
         }

@@ -6,6 +6,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use ocikit_spec::{Descriptor, Digest, MediaType};
 
+use crate::bound::nydus;
 use crate::edit::{over, replaced};
 use crate::error::{Error, Need, Result};
 use crate::map_images::{Mapped, Selection, map_images};
@@ -83,6 +84,11 @@ pub enum Dropped {
         /// The document before the conversion.
         document: Digest,
     },
+    /// An artifact in an index, such as a SOCI index.
+    Artifact {
+        /// The manifest of the artifact.
+        manifest: Digest,
+    },
     /// An attestation manifest of an index.
     Attestation {
         /// The manifest.
@@ -157,6 +163,7 @@ impl Dropped {
             Dropped::Annotations { document, .. }
             | Dropped::Subject { document }
             | Dropped::ArtifactType { document }
+            | Dropped::Artifact { manifest: document }
             | Dropped::Attestation { manifest: document } => *document,
         }
     }
@@ -201,6 +208,9 @@ async fn convert_image(image: Image, options: &ConvertOptions, note: &(impl Fn(D
         if zstd {
             let what = format!("{document} has zstd layers, which Docker's format cannot hold");
             return Err(Error::unmet(place, what, Need::OtherCompression));
+        }
+        if manifest.has_nydus_blobs() {
+            return Err(nydus(&image, "which Docker's format cannot hold"));
         }
         if manifest.subject().is_some() {
             refuse(place, document, "a subject", options)?;
@@ -263,14 +273,20 @@ fn convert_index<'a>(
         if options.to == Format::Docker {
             keys = remove_unsupported(before, after, &mut edit, options, note)?;
         }
-        let mut attestations = Vec::new();
+        let mut removed = Vec::new();
         for (position, entry) in after.manifests().iter().enumerate() {
             // The entries have not moved.
             let old = before.manifests().get(position).unwrap_or(entry);
             if options.to == Format::Docker && entry.is_attestation() {
                 refuse(place, document, "attestation manifests", options)?;
                 note(Dropped::Attestation { manifest: old.digest });
-                attestations.push(position);
+                removed.push(position);
+                continue;
+            }
+            if options.to == Format::Docker && entry.artifact_type.is_some() {
+                refuse(place, document, "artifacts", options)?;
+                note(Dropped::Artifact { manifest: old.digest });
+                removed.push(position);
                 continue;
             }
             if entry.media_type.is_index()
@@ -290,7 +306,7 @@ fn convert_index<'a>(
                 }
             }
         }
-        for position in attestations.into_iter().rev() {
+        for position in removed.into_iter().rev() {
             edit.remove(position);
         }
         note_annotations(document, keys, &note);

@@ -3,8 +3,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ocikit_spec::{Config, ConfigEdit, Descriptor, Digest, History, Platform};
+use ocikit_spec::annotations::SOCI_INDEX_DIGEST;
+use ocikit_spec::{Config, ConfigEdit, Descriptor, Digest, History, Manifest, Platform};
 
+use crate::bound::{check_layers, has_layers_of};
 use crate::error::{Error, Result};
 use crate::memory::Memory;
 use crate::new_layer::NewLayer;
@@ -188,7 +190,8 @@ impl<'a> ImageEdit<'a> {
     ///
     /// Those of reading the config, if it changes. [`Error::Document`] if the original does not have the expected form,
     /// and if a position does not exist. [`Error::Unsupported`] if the config of an artifact changes, and if layers
-    /// change and the config lists another number of layers than the manifest.
+    /// change and the config lists another number of layers than the manifest. [`Error::Unmet`] if layers of a Nydus image
+    /// change, unless all of them are replaced by plain ones. A SOCI index is no longer named if layers change.
     pub async fn finish(&self) -> Result<Image> {
         let Image { descriptor: old, source: base, .. } = &self.image;
         let mut edit = self.edit.clone();
@@ -204,7 +207,16 @@ impl<'a> ImageEdit<'a> {
                 descriptor.platform = descriptor.platform.map(|listed| moved(&listed, &before, &after));
             }
         }
-        let manifest = edit.finish().map_err(|source| unusable(old, base, source))?;
+        let mut manifest = edit.finish().map_err(|source| unusable(old, base, source))?;
+        if !has_layers_of(&manifest, &self.image.manifest) {
+            check_layers(&self.image, &manifest)?;
+            // A SOCI index is one of the old layers.
+            let index = |manifest: &Manifest| manifest.annotations().get(SOCI_INDEX_DIGEST).map(str::to_owned);
+            if index(&manifest).is_some() && index(&manifest) == index(&self.image.manifest) {
+                edit.remove_annotation(SOCI_INDEX_DIGEST);
+                manifest = edit.finish().map_err(|source| unusable(old, base, source))?;
+            }
+        }
         let digest = Digest::of(old.digest.algorithm(), manifest.bytes());
         if digest == old.digest {
             return Ok(self.image.clone());
@@ -420,7 +432,7 @@ impl Root {
     /// [`Error::Document`] if the subject of the original does not have the form of a descriptor.
     pub fn with_subject(&self, digest: &Digest, size: u64) -> Result<Root> {
         let (old, place) = (self.descriptor(), self.source());
-        let manifest = |manifest: &ocikit_spec::Manifest| {
+        let manifest = |manifest: &Manifest| {
             let edited = manifest.edit().repoint_subject(digest, size).finish();
             edited.map_err(|error| unusable(old, place, error))
         };

@@ -410,6 +410,8 @@ pub enum Need {
     OciFormat,
     /// Layers that are not compressed with zstd, for Docker's format.
     OtherCompression,
+    /// Layers that are tars, where the image has the format of Nydus.
+    PlainLayers,
     /// Permission to drop parts that Docker's format does not have.
     DropUnsupported,
     /// A time, because the image has no creation time.

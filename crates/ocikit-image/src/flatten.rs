@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use ocikit_spec::{ConfigField, History};
 
+use crate::bound::check_plain;
 use crate::error::Result;
 use crate::formats::ImageFormats;
 use crate::map_images::{Mapped, Selection, map_images};
@@ -58,6 +59,7 @@ pub async fn flatten(root: &Root, options: &FlattenOptions) -> Result<Mapped> {
 }
 
 async fn flatten_image(image: Image, options: &FlattenOptions) -> Result<Image> {
+    check_plain(&image)?;
     check_compression(&image, options.layer.encoder.compression)?;
     let count = image.manifest().layers().len();
     if count < 2 {

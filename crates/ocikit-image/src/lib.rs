@@ -36,6 +36,7 @@ mod append;
 mod artifact;
 mod blob_file;
 mod body;
+mod bound;
 pub mod bridge;
 #[cfg(unix)]
 mod bundle;

@@ -5,8 +5,9 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use ocikit_spec::{Descriptor, Digest, MediaType, Platform, annotations};
 
+use crate::bound::{has_layers_of, is_nydus_of, is_soci_of};
 use crate::edit::{over, replaced};
-use crate::error::{Error, Result};
+use crate::error::{Error, Need, Result};
 use crate::platform::best_entries;
 use crate::root::{Artifact, Image, Index, Root};
 use crate::select_platforms::select_platforms;
@@ -51,6 +52,9 @@ pub struct Mapped {
     /// The manifests and indexes of Docker's format with changed annotations, by their new digests. That format has no
     /// annotations, and docker ignores them.
     pub docker_annotations: Vec<Digest>,
+    /// The images whose SOCI index was dropped because their layers changed, by their new digests. Such an index is one of
+    /// certain layers.
+    pub dropped_soci: Vec<Digest>,
     /// The number of images that were selected. An image that an index lists twice counts twice.
     pub images: usize,
 }
@@ -100,7 +104,8 @@ where
             select_platforms(root, &selection.platforms).await?;
             let changed = change(image.clone()).await?;
             let docker_annotations = docker_annotations(image, &changed).into_iter().collect();
-            Ok(Mapped { docker_annotations, ..Mapped::single(root.digest(), Root::Image(changed)) })
+            let dropped_soci = dropped_soci(image, &changed).into_iter().collect();
+            Ok(Mapped { docker_annotations, dropped_soci, ..Mapped::single(root.digest(), Root::Image(changed)) })
         }
         Root::Other(_) => {
             let what = format!("{} is an artifact, not an image or index", root.digest());
@@ -112,8 +117,7 @@ where
 impl From<Root> for Mapped {
     /// Returns a result without anything known about it but the root.
     fn from(root: Root) -> Mapped {
-        let (attestations, docker_annotations) = (Vec::new(), Vec::new());
-        Mapped { root, replaced: HashMap::new(), attestations, docker_annotations, images: 0 }
+        Mapped { images: 0, ..Mapped::single(root.digest(), root) }
     }
 }
 
@@ -122,7 +126,8 @@ impl Mapped {
     pub(crate) fn single(before: Digest, root: Root) -> Mapped {
         let is_changed = root.digest() != before;
         let replaced = is_changed.then(|| (before, root.digest())).into_iter().collect();
-        Mapped { root, replaced, attestations: Vec::new(), docker_annotations: Vec::new(), images: 1 }
+        let (attestations, docker_annotations, dropped_soci) = (Vec::new(), Vec::new(), Vec::new());
+        Mapped { root, replaced, attestations, docker_annotations, dropped_soci, images: 1 }
     }
 }
 
@@ -131,6 +136,12 @@ fn docker_annotations(old: &Image, new: &Image) -> Option<Digest> {
     let annotations = new.manifest.annotations();
     let is_docker = new.descriptor.media_type == MediaType::DOCKER_MANIFEST;
     (is_docker && !annotations.is_empty() && annotations != old.manifest.annotations()).then(|| new.digest())
+}
+
+/// Returns the digest of an image that had a SOCI index, if its layers changed.
+fn dropped_soci(old: &Image, new: &Image) -> Option<Digest> {
+    let had_index = old.manifest.annotations().get(annotations::SOCI_INDEX_DIGEST).is_some();
+    (had_index && !has_layers_of(&old.manifest, &new.manifest)).then(|| new.digest())
 }
 
 /// The entries that were selected in an index, and its place.
@@ -281,6 +292,27 @@ fn subject_of(entry: &Descriptor) -> Option<Digest> {
     entry.annotations.get(annotations::DOCKER_REFERENCE_DIGEST)?.parse().ok()
 }
 
+/// How an image changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// It has other annotations, or another config.
+    SameLayers,
+    /// It has other layers.
+    OtherLayers,
+    /// It has become a Nydus image.
+    Nydus,
+}
+
+impl Kind {
+    fn of(old: &Image, new: &Image) -> Kind {
+        match has_layers_of(&old.manifest, &new.manifest) {
+            true => Kind::SameLayers,
+            false if new.manifest.is_nydus() => Kind::Nydus,
+            false => Kind::OtherLayers,
+        }
+    }
+}
+
 /// The new indexes and attestation manifests, from the leaves to the root. One that is listed several times is changed
 /// once.
 struct Rebuild<'a> {
@@ -297,6 +329,9 @@ struct Rebuild<'a> {
     bytes: u64,
     attestations: Vec<Digest>,
     docker_annotations: Vec<Digest>,
+    dropped_soci: Vec<Digest>,
+    /// How images changed, by their old digests.
+    kinds: HashMap<Digest, Kind>,
     root: Option<ocikit_spec::Index>,
 }
 
@@ -317,6 +352,8 @@ impl<'a> Rebuild<'a> {
             bytes: 0,
             attestations: Vec::new(),
             docker_annotations: Vec::new(),
+            dropped_soci: Vec::new(),
+            kinds: HashMap::new(),
             root: None,
         }
     }
@@ -326,6 +363,8 @@ impl<'a> Rebuild<'a> {
         let known = parts(old).map(|part| part.digest).collect::<HashSet<_>>();
         if new.digest() != old.digest() {
             self.docker_annotations.extend(docker_annotations(old, &new));
+            self.dropped_soci.extend(dropped_soci(old, &new));
+            self.kinds.insert(old.digest(), Kind::of(old, &new));
             self.count(&new.descriptor, &new.source)?;
             self.placed.insert(new.digest(), new.source.clone());
             for part in parts(&new).filter(|part| !known.contains(&part.digest)) {
@@ -357,6 +396,7 @@ impl<'a> Rebuild<'a> {
         let chosen = below.chosen.get(&index.digest()).and_then(Option::as_ref);
         let mut edit = index.document.edit();
         let (mut positions, mut images) = (Vec::new(), 0_usize);
+        let mut stale = HashSet::new();
         for (position, entry) in index.manifests().iter().enumerate() {
             if entry.is_attestation() || entry.media_type.is_blob() {
                 continue;
@@ -372,18 +412,23 @@ impl<'a> Rebuild<'a> {
                     self.counts.insert(entry.digest, count);
                 }
                 images = images.saturating_add(self.counts.get(&entry.digest).copied().unwrap_or_default());
-                self.repoint(&mut edit, index, position)?;
+                self.repoint(&mut edit, index, position, &mut stale)?;
                 continue;
             }
             // Artifacts in an index are left alone.
             if !is_chosen || (self.changes_images && !matches!(root, Some(Root::Image(_)))) {
                 continue;
             }
-            self.repoint(&mut edit, index, position)?;
+            self.repoint(&mut edit, index, position, &mut stale)?;
             positions.push(position);
             images += 1;
         }
         (self.change_index)(&mut edit, Selected { positions: &positions, is_root: depth == 0, images });
+        let mut stale: Vec<_> = stale.into_iter().collect();
+        stale.sort_unstable();
+        for position in stale.into_iter().rev() {
+            edit.remove(position);
+        }
         let document = edit.finish().map_err(|source| Error::document(&index.digest(), &index.source, source))?;
         if let Some(descriptor) = replaced(&index.descriptor, document.bytes()) {
             self.put(index.digest(), descriptor, document.bytes().clone(), &index.source)?;
@@ -402,7 +447,14 @@ impl<'a> Rebuild<'a> {
     }
 
     /// Points an entry to the changed document, and the attestation manifests of the old one to the new one.
-    fn repoint(&mut self, edit: &mut ocikit_spec::IndexEdit, index: &Index, position: usize) -> Result<()> {
+    /// SOCI indexes of other layers become stale.
+    fn repoint(
+        &mut self,
+        edit: &mut ocikit_spec::IndexEdit,
+        index: &Index,
+        position: usize,
+        stale: &mut HashSet<usize>,
+    ) -> Result<()> {
         let entry = &index.manifests()[position];
         let old = entry.digest;
         let Some(new) = self.new.get(&old).filter(|new| new.digest != old).cloned() else { return Ok(()) };
@@ -419,6 +471,50 @@ impl<'a> Rebuild<'a> {
             if subject_of(entry) == Some(old) {
                 edit.annotate_entry(position, annotations::DOCKER_REFERENCE_DIGEST, &new.digest.to_string());
                 self.attestation(edit, entry, position, &old, &new)?;
+            }
+        }
+        self.repoint_formats(edit, index, position, &new.digest, stale)
+    }
+
+    /// Points SOCI indexes and Nydus images that were made from an image to the new one, unless they are not of its layers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unmet`] for a Nydus image beside the changed one that would have other files.
+    fn repoint_formats(
+        &self,
+        edit: &mut ocikit_spec::IndexEdit,
+        index: &Index,
+        position: usize,
+        new: &Digest,
+        stale: &mut HashSet<usize>,
+    ) -> Result<()> {
+        let old = index.manifests()[position].digest;
+        let Some(kind) = self.kinds.get(&old) else { return Ok(()) };
+        if *kind != Kind::SameLayers {
+            edit.remove_entry_annotation(position, annotations::SOCI_INDEX_DIGEST);
+        }
+        for (position, entry) in index.manifests().iter().enumerate() {
+            if is_soci_of(entry, &old) {
+                match kind {
+                    Kind::SameLayers => {
+                        edit.annotate_entry(position, annotations::SOCI_IMAGE_DIGEST, &new.to_string());
+                    }
+                    Kind::OtherLayers | Kind::Nydus => {
+                        stale.insert(position);
+                    }
+                }
+            }
+            if is_nydus_of(entry, &old) {
+                let is_changed = self.kinds.contains_key(&entry.digest);
+                if *kind == Kind::OtherLayers && !is_changed {
+                    let what = format!("{} beside {old} is a Nydus image with its files", entry.digest);
+                    return Err(Error::unmet(&index.source, what, Need::PlainLayers));
+                }
+                // One whose config did not follow is not made from the new image.
+                if *kind == Kind::SameLayers && is_changed {
+                    edit.annotate_entry(position, annotations::NYDUS_SOURCE_DIGEST, &new.to_string());
+                }
             }
         }
         Ok(())
@@ -477,8 +573,8 @@ impl<'a> Rebuild<'a> {
             }
             _ => Root::Index(index.clone()),
         };
-        let Rebuild { attestations, docker_annotations, .. } = self;
-        Mapped { root, replaced, attestations, docker_annotations, images }
+        let Rebuild { attestations, docker_annotations, dropped_soci, .. } = self;
+        Mapped { root, replaced, attestations, docker_annotations, dropped_soci, images }
     }
 }
 

@@ -7,6 +7,7 @@ use ocikit_archive::layer::{Budget, Metadata, ModifiedTime, Owner, Time, Writer,
 use ocikit_archive::{Compression, EncoderOptions};
 use ocikit_spec::{Config, Digest, History};
 
+use crate::bound::check_plain;
 use crate::error::{Error, Need, Result};
 use crate::formats::{ImageFormats, without_own_entries};
 use crate::layer::{DiffId, LayerTar};
@@ -131,6 +132,7 @@ pub async fn layer_digests(root: &Root) -> Result<HashSet<Digest>> {
 type Pool = LayerPool<(Digest, Time)>;
 
 async fn normalize_image(image: Image, options: &NormalizeOptions, pool: &Pool, budget: &Budget) -> Result<Image> {
+    check_plain(&image)?;
     if let Some(encoder) = &options.compression {
         check_compression(&image, encoder.compression)?;
     }

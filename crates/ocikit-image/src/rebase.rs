@@ -1,5 +1,6 @@
 use ocikit_spec::{Digest, Platform, annotations};
 
+use crate::bound::check_plain;
 use crate::error::{Error, Result};
 use crate::map_images::{Mapped, Selection, map_images, map_index};
 use crate::root::{Image, Root};
@@ -105,7 +106,7 @@ fn named(root: &Root) -> Result<Option<BaseImage>> {
 /// # Errors
 ///
 /// [`Error::Unsupported`] if the lowest layers of an image are not those of the old base, by their `diff_ids`;
-/// [`Error::NoPlatform`] if a base has no image for a platform; those of reading manifests and configs.
+/// [`Error::NoPlatform`] if a base has no image for a platform; [`Error::Unmet`] if an image or its new base is a Nydus image; those of reading manifests and configs.
 pub async fn rebase(root: &Root, old: &Root, new: &Root, options: &RebaseOptions) -> Result<Mapped> {
     let selection = Selection::of(options.platforms.clone());
     let change = |image: Image| async { rebased(image, old, new, options).await };
@@ -131,6 +132,8 @@ pub async fn rebase(root: &Root, old: &Root, new: &Root, options: &RebaseOptions
 async fn rebased(image: Image, old: &Root, new: &Root, options: &RebaseOptions) -> Result<Image> {
     let config = image.config().await?;
     let (old, new_image) = (base_for(&config, old).await?, base_for(&config, new).await?);
+    check_plain(&image)?;
+    check_plain(&new_image)?;
     let (old_config, new_config) = (old.config().await?, new_image.config().await?);
     let refuse = |what: String| Err(Error::Unsupported { place: image.source.to_string(), what });
     for (image, config) in [(&image, &config), (&old, &old_config), (&new_image, &new_config)] {

@@ -6,6 +6,7 @@ use ocikit_archive::Compression;
 use ocikit_archive::layer::Budget;
 use ocikit_spec::{Descriptor, Digest};
 
+use crate::bound::check_plain;
 use crate::error::{Error, Mismatch, Need, Result};
 use crate::formats::{ImageFormats, without_own_entries};
 use crate::layer_pool::LayerPool;
@@ -78,6 +79,7 @@ async fn recompress_image(
     pool: &LayerPool<Digest>,
     budget: &Budget,
 ) -> Result<Image> {
+    check_plain(&image)?;
     check_compression(&image, options.layer.encoder.compression)?;
     let layers = without_own_entries(&image, options.formats.as_ref()).await?.file_layers();
     let is_filtered = |layer: &Layer| layer.files().is_some_and(|files| files.is_filtered());

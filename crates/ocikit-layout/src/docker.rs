@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use ocikit_image::{Result, Source, SourceExt};
+use ocikit_image::{Error, Need, Result, Source, SourceExt};
 use ocikit_spec::{Content, Descriptor, Digest, Document, Index, Manifest, MediaType, Platform};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -65,6 +65,15 @@ pub(crate) async fn manifest_json_with(
             continue;
         }
         let Some(manifest) = image_below(root, place, (platform, or_first), configs).await? else { continue };
+        if manifest.has_nydus_blobs() {
+            match or_first {
+                OrFirst::OnlyIfSingle => continue,
+                OrFirst::Always => {
+                    let what = format!("{} has the format of Nydus, which docker cannot load", root.digest);
+                    return Err(Error::unmet(place, what, Need::PlainLayers));
+                }
+            }
+        }
         let Some(config) = manifest.config() else { continue };
         listed.insert(config.digest);
         let same = roots.manifests().iter().filter(|other| other.digest == root.digest);

@@ -319,6 +319,8 @@ impl Job<'_> {
                     mapped.replaced.remove(&plain.digest());
                     mapped = replaced_root(mapped, root, placement::alone(root, detached).await?);
                 }
+                // It was asked for.
+                mapped.dropped_soci.clear();
                 Ok((mapped, Vec::new()))
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ocikit_image::{Error, Image, Index, Result, Root};
-use ocikit_spec::{Annotations, Descriptor, Digest, Platform};
+use ocikit_spec::{Annotations, Descriptor, Digest, Platform, annotations};
 
 /// Where the converted images are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -31,7 +31,7 @@ const NYDUS_FEATURE: &str = "nydus.remoteimage.v1";
 const ZSTD_ANNOTATION: &str = "io.github.containers.compression.zstd";
 
 /// The annotation of nydusify with the digest of the image that an entry was made from.
-const SOURCE_DIGEST: &str = "containerd.io/snapshot/nydus-source-digest";
+const SOURCE_DIGEST: &str = annotations::NYDUS_SOURCE_DIGEST;
 
 /// How clients tell the entries of a format from plain ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -25,6 +25,14 @@ pub const DOCKER_REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 pub const DOCKER_REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
 /// `in-toto.io/predicate-type`: on a layer of an attestation manifest, the predicate type of the statement.
 pub const PREDICATE_TYPE: &str = "in-toto.io/predicate-type";
+/// `containerd.io/snapshot/nydus-bootstrap`: on the last layer of a Nydus image, which has the metadata of all files.
+pub const NYDUS_BOOTSTRAP: &str = "containerd.io/snapshot/nydus-bootstrap";
+/// `containerd.io/snapshot/nydus-source-digest`: on an index entry of a Nydus image, the manifest that it was made from.
+pub const NYDUS_SOURCE_DIGEST: &str = "containerd.io/snapshot/nydus-source-digest";
+/// `com.amazon.soci.index-digest`: on an image, the digest of its SOCI index (version 2).
+pub const SOCI_INDEX_DIGEST: &str = "com.amazon.soci.index-digest";
+/// `com.amazon.soci.image-manifest-digest`: on an index entry of a SOCI index, the manifest of its image.
+pub const SOCI_IMAGE_DIGEST: &str = "com.amazon.soci.image-manifest-digest";
 
 /// Keys and values in the order of the document.
 ///

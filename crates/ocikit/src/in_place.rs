@@ -27,6 +27,8 @@ pub struct Changed {
     pub attestations: Vec<Digest>,
     /// The manifests and indexes of Docker's format with changed annotations, which docker ignores.
     pub docker_annotations: Vec<Digest>,
+    /// The images whose SOCI index was dropped because their layers changed, by their new digests.
+    pub dropped_soci: Vec<Digest>,
     /// Signatures and other referrers of a digest that the image no longer has.
     pub orphans: Vec<Orphan>,
     /// Why a registry did not list them. The image has been changed nevertheless.
@@ -40,13 +42,22 @@ impl Changed {
     ///
     /// Those of listing the referrers of the image.
     pub async fn planned(before: &Root, change: impl Into<Mapped>) -> Result<Changed> {
-        let Mapped { root: after, replaced, attestations, docker_annotations, .. } = change.into();
+        let Mapped { root: after, replaced, attestations, docker_annotations, dropped_soci, .. } = change.into();
         let orphans = match after.digest() == before.digest() {
             true => Vec::new(),
             false => orphans(before, &after).await?,
         };
         let (before, orphans_unknown) = (before.digest(), None);
-        Ok(Changed { before, after, replaced, attestations, docker_annotations, orphans, orphans_unknown })
+        Ok(Changed {
+            before,
+            after,
+            replaced,
+            attestations,
+            docker_annotations,
+            dropped_soci,
+            orphans,
+            orphans_unknown,
+        })
     }
 }
 
@@ -84,7 +95,8 @@ impl Session {
     {
         let sink = self.lock_in_place(location).await?;
         let root = as_written(location, Root::open(sink.clone(), &location.name()).await)?;
-        let Mapped { root: after, replaced, attestations, docker_annotations, .. } = change(root.clone()).await?.into();
+        let Mapped { root: after, replaced, attestations, docker_annotations, dropped_soci, .. } =
+            change(root.clone()).await?.into();
         // Referrers and unchanged entries are there already.
         let present: HashSet<_> = match &root {
             Root::Index(index) => index.manifests().iter().map(|entry| entry.digest).collect(),
@@ -95,7 +107,16 @@ impl Session {
         let Orphans { listed: orphans, unknown: orphans_unknown } =
             replace(location, &sink, &root, &after, options).await?;
         let before = root.digest();
-        Ok(Changed { before, after, replaced, attestations, docker_annotations, orphans, orphans_unknown })
+        Ok(Changed {
+            before,
+            after,
+            replaced,
+            attestations,
+            docker_annotations,
+            dropped_soci,
+            orphans,
+            orphans_unknown,
+        })
     }
 
     /// Changes annotations of an image in place; see [`Session::change`].

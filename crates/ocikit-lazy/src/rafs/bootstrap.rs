@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use ocikit_archive::{BLOCK, END, Header, padding};
-use ocikit_spec::{Descriptor, Manifest, MediaType};
+use ocikit_spec::{Manifest, annotations};
 
 use crate::rafs::blob::information_file;
 use crate::rafs::options::RafsVersion;
@@ -14,7 +14,7 @@ use crate::rafs::{v5, v6};
 pub(super) const BOOTSTRAP_PATH: &str = "image/image.boot";
 
 /// The annotation of the bootstrap layer, which is the last one.
-pub(crate) const BOOTSTRAP_ANNOTATION: &str = "containerd.io/snapshot/nydus-bootstrap";
+pub(crate) const BOOTSTRAP_ANNOTATION: &str = annotations::NYDUS_BOOTSTRAP;
 /// The annotation with the version of RAFS.
 pub(super) const VERSION_ANNOTATION: &str = "containerd.io/snapshot/nydus-fs-version";
 
@@ -24,9 +24,7 @@ pub(super) const BLOB_IDS_ANNOTATION: &str = "containerd.io/snapshot/nydus-blob-
 /// Returns whether a manifest says that its image is in the format of Nydus: a layer is a blob of Nydus, or the last layer has
 /// the annotation of a bootstrap. [`NydusReader::detect`](crate::rafs::NydusReader::detect) finds out whether it is true.
 pub fn is_nydus(manifest: &Manifest) -> bool {
-    let is_blob = |layer: &Descriptor| layer.media_type == MediaType::NYDUS_BLOB;
-    let has_bootstrap = |layer: &Descriptor| layer.annotations.get(BOOTSTRAP_ANNOTATION).is_some();
-    manifest.layers().last().is_some_and(has_bootstrap) || manifest.layers().iter().any(is_blob)
+    manifest.is_nydus()
 }
 
 /// A bootstrap that is ready to be written.

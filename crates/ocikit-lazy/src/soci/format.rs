@@ -1,10 +1,12 @@
 //! The names of the format.
 
+use ocikit_spec::annotations;
+
 /// The annotation of an image manifest with the digest of its SOCI index (version 2).
-pub const INDEX_DIGEST: &str = "com.amazon.soci.index-digest";
+pub const INDEX_DIGEST: &str = annotations::SOCI_INDEX_DIGEST;
 
 /// The annotation of an entry of an image index for a SOCI index: the digest of the image manifest.
-pub const IMAGE_MANIFEST_DIGEST: &str = "com.amazon.soci.image-manifest-digest";
+pub const IMAGE_MANIFEST_DIGEST: &str = annotations::SOCI_IMAGE_DIGEST;
 
 /// The annotation of a ztoc with the digest of its layer.
 pub const LAYER_DIGEST: &str = "com.amazon.soci.image-layer-digest";

@@ -6,7 +6,7 @@ use super::text::{Text, check_keys, check_kind, check_schema_version, field, inv
 use crate::bounded::List;
 use crate::error::Result;
 use crate::keys;
-use crate::{Annotations, Descriptor, Digest, MediaType};
+use crate::{Annotations, Descriptor, Digest, MediaType, annotations};
 
 /// The maximum number of layers of a manifest: as many as fit with descriptors of the usual size.
 const MAX_LAYERS: usize = 25_000;
@@ -109,6 +109,18 @@ impl Manifest {
     /// Returns the layers, from the lowest to the highest.
     pub fn layers(&self) -> &[Descriptor] {
         &self.view.layers
+    }
+
+    /// Returns whether the image states that it is in the format of Nydus: a layer is a blob of Nydus, or the last layer has the
+    /// annotation of a bootstrap. The annotation alone can be wrong.
+    pub fn is_nydus(&self) -> bool {
+        let has_bootstrap = |layer: &Descriptor| layer.annotations.get(annotations::NYDUS_BOOTSTRAP).is_some();
+        self.layers().last().is_some_and(has_bootstrap) || self.has_nydus_blobs()
+    }
+
+    /// Returns whether a layer is a blob of Nydus. The layers of such an image belong together and are not tars.
+    pub fn has_nydus_blobs(&self) -> bool {
+        self.layers().iter().any(|layer| layer.media_type == MediaType::NYDUS_BLOB)
     }
 
     /// Returns the subject.
