@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use ocikit::image::files;
 use ocikit::image::{Name, Naming};
@@ -54,24 +55,84 @@ pub(crate) struct FormatArguments {
     /// Distance of checkpoints of SOCI, in bytes; default: 4 MiB
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
     span_size: Option<u64>,
-    /// Version of RAFS, the file system of Nydus: 5 or 6
-    #[arg(long, value_name = "VERSION", default_value_t)]
-    rafs_version: RafsVersion,
-    /// Compression of the chunks of Nydus: none, lz4_block or zstd
-    #[arg(long, value_name = "COMPRESSOR", default_value_t)]
-    compressor: Compressor,
+    /// Version of RAFS, the file system of Nydus: 5 or 6; default: 6
+    #[arg(long, value_name = "VERSION")]
+    rafs_version: Option<RafsVersion>,
+    /// Compression of the chunks of Nydus: none, lz4_block, zstd (default)
+    #[arg(long, value_name = "COMPRESSOR")]
+    compressor: Option<Compressor>,
     /// Size of the chunks of Nydus in bytes, a power of two; default: 1 MiB
     #[arg(long, value_name = "BYTES")]
     chunk_size: Option<u32>,
     /// File or directory to fetch first: nydus, estargz, soci; repeatable
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = NonEmptyStringValueParser::new())]
     prefetch: Vec<String>,
     /// Read such paths from this file, one in each line
     #[arg(long, value_name = "FILE")]
     prefetch_file: Option<PathBuf>,
 }
 
+/// The options that have an effect for some formats only, with these formats.
+const EFFECTS: [(&str, &[&str]); 12] = [
+    ("--drop-unsupported", &["docker"]),
+    ("--placement", &["plain", "estargz", "zstd-chunked", "soci", "nydus"]),
+    ("--soci-version", &["soci"]),
+    ("--min-layer-size", &["soci"]),
+    ("--span-size", &["soci"]),
+    ("--rafs-version", &["nydus"]),
+    ("--compressor", &["nydus"]),
+    ("--chunk-size", &["nydus"]),
+    ("--prefetch", &["nydus", "estargz", "soci"]),
+    ("--prefetch-file", &["nydus", "estargz", "soci"]),
+    ("--compression", &["plain"]),
+    ("--level", &["plain", "estargz", "zstd-chunked"]),
+];
+
+/// Refuses options that would have no effect for any of the formats.
+pub(crate) fn check_effects(given: &[&str], formats: &[&str]) -> Result<()> {
+    let useless = EFFECTS
+        .iter()
+        .find(|(option, effective)| given.contains(option) && !formats.iter().any(|format| effective.contains(format)));
+    match useless {
+        None => Ok(()),
+        Some((option, _)) if formats.is_empty() => {
+            Err(Failure::usage(format_args!("cannot use {option} without --lazy")))
+        }
+        Some((option, effective)) => {
+            let (formats, effective) = (formats.join(", "), effective.join(", "));
+            Err(Failure::usage(format_args!(
+                "cannot use {option} for {formats}: it has an effect for {effective} only"
+            )))
+        }
+    }
+}
+
+impl LazyName {
+    fn name(self) -> &'static str {
+        match self {
+            LazyName::Estargz => "estargz",
+            LazyName::ZstdChunked => "zstd-chunked",
+            LazyName::Soci => "soci",
+            LazyName::Nydus => "nydus",
+        }
+    }
+}
+
 impl FormatArguments {
+    /// Returns the options that were given.
+    pub(crate) fn given(&self) -> Vec<&'static str> {
+        let all = [
+            ("--min-layer-size", self.min_layer_size.is_some()),
+            ("--span-size", self.span_size.is_some()),
+            ("--rafs-version", self.rafs_version.is_some()),
+            ("--compressor", self.compressor.is_some()),
+            ("--chunk-size", self.chunk_size.is_some()),
+            ("--prefetch", !self.prefetch.is_empty()),
+            ("--prefetch-file", self.prefetch_file.is_some()),
+        ];
+        all.into_iter().filter(|(_, is_given)| *is_given).map(|(option, _)| option).collect()
+    }
+
     /// Returns a format with its options, and a level of compression for those that have one.
     pub(crate) fn format(&self, name: LazyName, level: Option<u32>) -> Result<Format> {
         Ok(match name {
@@ -101,7 +162,8 @@ impl FormatArguments {
 
     fn nydus(&self) -> Result<NydusOptions> {
         let mut options = NydusOptions::default();
-        (options.version, options.compressor) = (self.rafs_version, self.compressor);
+        options.version = self.rafs_version.unwrap_or_default();
+        options.compressor = self.compressor.unwrap_or_default();
         if let Some(bytes) = self.chunk_size {
             options.chunk_size = ChunkSize::new(bytes).ok_or_else(|| {
                 let (least, most) = (ChunkSize::MIN, ChunkSize::MAX);
@@ -125,6 +187,8 @@ impl FormatArguments {
 impl LazyArguments {
     /// Returns the images to make: those of a configuration, unless there are arguments.
     pub(crate) fn request(&self, configured: Option<&LazyRequest>) -> Result<LazyRequest> {
+        let formats: Vec<_> = self.lazy.iter().map(|name| name.name()).collect();
+        check_effects(&self.options.given(), &formats)?;
         let mut request = configured.filter(|_| self.lazy.is_empty()).cloned().unwrap_or_default();
         for name in &self.lazy {
             request.formats.push(self.options.format(*name, None)?);

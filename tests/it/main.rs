@@ -27,6 +27,7 @@ mod keyless;
 mod layers;
 mod layouts;
 mod lazy;
+mod lazy_changes;
 mod lazy_files;
 mod lazy_publish;
 mod locations;

@@ -67,6 +67,7 @@ impl Build {
     }
 
     async fn build(&self, context: &Context) -> Result {
+        let lazy = self.lazy.request(None)?;
         let mut solve = self.inputs.solve(context, self.outputs.name())?;
         if self.inputs.prints_dockerfile() {
             return print_dockerfile(context, &solve);
@@ -80,7 +81,6 @@ impl Build {
         }
         let gates = self.verify.gates(&mut solve).await?;
         let outputs = self.outputs.outputs(context, self.inputs.is_plugin())?;
-        let lazy = self.lazy.request(None)?;
         check_lazy(&lazy, &outputs)?;
         let archive = self.outputs.archive(&self.inputs.options.platform);
         let session = SessionOptions::default().archive(archive.clone());

@@ -1,5 +1,6 @@
 use std::sync::{Mutex, PoisonError};
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use ocikit::image::{ConvertOptions, Dropped, Format, Name, Selection, UnsupportedParts, convert};
 use ocikit::{Location, Tag};
@@ -9,7 +10,7 @@ use crate::change::{ChangeArguments, PlatformArguments};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::layers::{CompressionArguments, CompressionName};
-use crate::lazy::{FormatArguments, LazyName, say_warnings};
+use crate::lazy::{FormatArguments, LazyName, check_effects, say_warnings};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,17 +37,18 @@ pub(crate) struct Convert {
     drop_unsupported: bool,
     /// Write the result to the tag of the image with this suffix
     #[arg(long, value_name = "SUFFIX", num_args = 0..=1, default_missing_value = "-fastpull", require_equals = true)]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     #[arg(conflicts_with_all = ["output", "drop_referrers"])]
     suffix: Option<String>,
-    /// Where the converted images are: replace, index or referrer
+    /// Where the converted images are: replace (default), index or referrer
     ///
     /// `replace` puts them in the place of the others, `index` (nydus, zstd-chunked, soci) beside them in one index, where other
     /// programs still find the images that they know. `referrer` (nydus, soci) leaves the image as it is.
-    #[arg(long, value_enum, value_name = "PLACE", default_value = "replace")]
-    placement: PlacementName,
-    /// Where the SOCI index is: beside the image, or as a referrer (v1)
-    #[arg(long, value_enum, value_name = "VERSION", default_value = "v2")]
-    soci_version: SociVersionName,
+    #[arg(long, value_enum, value_name = "PLACE")]
+    placement: Option<PlacementName>,
+    /// Where the SOCI index is: beside the image (v2), or as a referrer (v1)
+    #[arg(long, value_enum, value_name = "VERSION")]
+    soci_version: Option<SociVersionName>,
     #[command(flatten)]
     options: FormatArguments,
     #[command(flatten)]
@@ -68,23 +70,53 @@ enum FormatName {
     Nydus,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum PlacementName {
     Replace,
     Index,
     Referrer,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum SociVersionName {
     V1,
     V2,
 }
 
+impl FormatName {
+    fn name(self) -> &'static str {
+        match self {
+            FormatName::Oci => "oci",
+            FormatName::Docker => "docker",
+            FormatName::Plain => "plain",
+            FormatName::Estargz => "estargz",
+            FormatName::ZstdChunked => "zstd-chunked",
+            FormatName::Soci => "soci",
+            FormatName::Nydus => "nydus",
+        }
+    }
+}
+
 impl Convert {
+    /// Returns the options that were given and have an effect for some formats only.
+    fn given(&self) -> Vec<&'static str> {
+        let all = [
+            ("--drop-unsupported", self.drop_unsupported),
+            ("--placement", self.placement.is_some()),
+            ("--soci-version", self.soci_version.is_some()),
+            ("--compression", self.compression.compression.is_some()),
+            ("--level", self.compression.has_level()),
+        ];
+        let own = all.into_iter().filter(|(_, is_given)| *is_given).map(|(option, _)| option);
+        own.chain(self.options.given()).collect()
+    }
+
     pub(crate) async fn run(&self, context: &Context) -> Result {
-        if self.compression.compression.is_some() && !matches!(self.to, FormatName::Plain) {
-            return Err(Failure::usage("cannot use --compression: only `--to plain` has a choice"));
+        check_effects(&self.given(), &[self.to.name()])?;
+        let (placement, version) = (self.placement, self.soci_version);
+        let disagree = [(PlacementName::Index, SociVersionName::V1), (PlacementName::Referrer, SociVersionName::V2)];
+        if disagree.iter().any(|(place, other)| placement == Some(*place) && version == Some(*other)) {
+            return Err(Failure::usage("cannot use --soci-version here: --placement decides the version"));
         }
         self.check_placement()?;
         let level = |name| self.compression.encoder(name).map(|encoder| encoder.level);
@@ -101,9 +133,9 @@ impl Convert {
             FormatName::Nydus => self.options.format(LazyName::Nydus, None)?,
             FormatName::Soci => {
                 let mut options = self.options.soci()?;
-                options.version = match self.soci_version {
-                    SociVersionName::V1 => SociVersion::V1,
-                    SociVersionName::V2 => SociVersion::V2,
+                options.version = match version {
+                    Some(SociVersionName::V1) => SociVersion::V1,
+                    Some(SociVersionName::V2) | None => SociVersion::V2,
                 };
                 ocikit_lazy::Format::Soci(options)
             }
@@ -114,9 +146,9 @@ impl Convert {
     /// Refuses a place in which no client finds the images of the format.
     fn check_placement(&self) -> Result {
         let (place, formats): (_, &[&str]) = match self.placement {
-            PlacementName::Replace => return Ok(()),
-            PlacementName::Index => ("index", &["nydus", "zstd-chunked", "soci"]),
-            PlacementName::Referrer => ("referrer", &["nydus", "soci"]),
+            None | Some(PlacementName::Replace) => return Ok(()),
+            Some(PlacementName::Index) => ("index", &["nydus", "zstd-chunked", "soci"]),
+            Some(PlacementName::Referrer) => ("referrer", &["nydus", "soci"]),
         };
         let format = self.to.to_possible_value();
         let format = format.as_ref().map_or_else(String::new, |format| format.get_name().to_owned());
@@ -160,9 +192,9 @@ impl Convert {
         options.threads = self.compression.threads;
         options.directory = Some(self.compression.directory());
         options.placement = match self.placement {
-            PlacementName::Replace => Placement::Replace,
-            PlacementName::Index => Placement::Index,
-            PlacementName::Referrer => Placement::Referrer,
+            Some(PlacementName::Replace) | None => Placement::Replace,
+            Some(PlacementName::Index) => Placement::Index,
+            Some(PlacementName::Referrer) => Placement::Referrer,
         };
         let found = Mutex::new((Vec::new(), Vec::new()));
         let arguments = self.arguments(context)?;
@@ -205,6 +237,7 @@ fn text(part: &Dropped) -> String {
         Dropped::Subject { document } => format!("left out the subject of {document}"),
         Dropped::ArtifactType { document } => format!("left out the artifact type of {document}"),
         Dropped::Attestation { manifest } => format!("left out the attestation manifest {manifest}"),
+        Dropped::Artifact { manifest } => format!("left out the artifact {manifest}"),
         other => format!("left out a part of {}", other.document()),
     }
 }
