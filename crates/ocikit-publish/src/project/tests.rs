@@ -118,9 +118,6 @@ fn cip_16_wrong_directories_are_errors() {
     assert_eq!(
         found,
         [
-            "contexts/.hidden: `.hidden` is not a valid name of an image",
-            "contexts/.hidden: it has no `Dockerfile`",
-            "contexts/.hidden: it has no `info.edn`",
             "contexts/0-a: it has no `info.edn`",
             "contexts/1-b: it has no `Dockerfile`",
             "contexts/2-c: it has both `info.edn` and `image.toml`",
