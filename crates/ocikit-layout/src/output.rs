@@ -1,9 +1,9 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::staged::Staged;
+use crate::staged::{Staged, followed};
 
 /// An output file.
 ///
@@ -38,6 +38,15 @@ impl OutputFile {
     /// Returns whether an existing path is written to directly because it is not a regular file.
     pub fn is_stream(path: &Path) -> bool {
         fs::metadata(path).is_ok_and(|found| !found.is_dir() && (!found.is_file() || is_open_file(path)))
+    }
+
+    /// Returns the path that a new file gets: symlinks are followed, whether their target exists or not.
+    ///
+    /// # Errors
+    ///
+    /// Too many levels of symlinks.
+    pub fn followed(path: &Path) -> io::Result<PathBuf> {
+        followed(path)
     }
 
     /// Returns the temporary file; the writer if the output is written directly.

@@ -113,7 +113,7 @@ pub(crate) fn write_in(folder: Folder, name: &str, bytes: &[u8]) -> io::Result<(
 }
 
 /// Returns the target of a symlink, whether it exists or not.
-fn followed(path: &Path) -> io::Result<PathBuf> {
+pub(crate) fn followed(path: &Path) -> io::Result<PathBuf> {
     /// The limit of Linux.
     const MAX_LINKS: usize = 40;
     let mut path = path.to_owned();
