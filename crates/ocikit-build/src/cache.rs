@@ -1,12 +1,15 @@
 //! The build cache in a directory: an OCI layout that BuildKit imports and exports.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ocikit_image::{ScratchDirectory, ScratchKind};
 use ocikit_spec::{Digest, Index, Manifest};
 use serde_json::{Value, json};
+
+use crate::export::parent;
 
 /// A directory with the build cache. It holds only what the last build used.
 #[derive(Debug, Clone)]
@@ -18,34 +21,81 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Returns the directory of the next state, which then replaces the last one.
-    pub(crate) fn next(&self) -> PathBuf {
-        let mut name = self.directory.clone().into_os_string();
-        name.push(".next");
-        name.into()
-    }
-
     pub(crate) fn exists(&self) -> bool {
         self.directory.join("index.json").is_file()
     }
+}
 
-    /// Replaces the directory by its next state, if there is one. If that cannot be limited to the maximum size, there
-    /// is no cache afterwards.
-    pub(crate) fn replace(&self) -> io::Result<()> {
+/// A cache during a build: its last state, which is imported, and the place of the next one, which is exported. Several builds
+/// may use one cache at the same time; the state of the one that ends last is kept.
+#[derive(Debug)]
+pub(crate) struct CacheInUse {
+    cache: Cache,
+    /// The lock of the last state while it is read.
+    read: Option<File>,
+    /// The directory with the next state, which no other build uses.
+    staging: ScratchDirectory,
+}
+
+/// The name of the next state in its directory.
+const NEXT: &str = "next";
+
+impl CacheInUse {
+    /// Makes the directory of the next state beside the cache, and keeps other builds from removing the last state.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub(crate) fn begin(cache: &Cache) -> io::Result<CacheInUse> {
+        let parent = parent(&cache.directory);
+        fs::create_dir_all(parent)?;
+        let staging = ScratchDirectory::create(&parent.canonicalize()?, ScratchKind::Cache)?;
+        let read = File::open(&cache.directory).ok().filter(|directory| directory.try_lock_shared().is_ok());
+        Ok(CacheInUse { cache: cache.clone(), read, staging })
+    }
+
+    /// Returns the last state, if there is one that stays until the end of the build.
+    pub(crate) fn last(&self) -> Option<&Path> {
+        (self.read.is_some() && self.cache.exists()).then_some(&*self.cache.directory)
+    }
+
+    /// Returns the directory of the next state, which then replaces the last one.
+    pub(crate) fn next(&self) -> PathBuf {
+        self.staging.path().join(NEXT)
+    }
+
+    /// Returns the directory to remove if the build fails.
+    pub(crate) fn leftover(&self) -> &Path {
+        self.staging.path()
+    }
+
+    /// Replaces the last state by the next one, if there is one. The last state stays if that cannot be limited to the maximum
+    /// size, and if another build reads it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub(crate) fn replace(self) -> io::Result<()> {
         let next = self.next();
+        let CacheInUse { cache: Cache { directory, max_bytes }, read, staging } = self;
+        drop(read);
         if !next.join("index.json").is_file() {
             return Ok(());
         }
-        if let Some(max_bytes) = self.max_bytes
-            && let Err(error) = limit(&next, max_bytes)
-        {
-            fs::remove_dir_all(&next)?;
-            return Err(error);
+        let limited = max_bytes.map_or(Ok(()), |max_bytes| limit(&next, max_bytes));
+        let last = staging.path().join("last");
+        if directory.exists() {
+            let locked = File::open(&directory)?;
+            if locked.try_lock().is_err() {
+                return Ok(());
+            }
+            if limited.is_ok() {
+                // Both moves take no time, so hardly any build finds no cache.
+                fs::rename(&directory, &last)?;
+            }
         }
-        if self.directory.exists() {
-            fs::remove_dir_all(&self.directory)?;
-        }
-        fs::rename(next, &self.directory)
+        limited?;
+        fs::rename(next, &directory)
     }
 }
 
@@ -199,15 +249,30 @@ mod tests {
     fn a_cache_holds_what_the_last_build_needed() {
         let directory = tempfile::tempdir().unwrap();
         let cache = Cache { directory: directory.path().join("cache"), max_bytes: None };
+        let write = |used: &CacheInUse, text: &str| {
+            fs::create_dir(used.next()).unwrap();
+            fs::write(used.next().join("index.json"), text).unwrap();
+        };
+        let found = || fs::read_to_string(cache.directory.join("index.json")).unwrap();
         for text in ["one", "two"] {
-            fs::create_dir(cache.next()).unwrap();
-            fs::write(cache.next().join("index.json"), text).unwrap();
-            cache.replace().unwrap();
-            assert_eq!(fs::read_to_string(cache.directory.join("index.json")).unwrap(), text);
-            assert!(!cache.next().exists());
+            let used = CacheInUse::begin(&cache).unwrap();
+            assert_eq!(used.last().is_some(), text == "two");
+            write(&used, text);
+            used.replace().unwrap();
+            assert_eq!(found(), text);
         }
-        cache.replace().unwrap();
+        CacheInUse::begin(&cache).unwrap().replace().unwrap();
         assert!(cache.exists());
+        // Two builds at the same time do not disturb each other.
+        let [one, other] = [(); 2].map(|()| CacheInUse::begin(&cache).unwrap());
+        write(&one, "three");
+        write(&other, "four");
+        one.replace().unwrap();
+        assert!(other.last().is_some());
+        assert_eq!(found(), "two", "the other build may still read it");
+        other.replace().unwrap();
+        assert_eq!(found(), "four");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
     /// Writes a cache with three results: two layers on each other, and a newer one beside them.

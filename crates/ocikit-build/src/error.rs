@@ -80,6 +80,14 @@ pub enum Error {
         /// What about this machine may be the reason.
         reason: Option<String>,
     },
+    /// No BuildKit daemon answers at an address.
+    #[error("cannot reach BuildKit at {address}: {problem}")]
+    Unreachable {
+        /// The address.
+        address: String,
+        /// The message of `buildctl`.
+        problem: String,
+    },
     /// The build failed: the Dockerfile is invalid, a step failed, or the connection to the daemon broke.
     #[error("the build failed: {message}")]
     Solve {

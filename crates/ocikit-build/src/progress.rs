@@ -128,7 +128,7 @@ impl Reader {
     /// Returns the events of a line.
     pub(crate) fn read(&mut self, line: &str) -> Vec<Progress> {
         let Ok(parsed) = serde_json::from_str::<Line>(line) else {
-            if !line.trim().is_empty() {
+            if !line.trim().is_empty() && !is_log(line) {
                 self.message = Some(line.trim().to_owned());
             }
             return Vec::new();
@@ -189,6 +189,11 @@ impl Reader {
     }
 }
 
+/// Returns whether a line is one of the log of `buildctl`, which is not about the outcome.
+fn is_log(line: &str) -> bool {
+    line.starts_with("time=") && ["level=debug", "level=info", "level=warning"].iter().any(|level| line.contains(level))
+}
+
 fn decoded(base64: &str) -> String {
     let bytes = STANDARD.decode(base64).unwrap_or_default();
     String::from_utf8_lossy(&bytes).into_owned()
@@ -215,6 +220,7 @@ mod tests {
             r#"{"vertexes":[{"digest":"sha256:b","name":"COPY","started":"t","completed":"t","cached":true}],"statuses":null}"#,
             r#"{"vertexes":[{"digest":"sha256:a","name":"RUN x","started":"t","completed":"t","error":"exit code: 7"}]}"#,
             "error: failed to solve: exit code: 7",
+            "time=\"x\" level=warning msg=\"failed check for fsverity support\"",
             "",
         ] {
             told.extend(reader.read(line));

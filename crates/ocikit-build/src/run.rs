@@ -2,6 +2,7 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use ocikit_spec::{Digest, Platform, Repository};
 use tokio::sync::watch;
 
 use crate::address::Node;
+use crate::cache::CacheInUse;
 use crate::compress::Compressing;
 use crate::error::{Error, Result};
 use crate::export::{Export, StagedExport};
@@ -93,11 +95,8 @@ async fn run(solve: &Solve, nodes: &[Node], observer: Option<Arc<dyn Observer>>,
         return Err(Error::option("push", "by BuildKit")(reason));
     }
     let push = results.push.as_ref().map(ToString::to_string);
-    let solves: Vec<_> = (0..nodes.len()).map(|position| solve.for_node(position, nodes.len())).collect();
-    for cache in solves.iter().filter_map(|solve| solve.cache.as_ref()) {
-        // An interrupted build may have left it; otherwise it would be kept forever.
-        let _ = fs::remove_dir_all(cache.next());
-    }
+    let mut solves: Vec<_> = (0..nodes.len()).map(|position| solve.for_node(position, nodes.len())).collect();
+    let caches: Vec<_> = solves.iter_mut().map(|solve| use_cache(solve, observer.as_deref())).collect();
     let exports: Vec<_> = results.exports.iter().map(StagedExport::new).collect::<Result<_>>()?;
     let encoder = solve.compression.as_ref().and_then(LayerCompression::encoder);
     let compressing = match (&results.image, encoder) {
@@ -108,18 +107,18 @@ async fn run(solve: &Solve, nodes: &[Node], observer: Option<Arc<dyn Observer>>,
     let turn = watch::Sender::new(0);
     let single = nodes.len() == 1;
     let mut runs = Vec::new();
-    for (position, (node, solve)) in nodes.iter().zip(&solves).enumerate() {
+    for (position, ((node, solve), cache)) in nodes.iter().zip(&solves).zip(&caches).enumerate() {
         let named = observer.clone().filter(|_| !single).map(|observer| {
             let node = node.platforms.iter().map(Platform::to_string).collect::<Vec<_>>().join(",");
             Arc::new(OfNode { node, observer }) as Arc<dyn Observer>
         });
-        let wanted = Outputs { image: image.is_some(), exports: &exports, ..Outputs::default() };
+        let wanted = Outputs { image: image.is_some(), exports: &exports, cache: cache.as_ref(), ..Outputs::default() };
         let run = Run::start(solve, node, wanted, push.as_deref(), named.or_else(|| observer.clone()))?;
         runs.push(run.finish(image.as_ref(), position, &turn));
     }
     let ended = futures::future::try_join_all(runs).await?;
     let pushed = ended.iter().find_map(|(_, pushed)| *pushed);
-    for cache in solves.iter().filter_map(|solve| solve.cache.as_ref()) {
+    for cache in caches.into_iter().flatten() {
         // The build succeeded; without a cache the next one is only slower.
         let _ = cache.replace();
     }
@@ -137,6 +136,21 @@ async fn run(solve: &Solve, nodes: &[Node], observer: Option<Arc<dyn Observer>>,
         (root, _) => root,
     };
     Ok(Built { root, pushed, exports })
+}
+
+/// Prepares the cache in a directory. One that cannot be used is left out, after a warning: the build is only slower.
+fn use_cache(solve: &mut Solve, observer: Option<&dyn Observer>) -> Option<CacheInUse> {
+    match CacheInUse::begin(solve.cache.as_ref()?) {
+        Ok(used) => Some(used),
+        Err(error) => {
+            let cache = solve.cache.take()?;
+            let message = format!("building without a cache at {}: {error}", cache.directory.display());
+            if let Some(observer) = observer {
+                observer.progress(&Progress::Warning { message });
+            }
+            None
+        }
+    }
 }
 
 /// Returns one index with the images and attestations of all nodes.
@@ -172,6 +186,8 @@ pub async fn ask(solve: &Solve, node: &Node, question: &str) -> Result<String> {
 /// A running `buildctl`.
 struct Run {
     running: Watched,
+    /// The address of the daemon.
+    address: String,
     stdout: Option<ChildStdout>,
     reader: Arc<Mutex<Reader>>,
     listening: tokio::task::JoinHandle<()>,
@@ -214,7 +230,12 @@ impl Run {
         let outputs = Outputs { scratch: scratch.as_ref().map(ScratchDirectory::path), ..*outputs };
         let leftovers = Leftovers {
             always: scratch.iter().chain(solve.received.as_deref()).map(ScratchDirectory::path).collect(),
-            on_failure: outputs.exports.iter().map(StagedExport::directory).collect(),
+            on_failure: outputs
+                .exports
+                .iter()
+                .map(StagedExport::directory)
+                .chain(outputs.cache.map(CacheInUse::leftover))
+                .collect(),
             ..Leftovers::default()
         };
         let stdout = if is_read { Stdio::piped() } else { Stdio::null() };
@@ -234,7 +255,8 @@ impl Run {
                 }
             })
         };
-        Ok(Run { running, stdout, reader, listening, _scratch: scratch, metadata: None })
+        let address = node.address.to_string();
+        Ok(Run { running, address, stdout, reader, listening, _scratch: scratch, metadata: None })
     }
 
     /// Reads the image when it is the turn of this node, and waits for the end.
@@ -258,7 +280,11 @@ impl Run {
                 break;
             }
         }
+        let at_end = Arc::new(AtomicBool::new(false));
+        let stdout = Noting { stdout, at_end: at_end.clone() };
         let drained = Pipe::drain("the image from BuildKit", stdout, to).await;
+        // Before the end, `buildctl` fails because nothing reads its output any more, and its message is not the cause.
+        let is_output_at_fault = drained.is_err() && !at_end.load(Ordering::SeqCst);
         turn.send_replace(position + 1);
         if drained.is_err() {
             // It may be writing to a pipe without a reader. If it failed first, it has ended by itself.
@@ -266,14 +292,14 @@ impl Run {
         }
         match self.end().await {
             Ok(()) => Ok((Some(drained?), pushed()?)),
-            Err(Ended::ByUs(error)) => Err(drained.err().map_or(error, Error::from)),
-            Err(Ended::Failed(error)) => Err(error),
+            Err(Ended::Failed(error)) if !is_output_at_fault => Err(error),
+            Err(Ended::ByUs(error) | Ended::Failed(error)) => Err(drained.err().map_or(error, Error::from)),
         }
     }
 
     /// Waits for the end.
     async fn end(self) -> Result<(), Ended> {
-        let Run { mut running, reader, listening, stdout, _scratch, metadata: _ } = self;
+        let Run { mut running, address, reader, listening, stdout, _scratch, metadata: _ } = self;
         drop(stdout);
         // Not on a thread of its own: when this future is dropped, the program has to end.
         let status = loop {
@@ -291,8 +317,38 @@ impl Run {
         // After `TERM` it may end by the signal, or by an exit code without a message.
         let is_ended_by_us = status.code() == Some(TERMINATED) || message.is_none();
         let message = message.unwrap_or_else(|| "buildctl ended without an error message".to_owned());
-        let error = Error::Solve { message, log };
+        let error = match unreachable(&message) {
+            Some(problem) => Error::Unreachable { address, problem },
+            None => Error::Solve { message, log },
+        };
         Err(if is_ended_by_us { Ended::ByUs(error) } else { Ended::Failed(error) })
+    }
+}
+
+/// Returns why `buildctl` reached no daemon, if its message says so: the first thing that it asks for is the list of workers.
+fn unreachable(message: &str) -> Option<String> {
+    const ASKED: &str = "failed to list workers: Unavailable: ";
+    let (_, problem) = message.split_once(ASKED)?;
+    let problem = problem.trim_start_matches("connection error: desc = ").trim_matches('"');
+    Some(problem.trim_start_matches("transport: ").trim_end_matches("\\n").to_owned())
+}
+
+/// The output of `buildctl`, which notes that it ended or cannot be read.
+struct Noting {
+    stdout: ChildStdout,
+    at_end: Arc<AtomicBool>,
+}
+
+impl Read for Noting {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.stdout.read(buffer);
+        let is_end = match &read {
+            Ok(0) => !buffer.is_empty(),
+            Ok(_) => false,
+            Err(error) => error.kind() != io::ErrorKind::Interrupted,
+        };
+        self.at_end.fetch_or(is_end, Ordering::SeqCst);
+        read
     }
 }
 
@@ -398,5 +454,18 @@ impl Observer for OfNode {
             Progress::Log { step, line } => Progress::Log { step: name(step), line: line.clone() },
             Progress::Warning { message } => Progress::Warning { message: name(message) },
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_is_not_reached_is_recognized() {
+        let dialing = "listing workers for Build: failed to list workers: Unavailable: connection error: desc = \"transport: Error while dialing: dial tcp 127.0.0.1:1: connect: connection refused\"";
+        let problem = "Error while dialing: dial tcp 127.0.0.1:1: connect: connection refused";
+        assert_eq!(unreachable(dialing).as_deref(), Some(problem));
+        assert_eq!(unreachable("failed to solve: exit code: 7"), None);
     }
 }

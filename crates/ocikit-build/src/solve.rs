@@ -8,7 +8,7 @@ use ocikit_spec::Platform;
 
 use crate::address::Node;
 use crate::attributes::{Attributes, field};
-use crate::cache::Cache;
+use crate::cache::{Cache, CacheInUse};
 use crate::confined::inside;
 use crate::error::{Error, Result};
 use crate::export::StagedExport;
@@ -161,6 +161,8 @@ pub(crate) struct Outputs<'a> {
     /// The repository to which BuildKit pushes the image by its digest, and the file to which `buildctl` writes the digest.
     pub(crate) push: Option<(&'a str, &'a Path)>,
     pub(crate) exports: &'a [StagedExport],
+    /// The cache in a directory, if it can be used.
+    pub(crate) cache: Option<&'a CacheInUse>,
     /// A temporary directory: the Dockerfile of [`Dockerfile::Text`] is in `dockerfile`, and `context` is empty.
     pub(crate) scratch: Option<&'a Path>,
     /// The name of a subrequest of the frontend, which answers on standard output instead of a build.
@@ -306,7 +308,7 @@ impl Solve {
         if outputs.subrequest.is_some() {
             return arguments;
         }
-        self.add_caches(&mut arguments);
+        self.add_caches(&mut arguments, outputs.cache);
         if outputs.image {
             arguments.push(format!("--output={}", self.image_output()));
         }
@@ -362,18 +364,20 @@ impl Solve {
         }
     }
 
-    fn add_caches(&self, arguments: &mut Vec<String>) {
+    fn add_caches(&self, arguments: &mut Vec<String>, used: Option<&CacheInUse>) {
         arguments.extend(self.cache_from.iter().map(|cache| format!("--import-cache={}", cache.to_argument())));
         arguments.extend(self.cache_to.iter().map(|cache| format!("--export-cache={}", cache.to_argument())));
-        if let Some(cache) = &self.cache {
-            // A cache that cannot be read or written must not fail the build.
-            let attribute = |key: &str, path: &Path| field(&format!("{key}={}", path.display()));
-            let to = attribute("dest", &cache.next());
-            arguments.push(format!("--export-cache=type=local,mode=max,ignore-error=true,{to}"));
-            if cache.exists() {
-                arguments.push(format!("--import-cache=type=local,{}", attribute("src", &cache.directory)));
-            }
-        }
+        let Some(cache) = &self.cache else { return };
+        // A call that is only shown has no directory of its own.
+        let (last, next) = match used {
+            Some(used) => (used.last(), used.next()),
+            None => (cache.exists().then_some(&*cache.directory), PathBuf::from("TEMPORARY/next")),
+        };
+        // A cache that cannot be read or written must not fail the build.
+        let attribute = |key: &str, path: &Path| field(&format!("{key}={}", path.display()));
+        let to = attribute("dest", &next);
+        arguments.push(format!("--export-cache=type=local,mode=max,ignore-error=true,{to}"));
+        arguments.extend(last.map(|last| format!("--import-cache=type=local,{}", attribute("src", last))));
     }
 
     /// Returns the attestations without those that a later one of the same kind replaces.
@@ -451,7 +455,7 @@ mod tests {
                 "--opt=target=final",
                 "--opt=build-arg:A=x,y=\"z\"",
                 "--opt=build-arg:SOURCE_DATE_EPOCH=7",
-                "--export-cache=type=local,mode=max,ignore-error=true,\"dest=a,b/cache.next\"",
+                "--export-cache=type=local,mode=max,ignore-error=true,dest=TEMPORARY/next",
                 "--output=type=oci,dest=-,rewrite-timestamp=true",
             ]
         );

@@ -9,6 +9,8 @@ pub enum ScratchKind {
     Build,
     /// A BuildKit daemon.
     BuildKit,
+    /// The next state of a build cache, beside the last one.
+    Cache,
     /// A build context that was read from a stream.
     Context,
     /// The files that a build exports, beside their target.
@@ -22,9 +24,10 @@ pub enum ScratchKind {
 }
 
 impl ScratchKind {
-    const ALL: [ScratchKind; 7] = [
+    const ALL: [ScratchKind; 8] = [
         ScratchKind::Build,
         ScratchKind::BuildKit,
+        ScratchKind::Cache,
         ScratchKind::Context,
         ScratchKind::Export,
         ScratchKind::Publish,
@@ -37,6 +40,7 @@ impl ScratchKind {
         match self {
             ScratchKind::Build => "ocikit-build-",
             ScratchKind::BuildKit => "ocikit-buildkit-",
+            ScratchKind::Cache => ".ocikit-cache-",
             ScratchKind::Context => "ocikit-context-",
             ScratchKind::Export => ".ocikit-export-",
             ScratchKind::Publish => "ocikit-publish-",

@@ -121,9 +121,11 @@ impl ErrorCode {
             Error::Generate { .. } => ErrorCode::RuntimeUnusable,
             Error::MissingSecrets { .. } => ErrorCode::SecretMissing,
             Error::NotInMemory { .. } => ErrorCode::SecretsNotInMemory,
-            Error::Start { .. } | Error::Daemon { .. } | Error::Rootless { .. } | Error::Unfit { .. } => {
-                ErrorCode::BuildkitUnavailable
-            }
+            Error::Start { .. }
+            | Error::Daemon { .. }
+            | Error::Unreachable { .. }
+            | Error::Rootless { .. }
+            | Error::Unfit { .. } => ErrorCode::BuildkitUnavailable,
             Error::Solve { .. } => ErrorCode::BuildFailed,
             Error::BaseImage { .. } => ErrorCode::BaseImageMismatch,
             Error::TimedOut { .. } => ErrorCode::Timeout,
