@@ -255,6 +255,29 @@ fn failed_target_is_named_and_the_others_are_complete() {
 }
 
 #[test]
+fn a_tag_that_is_refused_does_not_stop_the_others_of_its_repository() {
+    let bench = bench();
+    let registry = Registry::start();
+    let digest = layers(&bench, 1 << 20);
+    let refused = Fault::on("PUT /v2/app/manifests/two", Action::Answer(ocikit_server::Reply::status(403)));
+    registry.faults().add(refused);
+    let targets = ["one", "two", "three"].map(|tag| format!("{}/app:{tag}", registry.name()));
+    let archive = fs::read(bench.path("a.tar")).unwrap();
+    for source in ["a.tar", "-"] {
+        let line = ["push", "-q", source, &targets[0], &targets[1], &targets[2]];
+        let outcome = match source {
+            "-" => bench.ocikit_with_input(&line, &archive),
+            _ => bench.ocikit(&line),
+        };
+        assert_eq!(outcome.code, 7, "{outcome}");
+        assert!(outcome.stderr.contains("1 of 3") && outcome.stderr.contains(&targets[1]), "{outcome}");
+        let found =
+            ["one", "two", "three"].map(|tag| registry.verified_digest("app", tag).map(|found| found.to_string()));
+        assert_eq!(found, [Some(digest.clone()), None, Some(digest.clone())]);
+    }
+}
+
+#[test]
 fn killed_copy_leaves_no_tag_at_any_target() {
     let bench = bench();
     let registries = [(); 2].map(|()| Registry::start());

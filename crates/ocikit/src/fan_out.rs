@@ -41,8 +41,15 @@ impl Session {
         let mut outcomes = Pending::new(to.len());
         let groups = self.groups(root, from, to, &mut outcomes).await;
         let copies = groups.iter().map(|(root, places)| self.copy_to_places(root, places));
-        for (copied, (_, places)) in join_all(copies).boxed().await.into_iter().zip(&groups) {
-            copied.into_iter().zip(places).for_each(|(copied, place)| outcomes.share_copied(place, copied));
+        for (copied, (root, places)) in join_all(copies).boxed().await.into_iter().zip(&groups) {
+            for (copied, place) in copied.into_iter().zip(places) {
+                match copied {
+                    Err(error) if may_be_one_tag(&error, place) => {
+                        self.copy_one_by_one(root, from, place, &mut outcomes).boxed().await;
+                    }
+                    copied => outcomes.share_copied(place, copied),
+                }
+            }
         }
         outcomes.finish()
     }
@@ -286,10 +293,40 @@ impl Session {
         Root::at(Arc::new(memory), fitted.descriptor().clone()).await
     }
 
+    /// Copies to the locations of a place one after another, so that a tag that is refused does not stop the others. The place has the
+    /// blobs already.
+    async fn copy_one_by_one(
+        &self,
+        root: &Root,
+        from: Option<&Location>,
+        place: &Place,
+        outcomes: &mut Pending<Copied>,
+    ) {
+        for (position, location) in &place.locations {
+            if outcomes.0[*position].is_some() {
+                continue;
+            }
+            outcomes.0[*position] = match naming(root, from, location) {
+                Err(error) => Some(Err(error)),
+                Ok(name) => {
+                    let target = Target { sink: place.sink.clone(), names: vec![name] };
+                    copy_to_each(root, &[target], &self.copy_options(Vec::new())).await.into_iter().next()
+                }
+            };
+        }
+    }
+
     async fn copy_to_places(&self, root: &Root, places: &[Place]) -> PerTarget<Copied> {
         let target = |place: &Place| Target { sink: place.sink.clone(), names: place.names.clone() };
         copy_to_each(root, &places.iter().map(target).collect::<Vec<_>>(), &self.copy_options(Vec::new())).await
     }
+}
+
+/// Returns whether a place may have failed because a registry refuses one of several tags.
+fn may_be_one_tag(error: &Error, place: &Place) -> bool {
+    place.locations.len() > 1
+        && matches!(place.locations[0].1, Location::Registry(_))
+        && matches!(error, Error::Denied { .. } | Error::Refused { .. })
 }
 
 /// Locations that receive an image while it arrives; see [`Session::targets`].
@@ -369,13 +406,18 @@ impl Targets<'_> {
             }
         }
         let copies = groups.iter().map(|group| session.copy_to_places(&group.root, &group.places));
-        for (copied, Group { places, received, .. }) in join_all(copies).boxed().await.into_iter().zip(&groups) {
+        for (copied, Group { root, places, received }) in join_all(copies).boxed().await.into_iter().zip(&groups) {
             for ((mut copied, place), received) in copied.into_iter().zip(places).zip(received) {
                 // The outcome of a blob is that at its arrival.
                 for (blob, put) in copied.iter_mut().flat_map(|copied| &mut copied.blobs) {
                     *put = received.get(&blob.digest).copied().unwrap_or(*put);
                 }
-                outcomes.share_copied(place, copied);
+                match copied {
+                    Err(error) if may_be_one_tag(&error, place) => {
+                        session.copy_one_by_one(root, Some(&Location::Stdio), place, &mut outcomes).boxed().await;
+                    }
+                    copied => outcomes.share_copied(place, copied),
+                }
             }
         }
         outcomes.finish()
