@@ -175,6 +175,7 @@ fn code_of(error: &Error) -> Code {
         Error::Unreachable { .. } => Code::Unreachable,
         Error::Referrers { source, .. } => code_of(source),
         Error::Failed { source, .. } if source.kind() == io::ErrorKind::NotFound => Code::Missing,
+        Error::Failed { source, place, .. } if is_read_only_format(place, source) => Code::Usage,
         _ => Code::Other,
     }
 }
@@ -257,7 +258,7 @@ fn hint(error: &Error) -> Option<String> {
         Error::Unreachable { place, cause, .. } => return connection_hint(place, *cause),
         Error::Failed { source, place, .. } => match source.kind() {
             io::ErrorKind::StorageFull => "free disk space".to_owned(),
-            io::ErrorKind::Unsupported if place.ends_with(".xz") || place.ends_with(".bz2") => {
+            _ if is_read_only_format(place, source) => {
                 "use `.tar`, `.tar.gz` or `.tar.zst`".to_owned()
             }
             _ => return None,
@@ -267,6 +268,11 @@ fn hint(error: &Error) -> Option<String> {
         }
         _ => return None,
     })
+}
+
+/// Returns whether an archive cannot be written because its compression can only be read.
+fn is_read_only_format(place: &str, error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Unsupported && (place.ends_with(".xz") || place.ends_with(".bz2"))
 }
 
 /// Returns the hint for a server that gave no usable answer, if the cause is known.
@@ -442,6 +448,8 @@ impl From<ocikit_build::Error> for Failure {
                 }
             }
             Error::TimedOut { .. } => Failure::new(Code::Other, message).hint("raise --time-limit"),
+            Error::Unreachable { .. } => Failure::new(Code::Unreachable, message)
+                .hint("start BuildKit there, or correct --addr, --builder or BUILDKIT_HOST"),
             Error::Rootless { .. } => Failure::new(Code::Missing, message)
                 .hint("see \"Without root\" in docs/build.md, or set BUILDKIT_HOST to a running BuildKit"),
             Error::Unfit { .. } => Failure::new(Code::Missing, message)

@@ -44,10 +44,7 @@ fn check_cache(directory: &Path, place: Place) -> io::Result<()> {
     };
     builder.create(parent).map_err(|error| failed("create", error))?;
     let probe = tempfile::tempfile_in(parent).map_err(|error| failed("write to", error))?;
-    let mut next = directory.as_os_str().to_owned();
-    next.push(".next");
-    let kept = [directory, Path::new(&next)];
-    for path in kept.into_iter().chain((place == Place::Shared).then_some(parent)) {
+    for path in [directory].into_iter().chain((place == Place::Shared).then_some(parent)) {
         match path.symlink_metadata() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),

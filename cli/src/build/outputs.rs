@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
-use ocikit::layout::{DockerList, TarOptions};
+use ocikit::layout::{DockerList, OutputFile, TarOptions};
 use ocikit::{Digest, Location, Name, Naming, Platform, Reference, Repository, Root};
 use ocikit_build::Export;
 
@@ -10,6 +10,7 @@ use crate::build::{LazyOutput, metadata};
 use crate::context::Context;
 use crate::environment::variable;
 use crate::failure::{Failure, Result};
+use crate::file::is_stdout;
 
 /// The outputs of a build.
 #[derive(Debug, Args)]
@@ -95,20 +96,26 @@ impl FromStr for Output {
         }
         let kind = get("type").unwrap_or_default();
         let destination = || get("dest").filter(|dest| !dest.is_empty()).ok_or(format!("type={kind} needs `dest=`"));
+        let push = get("push").map(is_true).transpose()?;
         let name = get("name").map(|name| name.parse::<Reference>().map_err(|error| error.to_string())).transpose()?;
         let named = name.as_ref().map_or(Name::Only, |name| Name::Full(name.to_string()));
         match kind {
             "local" => Ok(Output::Export(Export::Directory(destination()?.into()))),
-            "tar" if destination()? == "-" => Err("type=tar cannot be written to standard output".to_owned()),
+            "tar" if is_stdout(Path::new(destination()?)) => {
+                Err("type=tar cannot be written to standard output".to_owned())
+            }
             "tar" => Ok(Output::Export(Export::Tar(destination()?.into()))),
             "oci" | "docker" if destination()? == "-" => Ok(Output::Image(Location::Stdio)),
-            "oci" if get("tar") == Some("false") => {
+            "oci" if get("tar").map(is_true).transpose()? == Some(false) => {
                 Ok(Output::Image(Location::Layout { path: destination()?.into(), name: named }))
             }
             "oci" => Ok(Output::Image(Location::Archive { path: destination()?.into(), name: named })),
             "docker" => Ok(Output::Image(Location::DockerArchive { path: destination()?.into(), name: named })),
+            "registry" if push == Some(false) => {
+                Err("type=registry pushes the image: leave out `push=false`".to_owned())
+            }
             "registry" => Ok(Output::Push(name)),
-            "image" if get("push").is_some_and(|push| push != "false") => Ok(Output::Push(name)),
+            "image" if push == Some(true) => Ok(Output::Push(name)),
             "image" => Err("type=image needs `push=true`: there is no local image store".to_owned()),
             "cacheonly" => Ok(Output::CacheOnly),
             _ => Err("its type is not one of local, tar, oci, docker, registry, image and cacheonly".to_owned()),
@@ -161,6 +168,40 @@ impl OutputArguments {
         Ok(Outputs { images, exports, names: self.tag.iter().map(naming).collect(), pushed })
     }
 
+    /// Checks before the build that no output replaces another.
+    pub(crate) fn check(&self, outputs: &Outputs) -> Result {
+        let mut places: Vec<(PathBuf, &Location)> = Vec::new();
+        // Several names in one archive or layout are written together.
+        let are_together = |one: &Location, other: &Location| {
+            std::mem::discriminant(one) == std::mem::discriminant(other) && one.path() == other.path()
+        };
+        for image in &outputs.images {
+            let Some(path) = image.path().filter(|path| !OutputFile::is_stream(path)) else { continue };
+            let place = identity(path);
+            if places.iter().any(|(other, location)| *other == place && !are_together(location, image)) {
+                return Err(written_twice(path));
+            }
+            places.push((place, image));
+        }
+        let mut taken: Vec<PathBuf> = places.into_iter().map(|(place, _)| place).collect();
+        let exports = outputs.exports.iter().map(|export| {
+            let (Export::Directory(path) | Export::Tar(path)) = export;
+            path.as_path()
+        });
+        let files = [&self.digest_file, &self.iidfile, &self.metadata_file];
+        for path in exports.chain(files.into_iter().filter_map(|file| file.as_deref())) {
+            if is_stdout(path) || OutputFile::is_stream(path) {
+                continue;
+            }
+            let place = identity(path);
+            if taken.contains(&place) {
+                return Err(written_twice(path));
+            }
+            taken.push(place);
+        }
+        Ok(())
+    }
+
     /// Returns the only repository of the tags.
     fn repository(&self) -> Result<Repository> {
         let mut repositories = self.tag.iter().map(Reference::repository);
@@ -198,6 +239,33 @@ impl OutputArguments {
         }
         Ok(())
     }
+}
+
+/// Reads a value as Go does, with which docker's notation is read elsewhere.
+fn is_true(text: &str) -> std::result::Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(format!("`{text}` is neither true nor false")),
+    }
+}
+
+/// Returns what two paths of one file or directory have in common, whether it exists or not.
+fn identity(path: &Path) -> PathBuf {
+    let followed = OutputFile::followed(path).unwrap_or_else(|_| path.to_owned());
+    if let Ok(path) = followed.canonicalize() {
+        return path;
+    }
+    let parent = followed.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (parent.canonicalize(), followed.file_name()) {
+        (Ok(parent), Some(name)) => parent.join(name),
+        _ => followed,
+    }
+}
+
+fn written_twice(path: &Path) -> Failure {
+    Failure::usage(format_args!("cannot write two outputs to {}: one would replace the other", path.display()))
+        .hint("give each output a path of its own")
 }
 
 /// Reads the name of an image that is not built yet: its digest is not known.
@@ -243,10 +311,35 @@ mod tests {
         }
         let pushed = "type=image,name=localhost:5000/app:1,push=true".parse::<Output>().unwrap();
         assert!(matches!(pushed, Output::Push(Some(reference)) if reference.to_string() == "localhost:5000/app:1"));
-        for text in
-            ["type=local", "type=x,dest=y", "type=image,name=app", "type=oci,dest=a,annotation.x=y", "type=tar,dest=-"]
-        {
+        for text in [
+            "type=local",
+            "type=x,dest=y",
+            "type=image,name=app",
+            "type=image,name=app,push=0",
+            "type=image,name=app,push=maybe",
+            "type=registry,name=app,push=false",
+            "type=registry,name=app,push=False",
+            "type=oci,dest=a,annotation.x=y",
+            "type=tar,dest=-",
+            "type=tar,dest=/dev/stdout",
+        ] {
             assert!(text.parse::<Output>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn two_paths_of_one_file_are_the_same() {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::create_dir(place.path().join("dir")).unwrap();
+        let new = place.path().join("new.tar");
+        assert_eq!(identity(&place.path().join("dir/../new.tar")), identity(&new));
+        std::fs::write(&new, "").unwrap();
+        assert_eq!(identity(&place.path().join("dir/../new.tar")), identity(&new));
+        assert_ne!(identity(&place.path().join("other.tar")), identity(&new));
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink("new.tar", place.path().join("link")).unwrap();
+            assert_eq!(identity(&place.path().join("link")), identity(&new));
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use clap::Args;
 use ocikit::layout::TarWriter;
 use ocikit::{Location, Reference, SessionOptions, Sink};
-use ocikit_build::{Builder, Results};
+use ocikit_build::{Builder, Built, Results};
 
 use crate::build::{
     AnnotationArguments, BuildLog, BuildReport, BuilderArguments, InputArguments, LazyBuild, OutputArguments,
@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
 use crate::lazy::LazyArguments;
 use crate::report::{TargetOutput, partial};
+use crate::waiting::Waiting;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -81,6 +82,7 @@ impl Build {
         }
         let gates = self.verify.gates(&mut solve).await?;
         let outputs = self.outputs.outputs(context, self.inputs.is_plugin())?;
+        self.outputs.check(&outputs)?;
         check_lazy(&lazy, &outputs)?;
         let archive = self.outputs.archive(&self.inputs.options.platform);
         let session = SessionOptions::default().archive(archive.clone());
@@ -109,7 +111,7 @@ impl Build {
             _ => built.root.take(),
         };
         let Some(root) = root else {
-            built.publish_exports()?;
+            publish_exports(built).await?;
             return BuildReport::of(&outputs).print(context);
         };
         let root = gates.check_bases(context, &root).await?;
@@ -131,16 +133,29 @@ impl Build {
         let lazy = LazyBuild { context, session: &session, request: &lazy, outputs: &outputs, sign: &self.sign, key };
         let (root, lazy, missing) = lazy.make(root, &written).await;
         if failures.is_empty() {
-            built.publish_exports()?;
+            publish_exports(built).await?;
             self.outputs.write_files(&root, &written, &lazy).await?;
         }
         report.signatures = signatures.iter().map(|signature| signature.root.digest()).collect();
         (report.root, report.lazy) = (Some(&root), lazy);
-        report.print(context)?;
+        // The digest of an image that is nowhere is no result.
+        if failures.is_empty() || !written.is_empty() {
+            report.print(context)?;
+        }
         if failures.is_empty() {
             return missing_lazy(missing);
         }
         failures.extend(missing.into_iter().map(|item| (item.name, Failure::new(item.code, item.message))));
         partial(failures, written.len(), "outputs")
     }
+}
+
+/// Makes the exported files visible. A pipe waits for its reader.
+async fn publish_exports(built: Built) -> Result {
+    let publishing = tokio::task::spawn_blocking(move || {
+        let _waiting = Waiting::new();
+        built.publish_exports()
+    });
+    let published = publishing.await.map_err(|error| Failure::new(Code::Other, error))?;
+    Ok(published?)
 }
