@@ -294,7 +294,7 @@ fn subject_of(entry: &Descriptor) -> Option<Digest> {
 
 /// How an image changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ImageChange {
     /// It has other annotations, or another config.
     SameLayers,
     /// It has other layers.
@@ -303,12 +303,12 @@ enum Kind {
     Nydus,
 }
 
-impl Kind {
-    fn of(old: &Image, new: &Image) -> Kind {
+impl ImageChange {
+    fn of(old: &Image, new: &Image) -> ImageChange {
         match has_layers_of(&old.manifest, &new.manifest) {
-            true => Kind::SameLayers,
-            false if new.manifest.is_nydus() => Kind::Nydus,
-            false => Kind::OtherLayers,
+            true => ImageChange::SameLayers,
+            false if new.manifest.is_nydus() => ImageChange::Nydus,
+            false => ImageChange::OtherLayers,
         }
     }
 }
@@ -331,7 +331,7 @@ struct Rebuild<'a> {
     docker_annotations: Vec<Digest>,
     dropped_soci: Vec<Digest>,
     /// How images changed, by their old digests.
-    kinds: HashMap<Digest, Kind>,
+    changes: HashMap<Digest, ImageChange>,
     root: Option<ocikit_spec::Index>,
 }
 
@@ -353,7 +353,7 @@ impl<'a> Rebuild<'a> {
             attestations: Vec::new(),
             docker_annotations: Vec::new(),
             dropped_soci: Vec::new(),
-            kinds: HashMap::new(),
+            changes: HashMap::new(),
             root: None,
         }
     }
@@ -364,7 +364,7 @@ impl<'a> Rebuild<'a> {
         if new.digest() != old.digest() {
             self.docker_annotations.extend(docker_annotations(old, &new));
             self.dropped_soci.extend(dropped_soci(old, &new));
-            self.kinds.insert(old.digest(), Kind::of(old, &new));
+            self.changes.insert(old.digest(), ImageChange::of(old, &new));
             self.count(&new.descriptor, &new.source)?;
             self.placed.insert(new.digest(), new.source.clone());
             for part in parts(&new).filter(|part| !known.contains(&part.digest)) {
@@ -490,29 +490,29 @@ impl<'a> Rebuild<'a> {
         stale: &mut HashSet<usize>,
     ) -> Result<()> {
         let old = index.manifests()[position].digest;
-        let Some(kind) = self.kinds.get(&old) else { return Ok(()) };
-        if *kind != Kind::SameLayers {
+        let Some(change) = self.changes.get(&old) else { return Ok(()) };
+        if *change != ImageChange::SameLayers {
             edit.remove_entry_annotation(position, annotations::SOCI_INDEX_DIGEST);
         }
         for (position, entry) in index.manifests().iter().enumerate() {
             if is_soci_of(entry, &old) {
-                match kind {
-                    Kind::SameLayers => {
+                match change {
+                    ImageChange::SameLayers => {
                         edit.annotate_entry(position, annotations::SOCI_IMAGE_DIGEST, &new.to_string());
                     }
-                    Kind::OtherLayers | Kind::Nydus => {
+                    ImageChange::OtherLayers | ImageChange::Nydus => {
                         stale.insert(position);
                     }
                 }
             }
             if is_nydus_of(entry, &old) {
-                let is_changed = self.kinds.contains_key(&entry.digest);
-                if *kind == Kind::OtherLayers && !is_changed {
+                let is_changed = self.changes.contains_key(&entry.digest);
+                if *change == ImageChange::OtherLayers && !is_changed {
                     let what = format!("{} beside {old} is a Nydus image with its files", entry.digest);
                     return Err(Error::unmet(&index.source, what, Need::PlainLayers));
                 }
                 // One whose config did not follow is not made from the new image.
-                if *kind == Kind::SameLayers && is_changed {
+                if *change == ImageChange::SameLayers && is_changed {
                     edit.annotate_entry(position, annotations::NYDUS_SOURCE_DIGEST, &new.to_string());
                 }
             }
