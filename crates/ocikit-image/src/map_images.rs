@@ -24,6 +24,9 @@ const MAX_PARALLEL_CHANGES: usize = 8;
 pub struct Selection {
     /// The platforms whose images are changed; all images if empty.
     pub platforms: Vec<Platform>,
+    /// Whether the change keeps the files of images, as a conversion does. Otherwise an image is refused that gets other layers
+    /// while the index has a Nydus image that was made from it.
+    pub keeps_files: bool,
 }
 
 impl Selection {
@@ -32,9 +35,14 @@ impl Selection {
         Selection::default()
     }
 
+    /// Returns the same images for a change that keeps their files.
+    pub fn keeping_files(&self) -> Selection {
+        Selection { keeps_files: true, ..self.clone() }
+    }
+
     /// Selects the images for these platforms; all images if there are none.
     pub fn of(platforms: impl Into<Vec<Platform>>) -> Selection {
-        Selection { platforms: platforms.into() }
+        Selection { platforms: platforms.into(), keeps_files: false }
     }
 }
 
@@ -173,6 +181,7 @@ where
         return Err(Error::no_platform(&missing, below.platforms, &index.source));
     }
     let mut rebuild = Rebuild::new(&below, change.is_some(), change_index);
+    rebuild.keeps_files = selection.keeps_files;
     if let Some(change) = change {
         let images: Vec<Image> = below.images.iter().map(|digest| below.image(digest)).collect::<Result<_>>()?;
         let changed = images.into_iter().map(|old| {
@@ -330,6 +339,7 @@ struct Rebuild<'a> {
     attestations: Vec<Digest>,
     docker_annotations: Vec<Digest>,
     dropped_soci: Vec<Digest>,
+    keeps_files: bool,
     /// How images changed, by their old digests.
     changes: HashMap<Digest, ImageChange>,
     root: Option<ocikit_spec::Index>,
@@ -353,6 +363,7 @@ impl<'a> Rebuild<'a> {
             attestations: Vec::new(),
             docker_annotations: Vec::new(),
             dropped_soci: Vec::new(),
+            keeps_files: false,
             changes: HashMap::new(),
             root: None,
         }
@@ -507,12 +518,14 @@ impl<'a> Rebuild<'a> {
             }
             if is_nydus_of(entry, &old) {
                 let is_changed = self.changes.contains_key(&entry.digest);
-                if *change == ImageChange::OtherLayers && !is_changed {
+                if *change == ImageChange::OtherLayers && !is_changed && !self.keeps_files {
                     let what = format!("{} beside {old} is a Nydus image with its files", entry.digest);
                     return Err(Error::unmet(&index.source, what, Need::PlainLayers));
                 }
                 // One whose config did not follow is not made from the new image.
-                if *change == ImageChange::SameLayers && is_changed {
+                if (*change == ImageChange::SameLayers && is_changed)
+                    || (*change == ImageChange::OtherLayers && self.keeps_files)
+                {
                     edit.annotate_entry(position, annotations::NYDUS_SOURCE_DIGEST, &new.to_string());
                 }
             }

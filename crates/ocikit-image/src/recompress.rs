@@ -70,7 +70,7 @@ ocikit_spec::setters! {
 /// it. [`Error::Mismatch`] if a layer is not the one that the config lists.
 pub async fn recompress(root: &Root, options: &RecompressOptions) -> Result<Mapped> {
     let (pool, budget) = (LayerPool::new(), Budget::new());
-    map_images(root, &options.selection, |image| recompress_image(image, options, &pool, &budget)).await
+    map_images(root, &options.selection.keeping_files(), |image| recompress_image(image, options, &pool, &budget)).await
 }
 
 async fn recompress_image(

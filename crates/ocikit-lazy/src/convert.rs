@@ -301,7 +301,7 @@ impl Job<'_> {
 
     /// Converts images in their places.
     async fn replace(&self, root: &Root) -> Result<(Mapped, Vec<Root>)> {
-        let selection = &self.options.selection;
+        let selection = &self.options.selection.keeping_files();
         match self.format {
             Format::Soci(options) => self.soci(root, options, options.version).await,
             Format::Nydus(_) => self.replace_plain(root, Some(Mark::Nydus)).await,
@@ -333,7 +333,7 @@ impl Job<'_> {
             true => Ok(image),
             false => self.change(image).await,
         };
-        let mut mapped = map_images(root, &self.options.selection, change).await?;
+        let mut mapped = map_images(root, &self.options.selection.keeping_files(), change).await?;
         if let (Root::Index(index), Some(mark)) = (&mapped.root, mark) {
             let is_new = |entry: &Descriptor| mapped.replaced.values().any(|new| *new == entry.digest);
             let detached = placement::detach_replaced(index, mark, is_new)?;
