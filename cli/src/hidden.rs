@@ -25,7 +25,12 @@ fn hide_argument(text: String, before: &str, argument: &str) -> String {
         true => argument.split_once('=').unwrap_or((argument, "")),
         false => (before, argument),
     };
-    let Cow::Owned(hidden) = ocikit_build::hide_secrets(flag.trim_start_matches('-'), value) else { return text };
+    let flag = flag.trim_start_matches('-');
+    // An explicit path has no user information.
+    if flag != "secret" && ["/", "./", "../"].iter().any(|start| value.starts_with(start)) {
+        return text;
+    }
+    let Cow::Owned(hidden) = ocikit_build::hide_secrets(flag, value) else { return text };
     let text = text.replace(value, &hidden);
     // JSON escapes quotes and backslashes, of which a password may consist.
     let in_json = |text: &str| json!(text).to_string().trim_matches('"').to_owned();
