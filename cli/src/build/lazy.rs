@@ -1,5 +1,6 @@
 //! The lazily pulled images of a build: made from the plain image where it was stored.
 
+use ocikit::layout::DockerList;
 use ocikit::{Location, Root, Session};
 use ocikit_lazy::Format;
 use ocikit_publish::{LazyImage, LazyPlacement, LazyRequest};
@@ -52,6 +53,17 @@ impl LazyBuild<'_> {
         format!("{missing} ({})", format.name())
     }
 
+    /// Returns the session that writes the images: an archive needs no `manifest.json` if docker cannot load the format.
+    fn session(&self) -> Session {
+        let options = self.session.options().clone();
+        let docker = match options.archive.docker.clone() {
+            DockerList::For(platform) => DockerList::IfLoadable(platform),
+            docker => docker,
+        };
+        let archive = options.archive.clone().docker(docker);
+        Session::new(self.session.client().clone(), options.archive(archive))
+    }
+
     async fn one(
         &self,
         format: &Format,
@@ -88,7 +100,8 @@ impl LazyBuild<'_> {
             LazyPlacement::Index | LazyPlacement::Referrer => (written.to_vec(), self.outputs.names.clone()),
         };
         let signatures = self.sign.sign(self.context, self.key.clone(), root, &places).await?;
-        let mut targets = self.session.targets(&places, None).await;
+        let session = self.session();
+        let mut targets = session.targets(&places, None).await;
         targets.check()?;
         let copied = targets.publish(root, &names).await;
         let (mut stored, mut outputs) = (Vec::new(), Vec::new());
