@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RawMode, fchmod, flock, openat, unlinkat};
 use rustix::io::Errno;
@@ -24,6 +25,9 @@ pub struct TemporaryDirectory {
 
 /// The number of names that are tried.
 const ATTEMPTS: u32 = 1000;
+
+/// The number in the name of the next directory of this process.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// The end of the names of temporary directories.
 const ENDING: &str = ".tmp";
@@ -52,8 +56,10 @@ impl TemporaryDirectory {
     }
 
     fn new(parent: &Path, prefix: &str) -> Result<TemporaryDirectory> {
-        for attempt in 0..ATTEMPTS {
-            let name = format!("{prefix}{}-{attempt}{ENDING}", std::process::id());
+        for _ in 0..ATTEMPTS {
+            // A name is used once: who removes what an earlier directory left may be late.
+            let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+            let name = format!("{prefix}{}-{number}{ENDING}", std::process::id());
             let path = parent.join(&name);
             match rustix::fs::mkdir(&path, Mode::RWXU) {
                 Ok(()) => {}
