@@ -124,11 +124,9 @@ fn remove_abandoned(parent: &Path, prefixes: &[&str], keep: Option<&str>) {
     let has_prefix = |name: &str, prefix: &str| {
         let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let middle = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(ENDING));
-        // This process has not left anything yet, and a name of its own may be used again while it is looked at.
-        let own = std::process::id().to_string();
         middle
             .and_then(|middle| middle.split_once('-'))
-            .is_some_and(|(process, attempt)| number(process) && number(attempt) && process != own)
+            .is_some_and(|(process, attempt)| number(process) && number(attempt))
     };
     let is_temporary = |name: &str| prefixes.iter().any(|prefix| has_prefix(name, prefix));
     let Ok(entries) = fs::read_dir(parent) else { return };
