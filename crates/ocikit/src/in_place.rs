@@ -42,22 +42,18 @@ impl Changed {
     ///
     /// Those of listing the referrers of the image.
     pub async fn planned(before: &Root, change: impl Into<Mapped>) -> Result<Changed> {
-        let Mapped { root: after, replaced, attestations, docker_annotations, dropped_soci, .. } = change.into();
-        let orphans = match after.digest() == before.digest() {
+        let change = change.into();
+        let listed = match change.root.digest() == before.digest() {
             true => Vec::new(),
-            false => orphans(before, &after).await?,
+            false => orphans(before, &change.root).await?,
         };
-        let (before, orphans_unknown) = (before.digest(), None);
-        Ok(Changed {
-            before,
-            after,
-            replaced,
-            attestations,
-            docker_annotations,
-            dropped_soci,
-            orphans,
-            orphans_unknown,
-        })
+        Ok(Changed::of(before, change, Orphans { listed, unknown: None }))
+    }
+
+    fn of(before: &Root, change: Mapped, orphans: Orphans) -> Changed {
+        let Mapped { root: after, replaced, attestations, docker_annotations, dropped_soci, .. } = change;
+        let (before, Orphans { listed: orphans, unknown: orphans_unknown }) = (before.digest(), orphans);
+        Changed { before, after, replaced, attestations, docker_annotations, dropped_soci, orphans, orphans_unknown }
     }
 }
 
@@ -95,8 +91,7 @@ impl Session {
     {
         let sink = self.lock_in_place(location).await?;
         let root = as_written(location, Root::open(sink.clone(), &location.name()).await)?;
-        let Mapped { root: after, replaced, attestations, docker_annotations, dropped_soci, .. } =
-            change(root.clone()).await?.into();
+        let changed: Mapped = change(root.clone()).await?.into();
         // Referrers and unchanged entries are there already.
         let present: HashSet<_> = match &root {
             Root::Index(index) => index.manifests().iter().map(|entry| entry.digest).collect(),
@@ -104,19 +99,8 @@ impl Session {
         };
         let options =
             self.copy_options(Vec::new()).referrers(Referrers::None).only(Vec::new()).present(Arc::new(present));
-        let Orphans { listed: orphans, unknown: orphans_unknown } =
-            replace(location, &sink, &root, &after, options).await?;
-        let before = root.digest();
-        Ok(Changed {
-            before,
-            after,
-            replaced,
-            attestations,
-            docker_annotations,
-            dropped_soci,
-            orphans,
-            orphans_unknown,
-        })
+        let orphans = replace(location, &sink, &root, &changed.root, options).await?;
+        Ok(Changed::of(&root, changed, orphans))
     }
 
     /// Changes annotations of an image in place; see [`Session::change`].
