@@ -57,7 +57,7 @@ impl TemporaryDirectory {
 
     fn new(parent: &Path, prefix: &str) -> Result<TemporaryDirectory> {
         for _ in 0..ATTEMPTS {
-            // A name is used once: who removes what an earlier directory left may be late.
+            // A name is used once, because the watchdog of another program may remove an earlier directory late.
             let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
             let name = format!("{prefix}{}-{number}{ENDING}", std::process::id());
             let path = parent.join(&name);
