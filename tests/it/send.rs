@@ -114,6 +114,7 @@ checked! {
         of_archive = image::NewLayer::of_archive("-", any::<Empty>(), any::<image::LayerOptions>());
         of_tar = image::NewLayer::of_tar(any::<Empty>(), any::<image::LayerOptions>());
         write = image::NewLayer::write(any::<image::LayerOptions>(), |_| Ok(()));
+        skip = any::<image::ReadOnce>().skip();
         select_platforms = image::select_platforms(&any(), &any::<[ocikit::Platform; 1]>());
         copy_to_each = image::copy_to_each(&any(), &any::<[image::Target; 1]>(), &any());
         blocking = image::bridge::blocking(|| Ok(()));

@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_archive::layer::Budget;
 use ocikit_archive::{BLOCK, Compression, EncoderOptions};
 use ocikit_image::{
-    Body, ByteRange, Error, Layer, LayerOptions, Name, Naming, NewLayer, Put, RecompressOptions, Result, Root,
+    Body, ByteRange, Layer, LayerOptions, Name, Naming, NewLayer, Put, ReadOnce, RecompressOptions, Result, Root,
     ScratchDirectory, Sink, Source, recompress,
 };
 use ocikit_spec::{Descriptor, Digest, MediaType};
@@ -81,7 +81,7 @@ impl Sink for Compressing {
         let (length, start) = (body.length(), body.try_next().await?.unwrap_or_default());
         let is_for = self.is_for(&start);
         let body = Body::new(length, stream::iter((!start.is_empty()).then_some(Ok(start))).chain(body));
-        let blob = Arc::new(Once { place: from.to_string(), digest: descriptor.digest, body: Mutex::new(Some(body)) });
+        let blob = Arc::new(ReadOnce::new(from.to_string(), descriptor.digest, body));
         let new = match is_for {
             true => {
                 // The manifest, which has the media type, comes last in the stream.
@@ -109,44 +109,6 @@ impl Sink for Compressing {
 impl fmt::Display for Compressing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.to.fmt(f)
-    }
-}
-
-/// A blob that is read once, from its start.
-#[derive(Debug)]
-struct Once {
-    place: String,
-    digest: Digest,
-    /// `None` after it was opened.
-    body: Mutex<Option<Body>>,
-}
-
-impl fmt::Display for Once {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.place)
-    }
-}
-
-#[async_trait]
-impl Source for Once {
-    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
-        Err(Error::not_found(name, self))
-    }
-
-    async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
-        let body = self.body.lock().unwrap_or_else(PoisonError::into_inner).take();
-        body.filter(|_| range == ByteRange::ALL && descriptor.digest == self.digest).ok_or_else(|| {
-            let what = format!("{} was read from a pipe, which can be read only once", descriptor.digest);
-            Error::Unsupported { place: self.place.clone(), what }
-        })
-    }
-
-    async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
-        Ok(descriptor.digest == self.digest)
-    }
-
-    async fn referrers(&self, _: &Digest) -> Result<Vec<Descriptor>> {
-        Ok(Vec::new())
     }
 }
 

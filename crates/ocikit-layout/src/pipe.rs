@@ -2,15 +2,15 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::ready;
 use std::io::{self, Read};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use futures::{StreamExt, TryStreamExt};
 use ocikit_archive::{Kind, TarStream};
 use ocikit_image::bridge::{Buffers, Feed, channel};
-use ocikit_image::{Body, ByteRange, Error, Name, Put, Result, Sink, Source};
+use ocikit_image::{Body, ByteRange, Error, Name, Put, ReadOnce, Result, Sink, Source};
 use ocikit_spec::{Descriptor, Digest, Index, MAX_DOCUMENT_BYTES, MediaType};
 use tokio::sync::mpsc;
 
@@ -94,10 +94,10 @@ impl Pipe {
             match message {
                 Some(Message::Held { name: entry, bytes }) => found |= pipe.hold(entry, bytes)?,
                 Some(Message::Blob { blob, body }) => {
-                    let once = Once { name: pipe.name.clone(), blob: *blob, body: Mutex::new(Some(body)) };
+                    let once = ReadOnce::new(&pipe.name, blob.digest, body);
                     puts.push(async move {
-                        let put = to.put(&once.blob, &once).await?;
-                        once.skip_rest().await.map(|()| put)
+                        let put = to.put(&blob, &once).await?;
+                        once.skip().await.map(|()| put)
                     });
                 }
                 Some(Message::Failed(error)) => return Err(error),
@@ -251,59 +251,6 @@ fn read_full(tar: &mut TarStream<impl Read>, buffer: &mut [u8]) -> ocikit_archiv
         }
     }
     Ok(filled)
-}
-
-/// A blob of the pipe. It can be read once, from its start.
-#[derive(Debug)]
-struct Once {
-    name: String,
-    blob: Descriptor,
-    /// `None` after it was opened. A blob that is not opened is skipped.
-    body: Mutex<Option<Body>>,
-}
-
-impl Once {
-    fn take(&self) -> Option<Body> {
-        self.body.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// Skips the blob if the sink did not read it.
-    async fn skip_rest(&self) -> Result<()> {
-        let Some(mut body) = self.take() else { return Ok(()) };
-        while body.try_next().await?.is_some() {}
-        Ok(())
-    }
-}
-
-impl fmt::Display for Once {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
-    }
-}
-
-#[async_trait]
-impl Source for Once {
-    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
-        Err(Error::not_found(name, self))
-    }
-
-    async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
-        if descriptor.digest != self.blob.digest {
-            return Err(Error::not_found(descriptor.digest, self));
-        }
-        self.take().filter(|_| range == ByteRange::ALL).ok_or_else(|| {
-            let what = format!("{} was read from a pipe, which can be read only once", descriptor.digest);
-            Error::Unsupported { place: self.name.clone(), what }
-        })
-    }
-
-    async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
-        Ok(descriptor.digest == self.blob.digest)
-    }
-
-    async fn referrers(&self, _: &Digest) -> Result<Vec<Descriptor>> {
-        Ok(Vec::new())
-    }
 }
 
 impl fmt::Display for Pipe {
