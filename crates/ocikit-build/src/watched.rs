@@ -98,18 +98,6 @@ fn watchdog(program: &Path, arguments: &[String], leftovers: &Leftovers<'_>) -> 
 }
 
 impl Watched {
-    /// Starts a program with these arguments.
-    #[cfg(test)]
-    pub(crate) fn start(
-        program: &Path,
-        arguments: &[String],
-        leftovers: &Leftovers<'_>,
-        stdout: Stdio,
-        stderr: Stdio,
-    ) -> Result<Watched> {
-        Watched::start_with(&[], program, arguments, leftovers, stdout, stderr)
-    }
-
     /// Starts a program as a user and group, or as those of this process. Only root can start it as others.
     pub(crate) fn start_as(
         user: Option<(u32, u32)>,
@@ -223,7 +211,8 @@ mod tests {
 
     fn shell(script: &str) -> Watched {
         let arguments = ["-c".to_owned(), script.to_owned()];
-        Watched::start(Path::new("sh"), &arguments, &Leftovers::default(), Stdio::piped(), Stdio::null()).unwrap()
+        Watched::start_with(&[], Path::new("sh"), &arguments, &Leftovers::default(), Stdio::piped(), Stdio::null())
+            .unwrap()
     }
 
     #[test]
@@ -255,7 +244,8 @@ mod tests {
             let leftovers = Leftovers { always: vec![&always], on_failure: vec![&failed], ..Leftovers::default() };
             let arguments = ["-c".to_owned(), format!("exit {exit}")];
             let mut watched =
-                Watched::start(Path::new("sh"), &arguments, &leftovers, Stdio::null(), Stdio::null()).unwrap();
+                Watched::start_with(&[], Path::new("sh"), &arguments, &leftovers, Stdio::null(), Stdio::null())
+                    .unwrap();
             watched.wait().unwrap();
             assert_eq!((always.exists(), failed.exists()), (false, kept), "{exit}");
         }
