@@ -11,6 +11,7 @@ use super::sign::{Key, SignBuildArguments};
 use crate::context::Context;
 use crate::failure::{Code, FailedItem, Failure, Result};
 use crate::lazy::{beside, failure_of, names, say_warnings};
+use crate::output::counted;
 use crate::report::{self, TargetOutput};
 
 /// What the lazily pulled images of a build need.
@@ -181,7 +182,8 @@ pub(crate) fn missing(failed: Vec<FailedItem>) -> Result {
     match failed.len() {
         0 => Ok(()),
         count => {
-            let message = format!("the plain image is complete; {count} lazily pulled images are missing");
+            let images = counted(count, "lazily pulled image", "lazily pulled images");
+            let message = format!("the plain image is complete; {images} could not be made");
             let failure = Failure::new(Code::Partial, message);
             Err(Failure { failed, ..failure }
                 .hint("`ocikit convert --to FORMAT --suffix IMAGE` makes one of a stored image"))

@@ -7,6 +7,7 @@ use ocikit_publish::{ImageSigner, LazyPlacement, LazyRequest, Plan, Published, P
 use crate::context::Context;
 use crate::failure::{Code, FailedItem, Failure, Result};
 use crate::lazy::say_warnings;
+use crate::output::counted;
 
 /// Says what a dry run does not make.
 pub(crate) fn say_planned(context: &Context, request: &LazyRequest, plan: &Plan) {
@@ -81,7 +82,8 @@ pub(crate) fn outcome(reports: &[LazyReport]) -> Result {
     match failed.len() {
         0 => Ok(()),
         count => {
-            let message = format!("the plain image is published; {count} lazily pulled images are missing");
+            let images = counted(count, "lazily pulled image", "lazily pulled images");
+            let message = format!("the plain image is published; {images} could not be made");
             Err(Failure { failed, ..Failure::new(Code::Partial, message) }
                 .hint("run the same command again; it finishes what is missing"))
         }
