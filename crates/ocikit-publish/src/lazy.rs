@@ -72,6 +72,12 @@ pub enum LazyError {
         /// The place.
         placement: LazyPlacement,
     },
+    /// The name is not that of a placement.
+    #[error("`{0}` is none of {names}", names = LazyPlacement::ALL.map(LazyPlacement::name).join(", "))]
+    UnknownPlacement(String),
+    /// The text cannot end a tag.
+    #[error("`{0}` cannot end a tag: use letters, digits, `.`, `_`, `-` and {FORMAT}")]
+    Suffix(String),
     /// The tag with the suffix is not valid.
     #[error("`{tag}` is not a tag: {problem}")]
     Tag {
@@ -140,11 +146,11 @@ impl fmt::Display for LazyPlacement {
 }
 
 impl FromStr for LazyPlacement {
-    type Err = String;
+    type Err = LazyError;
 
-    fn from_str(name: &str) -> Result<LazyPlacement, String> {
+    fn from_str(name: &str) -> Result<LazyPlacement, LazyError> {
         let found = LazyPlacement::ALL.into_iter().find(|placement| placement.name() == name);
-        found.ok_or_else(|| format!("`{name}` is none of {}", LazyPlacement::ALL.map(LazyPlacement::name).join(", ")))
+        found.ok_or_else(|| LazyError::UnknownPlacement(name.to_owned()))
     }
 }
 
@@ -162,15 +168,15 @@ impl fmt::Display for LazySuffix {
 }
 
 impl FromStr for LazySuffix {
-    type Err = String;
+    type Err = LazyError;
 
-    fn from_str(text: &str) -> Result<LazySuffix, String> {
+    fn from_str(text: &str) -> Result<LazySuffix, LazyError> {
         // A tag that is not the suffix alone has no other rule for its later characters.
         let plain = text.replace(FORMAT, "");
         let is_allowed = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
         match plain.chars().all(is_allowed) && !text.is_empty() {
             true => Ok(LazySuffix(text.to_owned())),
-            false => Err(format!("`{text}` cannot end a tag: use letters, digits, `.`, `_`, `-` and {FORMAT}")),
+            false => Err(LazyError::Suffix(text.to_owned())),
         }
     }
 }

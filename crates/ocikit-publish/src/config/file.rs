@@ -10,7 +10,7 @@ use super::model::{Access, Attest, Config, ConfigError, MAX_CONFIG_BYTES, MAX_RE
 use super::prefix::Prefix;
 use crate::formats::LayerFormat;
 use crate::git::Event;
-use crate::lazy::LazyRequest;
+use crate::lazy::{LazyPlacement, LazyRequest, LazySuffix};
 use crate::oidc::TrustedIssuer;
 use crate::signify;
 use crate::tags::{FixedScheme, NamedTag};
@@ -280,10 +280,10 @@ fn lazy_request(lazy: &Spanned<LazyYaml>) -> Result<LazyRequest, ConfigError> {
         request.formats.push(found.ok_or_else(|| value_error("lazy", lazy, format!("{format} is not lazily pulled")))?);
     }
     if let Some(given) = placement {
-        request.placement = given.value.parse().map_err(|problem: String| value_error("placement", given, problem))?;
+        request.placement = given.value.parse::<LazyPlacement>().map_err(|problem| value_error("placement", given, problem))?;
     }
     if let Some(given) = suffix {
-        request.suffix = given.value.parse().map_err(|problem: String| value_error("suffix", given, problem))?;
+        request.suffix = given.value.parse::<LazySuffix>().map_err(|problem| value_error("suffix", given, problem))?;
     }
     request.check().map_err(|problem| value_error("lazy", lazy, problem))?;
     Ok(request)
