@@ -37,6 +37,9 @@ const BUILDS: [Contender; 2] = [
     ("buildctl in a loop", "sh loop-build.sh"),
 ];
 
+/// The directories in which these put their layouts.
+const BUILT: [&str; 2] = ["layouts", "loop"];
+
 const PUBLISHES: [Contender; 5] = [
     ("ocikit project publish", PUBLISH),
     ("ocikit project publish, a rerun", PUBLISH),
@@ -191,17 +194,17 @@ impl Bench {
     /// Measures builds from nothing, and leaves the layouts of the last one.
     fn builds(&self, project: &Path, count: usize) {
         let mut table = Table::new();
-        let selected = BUILDS.iter().filter(|(name, _)| self.is_selected(name));
-        for (round, (name, line)) in (0..self.rounds).flat_map(|round| selected.clone().map(move |one| (round, one))) {
+        let selected = BUILDS.iter().zip(BUILT).filter(|((name, _), _)| self.is_selected(name));
+        for (round, ((name, line), layouts)) in
+            (0..self.rounds).flat_map(|round| selected.clone().map(move |one| (round, one)))
+        {
             eprintln!("round {} of {}: {name}", round + 1, self.rounds);
-            for used in ["layouts", "loop", "buildkit"] {
-                let _ = fs::remove_dir_all(project.join(used));
-            }
+            let _ = fs::remove_dir_all(project.join(layouts));
             let daemon = Buildkitd::start(&self.fresh("buildkit"));
             table.add(name, self.run(line, project, LOCAL, daemon.address()));
         }
         table.print(&format!("build {count} images into layouts"));
-        for layouts in ["layouts", "loop"] {
+        for layouts in BUILT {
             let (files, disk) = space(&project.join(layouts));
             let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
             println!("{layouts}: {:.1} MiB of files in {:.1} MiB on the disk", mib(files), mib(disk));
