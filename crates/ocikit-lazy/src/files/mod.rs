@@ -1,6 +1,7 @@
 //! The files of images in a lazy format, for the functions of [`Image`] that read files.
 
 mod access;
+mod listed;
 mod nydus;
 mod soci;
 mod table;

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::lock::Mutex;
-use ocikit_archive::layer::{Budget, Entry, FileKind, Kind, Metadata, Path, Time, Tree};
+use ocikit_archive::layer::{Budget, Entry, Metadata, Time, Tree};
 use ocikit_image::bridge::{CHUNK, blocking};
 use ocikit_image::{Body, Error as ImageError, Image, Layer, LayerFiles, Name, Result as ImageResult, Root, SourceExt};
 use ocikit_spec::{Descriptor, Digest, MediaType};
 
 use crate::error::{Error, Result};
 use crate::files::access::{Usable, tree_error, usable_tree};
+use crate::files::listed::ListedType;
 use crate::ranged::read_range;
 use crate::soci::{INDEX_DIGEST, INDEX_V2, Indexer, LAYER_DIGEST, MAX_ZTOC_BYTES, Ztoc, ZtocFile};
 
@@ -188,24 +189,15 @@ impl Listed {
 
 /// Returns the entry of a layer; `None` for one that layers ignore.
 fn entry(file: &ZtocFile) -> Result<Option<Entry>> {
-    let invalid = |problem: &str| Error::invalid("ztoc", format_args!("`{}` {problem}", file.name.escape_ascii()));
-    let target = &*file.link;
-    if matches!(&*file.kind, "symlink" | "hardlink") && (target.is_empty() || target.contains(&0)) {
-        return Err(invalid("is a link without a target"));
-    }
-    let number = |number: u64| u32::try_from(number).map_err(|_| invalid("is an impossible device"));
-    let (major, minor) = (number(file.major)?, number(file.minor)?);
-    let kind = match &*file.kind {
-        "reg" if file.name.ends_with(b"/") => Kind::File(FileKind::Directory),
-        "reg" => Kind::File(FileKind::Regular { size: file.size }),
-        "dir" => Kind::File(FileKind::Directory),
-        "symlink" => Kind::File(FileKind::Symlink { target: target.into() }),
-        "hardlink" => Kind::HardLink { target: Path::confined(target) },
-        "char" => Kind::File(FileKind::CharacterDevice { major, minor }),
-        "block" => Kind::File(FileKind::BlockDevice { major, minor }),
-        "fifo" => Kind::File(FileKind::Fifo),
-        _ => return Err(invalid("is of an unknown type")),
+    let listed = ListedType {
+        table: "ztoc",
+        name: &file.name,
+        kind: &file.kind,
+        size: file.size,
+        target: &file.link,
+        device: (file.major, file.minor),
     };
+    let kind = listed.kind()?;
     // The numbers of a ztoc have 32 bits; those that need more are in the extended header.
     let record = |wanted: &[u8]| {
         let value = file.records.iter().rev().find(|(key, _)| **key == *wanted).map(|(_, value)| value)?;
@@ -223,7 +215,7 @@ fn entry(file: &ZtocFile) -> Result<Option<Entry>> {
         gid: record(b"gid").unwrap_or(file.gid.into()),
         user: None,
         group: None,
-        modified: Time::parse(&file.modified).ok_or_else(|| invalid("has an impossible time"))?,
+        modified: Time::parse(&file.modified).ok_or_else(|| listed.invalid("has an impossible time"))?,
         xattrs,
     };
     Ok(Entry::named(&file.name, kind, metadata)?)

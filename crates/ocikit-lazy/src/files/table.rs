@@ -12,7 +12,7 @@ use futures::lock::Mutex;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use ocikit_archive::Decoder;
-use ocikit_archive::layer::{Budget, Entry, FileKind, Kind, Metadata, Path, Time, Tree};
+use ocikit_archive::layer::{Budget, Entry, Metadata, Time, Tree};
 use ocikit_image::bridge::blocking;
 use ocikit_image::{Body, Error as ImageError, Layer, LayerFiles, Result as ImageResult};
 use ocikit_spec::Digest;
@@ -20,9 +20,13 @@ use ocikit_spec::Digest;
 use crate::error::{Error, Result};
 use crate::estargz::{WithoutOwnFiles, is_own_file};
 use crate::files::access::{FileAccess, Usable, tree_error, usable_tree};
+use crate::files::listed::{ListedType, has_links_to_later_files};
 use crate::form::{Form, LayerContent, OpenTable, content};
 use crate::ranged::read_range;
 use crate::table::TableEntry;
+
+/// What a table is called in errors.
+const TABLE: &str = "table of contents";
 
 /// The maximum size of a chunk in bytes. A file with a larger one is read from the tar.
 const MAX_CHUNK_BYTES: u64 = 32 << 20;
@@ -175,7 +179,10 @@ impl Listed {
             listed.entries.push(entry);
             listed.contents.push(start..listed.chunks.len());
         }
-        Ok(listed)
+        match has_links_to_later_files(&listed.entries) {
+            true => Err(Error::invalid(TABLE, "a hard link is before its target")),
+            false => Ok(listed),
+        }
     }
 
     fn add_chunks(&mut self, first: &TableEntry, chunks: &[&TableEntry], end: u64, starts: &[u64]) -> Result<()> {
@@ -220,28 +227,20 @@ fn starts(open: &OpenTable) -> Vec<u64> {
 }
 
 fn invalid(entry: &TableEntry, problem: &str) -> Error {
-    Error::invalid("table of contents", format_args!("`{}` {problem}", entry.name.escape_debug()))
+    Error::invalid(TABLE, format_args!("`{}` {problem}", entry.name.escape_debug()))
 }
 
 /// Returns the entry of a layer; `None` for one that layers ignore.
 fn entry(listed: &TableEntry) -> Result<Option<Entry>> {
-    let target = listed.link_name.as_bytes();
-    if matches!(&*listed.kind, "symlink" | "hardlink") && (target.is_empty() || target.contains(&0)) {
-        return Err(invalid(listed, "is a link without a target"));
-    }
-    let number = |number: u64| u32::try_from(number).map_err(|_| invalid(listed, "is an impossible device"));
-    let (major, minor) = (number(listed.dev_major)?, number(listed.dev_minor)?);
-    let kind = match &*listed.kind {
-        "reg" if listed.name.ends_with('/') => Kind::File(FileKind::Directory),
-        "reg" => Kind::File(FileKind::Regular { size: listed.size }),
-        "dir" => Kind::File(FileKind::Directory),
-        "symlink" => Kind::File(FileKind::Symlink { target: target.into() }),
-        "hardlink" => Kind::HardLink { target: Path::confined(target) },
-        "char" => Kind::File(FileKind::CharacterDevice { major, minor }),
-        "block" => Kind::File(FileKind::BlockDevice { major, minor }),
-        "fifo" => Kind::File(FileKind::Fifo),
-        _ => return Err(invalid(listed, "is of an unknown type")),
+    let listed_type = ListedType {
+        table: TABLE,
+        name: listed.name.as_bytes(),
+        kind: &listed.kind,
+        size: listed.size,
+        target: listed.link_name.as_bytes(),
+        device: (listed.dev_major, listed.dev_minor),
     };
+    let kind = listed_type.kind()?;
     let modified = match &*listed.modtime {
         "" => Time::default(),
         text => Time::parse(text).ok_or_else(|| invalid(listed, "has an impossible time"))?,

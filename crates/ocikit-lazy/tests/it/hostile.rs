@@ -7,9 +7,9 @@ use std::sync::Arc;
 use ocikit_archive::Encoder;
 use ocikit_archive::layer::Budget;
 use ocikit_image::testing::{Compression, Tar, random};
-use ocikit_image::{Layer, Memory, Root};
-use ocikit_lazy::{Format, Position, SociOptions, Table, check_layer, chunked, estargz, soci};
-use ocikit_spec::{Annotations, Descriptor, Digest};
+use ocikit_image::{Image, Layer, Memory, Root};
+use ocikit_lazy::{FileAccess, Format, Position, SociOptions, Table, check_layer, chunked, estargz, soci, with_files};
+use ocikit_spec::{Annotations, Descriptor, Digest, MediaType};
 use serde_json::{Value, json};
 
 use super::{bytes, converted, formats, root_of};
@@ -117,7 +117,7 @@ impl Parts {
 }
 
 fn layer(blob: Vec<u8>, annotations: &[(&str, String)]) -> Layer {
-    let mut descriptor = Descriptor::of(ocikit_spec::MediaType::OCI_LAYER_GZIP, &blob);
+    let mut descriptor = Descriptor::of(MediaType::OCI_LAYER_GZIP, &blob);
     descriptor.annotations = Annotations::default();
     for (key, value) in annotations {
         descriptor.annotations.insert(*key, value.clone());
@@ -204,6 +204,54 @@ async fn every_value_of_a_table_of_contents_may_be_wrong() {
                 assert!(is_found || same || is_default, "{pointer}: {value} instead of {old}");
             }
         }
+    }
+}
+
+/// Returns an image with this layer only.
+async fn image_with(layer: &Layer, compression: Compression) -> Image {
+    let blob = bytes(layer).await;
+    let tar = inflated(compression, &blob);
+    let config = json!({"architecture": "amd64", "os": "linux", "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [Digest::sha256_of(&tar)]}})
+    .to_string();
+    let manifest = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "layers": [layer.descriptor()],
+        "config": Descriptor::of(MediaType::OCI_CONFIG, config.as_bytes())})
+    .to_string();
+    let descriptor = Descriptor::of(MediaType::OCI_MANIFEST, manifest.as_bytes());
+    let memory = Memory::new().with_bytes(blob).with_bytes(config).with_bytes(manifest);
+    match Root::at(Arc::new(memory), descriptor).await.unwrap() {
+        Root::Image(image) => image,
+        other => panic!("not an image: {other:?}"),
+    }
+}
+
+/// In no tar of a layer is a hard link before its target, so such a table is not used.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_in_another_order_are_not_used() {
+    let (estargz, chunked) = (estargz_parts().await, chunked_parts().await);
+    for (parts, is_estargz) in [(&estargz, true), (&chunked, false)] {
+        let build = |table: &Value| match is_estargz {
+            true => parts.estargz(&table.to_string()),
+            false => parts.chunked(&table.to_string()),
+        };
+        let compression = if is_estargz { Compression::Gzip } else { Compression::Zstd };
+        let mut table = parts.table.clone();
+        let entries = table["entries"].as_array_mut().unwrap();
+        let link = entries.iter().position(|entry| entry["type"] == "hardlink").unwrap();
+        let moved = entries.remove(link);
+        entries.insert(0, moved);
+        let mut listed = Vec::new();
+        for table in [&parts.table, &table] {
+            let image = image_with(&build(table), compression).await;
+            let image = with_files(image, FileAccess::Tables, &std::env::temp_dir()).await.unwrap();
+            let files = image.files().await.unwrap();
+            listed.push(files.iter().map(|(path, _)| path.to_string()).collect::<Vec<_>>());
+            for path in ["link", "d/small"] {
+                image.read_file(path.as_bytes(), Vec::new()).await.unwrap();
+            }
+        }
+        assert_eq!(listed[0], listed[1]);
+        assert!(listed[0].contains(&"link".to_owned()), "{listed:?}");
     }
 }
 

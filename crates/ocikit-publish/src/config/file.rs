@@ -280,7 +280,8 @@ fn lazy_request(lazy: &Spanned<LazyYaml>) -> Result<LazyRequest, ConfigError> {
         request.formats.push(found.ok_or_else(|| value_error("lazy", lazy, format!("{format} is not lazily pulled")))?);
     }
     if let Some(given) = placement {
-        request.placement = given.value.parse::<LazyPlacement>().map_err(|problem| value_error("placement", given, problem))?;
+        request.placement =
+            given.value.parse::<LazyPlacement>().map_err(|problem| value_error("placement", given, problem))?;
     }
     if let Some(given) = suffix {
         request.suffix = given.value.parse::<LazySuffix>().map_err(|problem| value_error("suffix", given, problem))?;
