@@ -7,6 +7,7 @@ mod checkpoints;
 mod flat;
 mod format;
 mod index;
+mod listed;
 mod parse;
 mod prefetch;
 mod ztoc;

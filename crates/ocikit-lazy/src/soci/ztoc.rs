@@ -1,20 +1,20 @@
 //! The flatbuffer with the files and checkpoints of a layer. The order of its parts is that of the reference, so that the
 //! bytes are the same.
 
-use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Read};
-use std::sync::Arc;
 
+use bytes::Bytes;
 use flatbuffers::{FlatBufferBuilder, TableFinishedWIPOffset, WIPOffset};
-use ocikit_archive::layer::{Budget, PaxRecord, RawEntry, RawKind, RawReader, Time};
+use ocikit_archive::layer::{Budget, RawKind, RawReader};
 use ocikit_archive::padding;
 use ocikit_spec::{Algorithm, Digest, Hasher};
 
 use crate::counted::Counted;
 use crate::error::Stopped;
-use crate::reason::{Reason, type_name};
+use crate::reason::Reason;
 use crate::soci::checkpoints::{Indexer, Spans};
 use crate::soci::format::BUILD_TOOL_NAME;
+use crate::soci::listed::{File, Files};
 
 /// The version of the format.
 const VERSION: &str = "0.9";
@@ -33,44 +33,6 @@ pub(crate) enum LayerCompression {
     Uncompressed = 2,
 }
 
-/// The fields of an entry that a ztoc lists.
-struct File {
-    name: Box<[u8]>,
-    kind: RawKind,
-    offset: u64,
-    size: u64,
-    link: Box<[u8]>,
-    mode: u32,
-    uid: u64,
-    gid: u64,
-    user: Arc<[u8]>,
-    group: Arc<[u8]>,
-    modified: Time,
-    major: u32,
-    minor: u32,
-    records: Box<[PaxRecord]>,
-}
-
-/// The names of owners and groups, which most files share.
-#[derive(Default)]
-struct OwnerNames(HashSet<Arc<[u8]>>);
-
-impl OwnerNames {
-    /// The maximum number of names that are shared.
-    const MAX: usize = 1 << 12;
-
-    fn shared(&mut self, name: &[u8]) -> Arc<[u8]> {
-        if let Some(known) = self.0.get(name) {
-            return known.clone();
-        }
-        let name: Arc<[u8]> = name.into();
-        if self.0.len() < OwnerNames::MAX {
-            self.0.insert(name.clone());
-        }
-        name
-    }
-}
-
 /// Returns the ztoc of the compressed bytes of a layer, which are read to their end.
 pub(crate) fn build(
     layer: impl Read,
@@ -78,7 +40,7 @@ pub(crate) fn build(
     size: u64,
     span_size: u64,
     budget: &Budget,
-) -> Result<Vec<u8>, Stopped> {
+) -> Result<Bytes, Stopped> {
     let (files, end, spans) = match compression {
         LayerCompression::Gzip => {
             let mut indexer = Indexer::new(layer, span_size);
@@ -91,18 +53,17 @@ pub(crate) fn build(
             (files, end, plain.finish())
         }
     };
-    let strings: usize = files.iter().map(File::bytes).sum();
-    if spans.checkpoints.len().saturating_add(strings) > MAX_ZTOC_BYTES {
-        return Err(Reason::TableSize { bytes: spans.checkpoints.len() as u64 + strings as u64 }.into());
+    let bytes = spans.checkpoints.len().saturating_add(files.table_bytes());
+    if bytes > MAX_ZTOC_BYTES {
+        return Err(Reason::TableSize { bytes: bytes as u64 }.into());
     }
-    Ok(flatbuffer(files, spans, strings, (compression, size, end)))
+    Ok(flatbuffer(files, spans, (compression, size, end)))
 }
 
 /// Reads the entries of a tar, and the position of its end.
-fn files(tar: impl Read, budget: &Budget) -> Result<(Vec<File>, u64), Stopped> {
+fn files(tar: impl Read, budget: &Budget) -> Result<(Files, u64), Stopped> {
     let mut reader = RawReader::within(budget, tar);
-    let (mut files, mut between, mut position) = (Vec::new(), Vec::new(), 0);
-    let (mut gap, mut names) = (0, OwnerNames::default());
+    let (mut files, mut between, mut position, mut gap) = (Files::default(), Vec::new(), 0, 0);
     while let Some(entry) = reader.next_entry(&mut between)? {
         match entry.kind {
             RawKind::Sparse => return Err(Reason::Sparse { path: entry.path }.into()),
@@ -118,41 +79,11 @@ fn files(tar: impl Read, budget: &Budget) -> Result<(Vec<File>, u64), Stopped> {
         position = entry.data.offset + entry.data.size;
         gap = padding(entry.data.size);
         io::copy(&mut reader, &mut io::sink()).map_err(|error| Stopped::Reading(error.into()))?;
-        files.push(File::of(entry, &mut names));
+        files.push(&File::of(&entry));
         between.clear();
     }
     let end = (between.len() as u64).min(gap + END_BYTES);
     Ok((files, position + end))
-}
-
-impl File {
-    fn of(entry: RawEntry, names: &mut OwnerNames) -> File {
-        // Sorted by key, the last of several with one key.
-        let records: BTreeMap<_, _> = entry.records.into_iter().collect();
-        File {
-            modified: entry.modified,
-            name: entry.name,
-            kind: entry.kind,
-            offset: entry.data.offset,
-            size: entry.size,
-            link: entry.link,
-            mode: entry.mode,
-            uid: entry.uid,
-            gid: entry.gid,
-            user: names.shared(&entry.user),
-            group: names.shared(&entry.group),
-            major: entry.major,
-            minor: entry.minor,
-            records: records.into_iter().collect(),
-        }
-    }
-
-    /// Returns about how many bytes the entry needs.
-    fn bytes(&self) -> usize {
-        const FIXED_BYTES: usize = 160;
-        let records = self.records.iter().map(|(key, value)| key.len() + value.len() + 32).sum::<usize>();
-        FIXED_BYTES + self.name.len() + self.link.len() + self.user.len() + self.group.len() + records
-    }
 }
 
 /// Returns the offset of a field in the table of offsets, by its number.
@@ -162,19 +93,15 @@ const fn slot(number: u16) -> u16 {
 
 type Table = WIPOffset<TableFinishedWIPOffset>;
 
-/// Returns the flatbuffer of files that need about `strings` bytes. Files and checkpoints are freed as soon as they are in it.
-fn flatbuffer(
-    files: Vec<File>,
-    spans: Spans,
-    strings: usize,
-    (compression, size, end): (LayerCompression, u64, u64),
-) -> Vec<u8> {
+/// Returns the flatbuffer. Files and checkpoints are freed as soon as they are in it.
+fn flatbuffer(mut files: Files, spans: Spans, (compression, size, end): (LayerCompression, u64, u64)) -> Bytes {
     // A builder that grows doubles its memory, and holds both halves meanwhile.
-    let mut builder = FlatBufferBuilder::with_capacity(strings + spans.checkpoints.len() + spans.digests.len() * 96);
+    let capacity = files.table_bytes() + spans.checkpoints.len() + spans.digests.len() * 96;
+    let mut builder = FlatBufferBuilder::with_capacity(capacity);
     let version = builder.create_string(VERSION);
     let tool = builder.create_string(BUILD_TOOL_NAME);
 
-    let mut tables: Vec<Table> = files.into_iter().rev().map(|file| table(&mut builder, &file)).collect();
+    let mut tables: Vec<Table> = std::iter::from_fn(|| files.pop(|file| table(&mut builder, file))).collect();
     tables.reverse();
     let tables = builder.create_vector(&tables);
     let start = builder.start_table();
@@ -204,17 +131,17 @@ fn flatbuffer(
     builder.push_slot_always(slot(5), info);
     let root = builder.end_table(start);
     builder.finish_minimal(root);
-    let (mut bytes, start) = builder.collapse();
-    bytes.drain(..start);
-    bytes
+    let (bytes, start) = builder.collapse();
+    // The memory before the start was never touched. Moving the bytes there would.
+    Bytes::from(bytes).slice(start..)
 }
 
-fn table(builder: &mut FlatBufferBuilder<'_>, file: &File) -> Table {
-    let name = builder.create_byte_string(&file.name);
-    let kind = builder.create_string(type_name(file.kind));
-    let link = builder.create_byte_string(&file.link);
-    let user = builder.create_byte_string(&file.user);
-    let group = builder.create_byte_string(&file.group);
+fn table(builder: &mut FlatBufferBuilder<'_>, file: &File<'_>) -> Table {
+    let name = builder.create_byte_string(file.name);
+    let kind = builder.create_string(file.kind);
+    let link = builder.create_byte_string(file.link);
+    let user = builder.create_byte_string(file.user);
+    let group = builder.create_byte_string(file.group);
     let modified = builder.create_string(&file.modified.to_string());
     let record = |(key, value): (&[u8], &[u8])| {
         let key = builder.create_byte_string(key);
@@ -224,8 +151,7 @@ fn table(builder: &mut FlatBufferBuilder<'_>, file: &File) -> Table {
         builder.push_slot_always(slot(1), value);
         builder.end_table(start)
     };
-    let records = file.records.iter().map(|(key, value)| (&**key, &**value));
-    let records: Vec<Table> = records.map(record).collect();
+    let records: Vec<Table> = file.records.iter().copied().map(record).collect();
     let records = builder.create_vector(&records);
     let start = builder.start_table();
     builder.push_slot_always(slot(0), name);
