@@ -21,6 +21,7 @@ use crate::files::{FileAccess, find_ztocs, with_files};
 use crate::form::{self, Form, LayerContent};
 use crate::hashing::Hashing;
 use crate::output::{Output, Stored};
+use crate::pieces::PieceBudget;
 use crate::placement::{self, Mark, Placement};
 use crate::rafs::{NydusOptions, NydusReader, from_nydus, to_nydus};
 use crate::reason::{Reason, Warning};
@@ -222,7 +223,9 @@ impl LazyOptions {
 /// As [`map_images`] and [`Layer::decode_within`]; [`Error::Mismatch`] if a layer is not the one that the config lists;
 /// [`Error::Failed`] if a temporary file cannot be written; [`Error::Unsupported`] for a level that does not exist.
 pub async fn convert(root: &Root, format: &Format, options: &LazyOptions) -> Result<Converted> {
-    let job = Job { format, options, budget: Budget::new(), pool: LayerPool::new(), warnings: Mutex::default() };
+    let pieces = PieceBudget::new(options.threads());
+    let job =
+        Job { format, options, budget: Budget::new(), pieces, pool: LayerPool::new(), warnings: Mutex::default() };
     job.check()?;
     let oci = ocikit_image::convert(root, &ConvertOptions::default()).await?.mapped;
     let (mapped, referrers) = match options.placement {
@@ -267,6 +270,7 @@ struct Job<'a> {
     format: &'a Format,
     options: &'a LazyOptions,
     budget: Budget,
+    pieces: PieceBudget,
     pool: LayerPool<Digest, Option<NewLayer>>,
     warnings: Mutex<Vec<Warning>>,
 }
@@ -498,9 +502,9 @@ impl Job<'_> {
     }
 
     async fn write(&self, layer: &Layer, form: Form, listed: Option<Digest>) -> Result<Option<NewLayer>> {
-        let (directory, threads, budget) = (self.options.directory(), self.options.threads(), self.budget.clone());
+        let (directory, pieces, budget) = (self.options.directory(), self.pieces.clone(), self.budget.clone());
         let format = self.format.clone();
-        let write = move |tar: &mut LayerTar<'_>| write_layer(tar, &format, form, &budget, threads, &directory);
+        let write = move |tar: &mut LayerTar<'_>| write_layer(tar, &format, form, &budget, &pieces, &directory);
         let work = move |tar: &mut LayerTar<'_>| match write(tar) {
             Err(Stopped::Reading(error)) => Err(error),
             written => Ok(written),
@@ -699,7 +703,7 @@ fn write_layer(
     format: &Format,
     form: Form,
     budget: &Budget,
-    threads: NonZeroUsize,
+    pieces: &PieceBudget,
     directory: &std::path::Path,
 ) -> Result<Written, Stopped> {
     match format {
@@ -708,10 +712,10 @@ fn write_layer(
             let (written, diff_id) = match form {
                 Form::Estargz => {
                     let mut tar = Hashing::new(WithoutOwnFiles::within(&Budget::new(), tar));
-                    let written = chunked::write(&mut tar, budget, level, threads, directory)?;
+                    let written = chunked::write(&mut tar, budget, level, pieces, directory)?;
                     (written, Some(tar.finish()))
                 }
-                Form::Plain | Form::ZstdChunked => (chunked::write(tar, budget, level, threads, directory)?, None),
+                Form::Plain | Form::ZstdChunked => (chunked::write(tar, budget, level, pieces, directory)?, None),
             };
             let chunked::Written { stored, annotations } = written;
             Ok(Written { stored, media_type: MediaType::OCI_LAYER_ZSTD, annotations, diff_id })
@@ -719,10 +723,10 @@ fn write_layer(
         Format::Estargz(options) => {
             let level = options.level.unwrap_or(DEFAULT_GZIP_LEVEL);
             let written = match &options.prefetch[..] {
-                [] => estargz::write(tar, budget, level, threads, directory, false)?,
+                [] => estargz::write(tar, budget, level, pieces, directory, false)?,
                 prefetch => {
                     let mut ordered = estargz::ordered(tar, prefetch, directory)?;
-                    estargz::write(&mut ordered.tar, budget, level, threads, directory, ordered.has_landmark)?
+                    estargz::write(&mut ordered.tar, budget, level, pieces, directory, ordered.has_landmark)?
                 }
             };
             let estargz::Written { stored, annotations, diff_id } = written;
@@ -730,7 +734,7 @@ fn write_layer(
         }
         Format::Plain(PlainOptions { encoder }) => {
             let mut encoder = *encoder;
-            encoder.threads = Some(threads);
+            encoder.threads = Some(pieces.threads());
             let plain::Written { stored, compression, diff_id } =
                 plain::write(tar, budget, &encoder, form == Form::Estargz, directory)?;
             let media_type = match compression {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flate2::Crc;
 use ocikit_archive::Ordered;
@@ -11,25 +12,29 @@ use ocikit_spec::Digest;
 use crate::output::Output;
 
 /// The size in bytes from which pieces are handed to a thread. Their bytes in the blob do not depend on it.
-const BATCH_BYTES: usize = 512 << 10;
+const BATCH_BYTES: usize = 256 << 10;
 
-/// The maximum number of uncompressed bytes in progress for each thread, unless a single batch has more: a large piece and
-/// what is between it and the next.
-const IN_PROGRESS_PER_THREAD: usize = 5 << 20;
+/// The maximum number of uncompressed bytes for each thread, and for what is read next, unless each layer has a single batch:
+/// a large piece and what is around it.
+const BYTES_PER_THREAD: usize = 5 << 20;
 
-/// The maximum number of uncompressed bytes in progress of all threads.
-const MAX_BYTES_IN_PROGRESS: usize = 16 << 20;
+/// The maximum number of uncompressed bytes of all threads and layers.
+const MAX_BYTES_IN_PROGRESS: usize = 20 << 20;
 
-/// The maximum size of a small buffer, in bytes.
-const MAX_SMALL_BYTES: usize = 2 * BATCH_BYTES;
+/// The size of a small buffer, in bytes.
+const SMALL_BYTES: usize = 2 * BATCH_BYTES;
 
-/// The room in a large buffer for the headers behind a piece, in bytes.
+/// The size of a large buffer, in bytes: the largest piece of both formats, 4 MiB, and room for what is around it.
+const LARGE_BYTES: usize = (4 << 20) + (768 << 10);
+
+/// The room in a large buffer of compressed bytes, for those of another batch, in bytes.
 const ROOM_BYTES: usize = 256 << 10;
 
-/// The maximum number of large buffers that are kept: those of pieces in progress, and that of the next one.
-const MAX_LARGE: usize = 4;
+/// The maximum number of large buffers that are kept for all layers.
+const MAX_SPARE_LARGE: usize = 3;
 
-/// The number of batches for each thread: one that is compressed, one that waits and one that was compressed.
+/// The maximum number of batches in progress for each thread: one that is compressed, one that waits and one that was
+/// compressed.
 const BATCHES_PER_THREAD: usize = 3;
 
 /// The start of a member without a name or a time, by an unknown operating system.
@@ -55,17 +60,40 @@ pub(crate) struct Placed {
     pub(crate) digest: Option<Digest>,
 }
 
+/// The threads and the memory of all layers of a conversion: layers that are written in parallel need little more memory than
+/// one.
+#[derive(Debug, Clone)]
+pub(crate) struct PieceBudget {
+    threads: NonZeroUsize,
+    in_use: Arc<Mutex<InUse>>,
+}
+
+#[derive(Debug, Default)]
+struct InUse {
+    /// The uncompressed bytes of batches in progress, and of large ones that are filled.
+    bytes: usize,
+    /// The number of batches in progress.
+    batches: usize,
+    /// Buffers for further batches, and for what they are compressed to.
+    spare: Spare,
+    spare_packed: Spare,
+}
+
+/// The part of a budget that one layer uses. It is given back when this is dropped.
+struct Share {
+    budget: PieceBudget,
+    bytes: usize,
+    batches: usize,
+}
+
 /// Compresses pieces and writes them in order.
 pub(crate) struct Pieces {
     batches: Ordered<Batch, io::Result<Packed>>,
     /// The batch that is filled. Behind its pieces are bytes that are not part of one yet.
     batch: Batch,
-    /// The uncompressed sizes of the batches in progress.
+    share: Share,
+    /// The bytes of the batches in progress.
     sizes: VecDeque<usize>,
-    in_progress: usize,
-    /// Buffers for further batches, and for what they are compressed to.
-    spare: Spare,
-    spare_packed: Spare,
     output: Output,
     placed: VecDeque<Placed>,
 }
@@ -76,6 +104,8 @@ struct Batch {
     bytes: Vec<u8>,
     /// The end of each piece, and the length of its hashed part.
     pieces: Vec<(usize, usize)>,
+    /// The number of bytes that count against the budget.
+    reserved: usize,
     /// The buffer for the compressed pieces.
     packed: Vec<u8>,
 }
@@ -90,7 +120,7 @@ struct Packed {
 }
 
 impl Pieces {
-    pub(crate) fn new(codec: Codec, threads: NonZeroUsize, output: Output) -> Pieces {
+    pub(crate) fn new(codec: Codec, budget: &PieceBudget, output: Output) -> Pieces {
         let new_worker = move || -> Box<dyn FnMut(Batch) -> io::Result<Packed> + Send> {
             let mut packer = None;
             Box::new(move |batch| {
@@ -102,12 +132,10 @@ impl Pieces {
             })
         };
         Pieces {
-            batches: Ordered::new("pieces", threads, new_worker),
+            batches: Ordered::new("pieces", budget.threads, new_worker),
             batch: Batch::default(),
+            share: Share { budget: budget.clone(), bytes: 0, batches: 0 },
             sizes: VecDeque::new(),
-            in_progress: 0,
-            spare: Spare::default(),
-            spare_packed: Spare::default(),
             output,
             placed: VecDeque::new(),
         }
@@ -129,24 +157,37 @@ impl Pieces {
     ///
     /// Those of the reader and of writing earlier pieces.
     pub(crate) fn fill(&mut self, reader: impl Read, limit: usize) -> Result<usize, Failure> {
-        if limit > BATCH_BYTES {
-            self.make_room(limit).map_err(Failure::Write)?;
-        }
+        self.make_room(limit).map_err(Failure::Write)?;
         reader.take(limit as u64).read_to_end(&mut self.batch.bytes).map_err(Failure::Read)
     }
 
-    /// Gives the rest a batch of its own that has room for a large piece.
-    fn make_room(&mut self, size: usize) -> io::Result<()> {
-        if !self.batch.pieces.is_empty() {
+    /// Takes another buffer if the one of the batch has no room for so many bytes. Large pieces get a batch of their own.
+    fn make_room(&mut self, more: usize) -> io::Result<()> {
+        if more > BATCH_BYTES && !self.batch.pieces.is_empty() {
             self.submit()?;
         }
-        let missing = size + ROOM_BYTES;
-        if self.batch.bytes.capacity() - self.batch.bytes.len() < missing {
-            let mut large = self.spare.take(true);
-            large.clear();
-            large.extend_from_slice(&self.batch.bytes);
-            large.reserve_exact(missing);
-            self.spare.put(std::mem::replace(&mut self.batch.bytes, large));
+        let needed = self.batch.bytes.len() + more;
+        if needed <= self.batch.bytes.capacity() {
+            return Ok(());
+        }
+        let is_large = needed > SMALL_BYTES;
+        if is_large && self.batch.reserved == 0 {
+            self.reserve(LARGE_BYTES, 0)?;
+            self.batch.reserved = LARGE_BYTES;
+        }
+        let mut buffer = self.share.budget.in_use().spare.take(is_large);
+        buffer.clear();
+        buffer.reserve_exact(if is_large { needed.max(LARGE_BYTES) } else { SMALL_BYTES });
+        buffer.extend_from_slice(&self.batch.bytes);
+        let before = std::mem::replace(&mut self.batch.bytes, buffer);
+        self.share.budget.in_use().spare.put(before);
+        Ok(())
+    }
+
+    /// Waits until the budget has so many bytes and batches.
+    fn reserve(&mut self, bytes: usize, batches: usize) -> io::Result<()> {
+        while !self.share.take(bytes, batches) {
+            self.write_one()?;
         }
         Ok(())
     }
@@ -184,23 +225,17 @@ impl Pieces {
 
     fn submit(&mut self) -> io::Result<()> {
         let size = self.batch.end();
-        let mut bytes = self.spare.take(false);
+        self.reserve(size.saturating_sub(self.batch.reserved), 1)?;
+        self.sizes.push_back(size.max(self.batch.reserved));
+        let mut in_use = self.share.budget.in_use();
+        let (mut bytes, packed) = (in_use.spare.take(false), in_use.spare_packed.take(size > SMALL_BYTES));
+        drop(in_use);
         bytes.clear();
         bytes.extend_from_slice(self.rest());
         self.batch.bytes.truncate(size);
-        let mut batch = std::mem::replace(&mut self.batch, Batch { bytes, ..Batch::default() });
-        batch.packed = self.spare_packed.take(size > MAX_SMALL_BYTES);
-        let threads = self.batches.threads();
-        let max_bytes = (threads * IN_PROGRESS_PER_THREAD).min(MAX_BYTES_IN_PROGRESS);
-        while !self.sizes.is_empty()
-            && (self.in_progress + size > max_bytes || self.sizes.len() >= threads * BATCHES_PER_THREAD)
-        {
-            self.write_one()?;
-        }
-        self.sizes.push_back(size);
-        self.in_progress += size;
-        self.batches.submit(batch)?;
-        if threads == 1 {
+        let batch = std::mem::replace(&mut self.batch, Batch { bytes, ..Batch::default() });
+        self.batches.submit(Batch { packed, ..batch })?;
+        if self.batches.threads() == 1 {
             self.write_one()?;
         }
         Ok(())
@@ -209,7 +244,7 @@ impl Pieces {
     fn write_one(&mut self) -> io::Result<bool> {
         let Some(packed) = self.batches.take() else { return Ok(false) };
         let Packed { bytes, pieces, buffer } = packed??;
-        self.in_progress -= self.sizes.pop_front().unwrap_or_default();
+        self.share.give_back(self.sizes.pop_front().unwrap_or_default(), 1);
         let start = self.output.position();
         self.output.write_all(&bytes[..pieces.last().map_or(0, |(end, _)| *end)])?;
         let mut offset = start;
@@ -218,9 +253,59 @@ impl Pieces {
             self.placed.push_back(Placed { offset, end, digest });
             offset = end;
         }
-        self.spare.put(buffer);
-        self.spare_packed.put(bytes);
+        let mut in_use = self.share.budget.in_use();
+        in_use.spare.put(buffer);
+        in_use.spare_packed.put(bytes);
         Ok(true)
+    }
+}
+
+impl PieceBudget {
+    pub(crate) fn new(threads: NonZeroUsize) -> PieceBudget {
+        PieceBudget { threads, in_use: Arc::default() }
+    }
+
+    /// Returns the maximum number of threads that compress a layer.
+    pub(crate) fn threads(&self) -> NonZeroUsize {
+        self.threads
+    }
+
+    fn in_use(&self) -> MutexGuard<'_, InUse> {
+        self.in_use.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Share {
+    /// Takes bytes and batches. A layer without a batch in progress always gets them, so that no layer waits for another one.
+    /// Returns false if the layer has to finish one of its batches first.
+    fn take(&mut self, bytes: usize, batches: usize) -> bool {
+        let mut in_use = self.budget.in_use();
+        let threads = self.budget.threads.get();
+        let max_bytes = ((threads + 1) * BYTES_PER_THREAD).min(MAX_BYTES_IN_PROGRESS);
+        let fits = in_use.bytes + bytes <= max_bytes && in_use.batches + batches <= threads * BATCHES_PER_THREAD;
+        if self.batches > 0 && !fits {
+            return false;
+        }
+        in_use.bytes += bytes;
+        in_use.batches += batches;
+        drop(in_use);
+        self.bytes += bytes;
+        self.batches += batches;
+        true
+    }
+
+    fn give_back(&mut self, bytes: usize, batches: usize) {
+        self.bytes -= bytes;
+        self.batches -= batches;
+        let mut in_use = self.budget.in_use();
+        in_use.bytes -= bytes;
+        in_use.batches -= batches;
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.give_back(self.bytes, self.batches);
     }
 }
 
@@ -231,7 +316,7 @@ pub(crate) enum Failure {
 }
 
 /// Buffers of two sizes. If all were alike, all would reach the size of the largest piece sooner or later.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Spare {
     small: Vec<Vec<u8>>,
     large: Vec<Vec<u8>>,
@@ -247,8 +332,8 @@ impl Spare {
     fn put(&mut self, buffer: Vec<u8>) {
         match buffer.capacity() {
             0 => {}
-            1..=MAX_SMALL_BYTES => self.small.push(buffer),
-            _ if self.large.len() < MAX_LARGE => self.large.push(buffer),
+            1..=SMALL_BYTES => self.small.push(buffer),
+            _ if self.large.len() < MAX_SPARE_LARGE => self.large.push(buffer),
             _ => {}
         }
     }
@@ -261,7 +346,7 @@ impl Batch {
     }
 
     fn pack(self, packer: &mut Packer) -> io::Result<Packed> {
-        let Batch { bytes: buffer, pieces, packed: mut bytes } = self;
+        let Batch { bytes: buffer, pieces, packed: mut bytes, .. } = self;
         let (mut start, mut bound) = (0, 0);
         for (end, _) in &pieces {
             bound += packer.bound(end - start);
@@ -269,7 +354,7 @@ impl Batch {
         }
         if bytes.len() < bound {
             // Buffers of few sizes are used again more often. Memory that is not needed is not touched.
-            bytes = vec![0; if bound <= MAX_SMALL_BYTES { MAX_SMALL_BYTES } else { bound + ROOM_BYTES }];
+            bytes = vec![0; if bound <= SMALL_BYTES { SMALL_BYTES } else { bound + ROOM_BYTES }];
         }
         let (mut start, mut length) = (0, 0);
         let mut compressed = Vec::with_capacity(pieces.len());
@@ -352,7 +437,8 @@ mod tests {
     /// Returns the blob of some pieces and their places.
     fn blob(codec: Codec, threads: usize, pieces: &[Vec<u8>]) -> (Vec<u8>, Vec<Place>) {
         let output = Output::create(&std::env::temp_dir()).unwrap();
-        let mut packing = Pieces::new(codec, NonZeroUsize::new(threads).unwrap(), output);
+        let budget = PieceBudget::new(NonZeroUsize::new(threads).unwrap());
+        let mut packing = Pieces::new(codec, &budget, output);
         let mut placed = Vec::new();
         for piece in pieces {
             let (start, rest) = piece.split_at(piece.len() / 3);

@@ -1,5 +1,4 @@
 use std::io::{self, Read, Write};
-use std::num::NonZeroUsize;
 use std::path::Path;
 
 use ocikit_archive::layer::{Budget, RawEntry};
@@ -14,7 +13,7 @@ use crate::chunked::tar_split::TarSplit;
 use crate::chunked::toc::Toc;
 use crate::error::Stopped;
 use crate::output::{Output, Stored};
-use crate::pieces::{Codec, Pieces};
+use crate::pieces::{Codec, PieceBudget, Pieces};
 use crate::reason::{Paths, Reason};
 use crate::source::Source;
 use crate::waiting::{Chunk, Waiting};
@@ -45,11 +44,11 @@ pub(crate) fn write(
     tar: &mut impl Read,
     budget: &Budget,
     level: i32,
-    threads: NonZeroUsize,
+    pieces: &PieceBudget,
     directory: &Path,
 ) -> Result<Written, Stopped> {
     let mut writer = Writer {
-        pieces: Pieces::new(Codec::Zstd { level }, threads, Output::create(directory)?),
+        pieces: Pieces::new(Codec::Zstd { level }, pieces, Output::create(directory)?),
         toc: Toc::new(Table::create(directory, level)?)?,
         tar_split: TarSplit::new(Table::create(directory, level)?),
         splitter: Splitter::default(),

@@ -12,7 +12,7 @@ use crate::estargz::format::{
 };
 use crate::estargz::toc::{CHUNK_BYTES, Toc};
 use crate::output::{Output, Stored};
-use crate::pieces::{Codec, Pieces};
+use crate::pieces::{Codec, PieceBudget, Pieces};
 use crate::reason::{Paths, Reason};
 use crate::source::Source;
 use crate::waiting::{Chunk, Waiting};
@@ -36,12 +36,12 @@ pub(crate) fn write(
     tar: &mut impl Read,
     budget: &Budget,
     level: u32,
-    threads: NonZeroUsize,
+    pieces: &PieceBudget,
     directory: &Path,
     has_landmark: bool,
 ) -> Result<Written, Stopped> {
     let mut writer = Writer {
-        pieces: Pieces::new(Codec::Gzip { level }, threads, Output::create(directory)?),
+        pieces: Pieces::new(Codec::Gzip { level }, pieces, Output::create(directory)?),
         toc: Toc::new(Output::create(directory)?)?,
         waiting: Waiting::default(),
         hashed: 0,
@@ -62,7 +62,7 @@ pub(crate) fn write(
         let size = entry.data.size;
         writer.file(Some(entry), size, source.contents())?;
     }
-    writer.finish(level, threads)
+    writer.finish(level, pieces.threads())
 }
 
 struct Writer {
