@@ -61,6 +61,57 @@ fn layers_of_a_nydus_image_cannot_be_changed() {
     assert_eq!(bench.ok(&["cat", "oci:mixed:1", "file"]), "x");
 }
 
+/// An image whose files are all empty has a bootstrap and no blobs. The content of the layer decides, not its annotation.
+#[test]
+fn a_nydus_image_without_blobs_is_no_plain_one() {
+    let bench = bench();
+    let tar = Tar::new().directory("etc").file("etc/empty", b"").finish();
+    write_image(&bench.path("empty"), Compression::Gzip, std::slice::from_ref(&tar));
+    std::fs::create_dir(bench.path("more")).unwrap();
+    std::fs::write(bench.path("more/file"), "x").unwrap();
+    let changes = [
+        &["append", "oci:nydus:1", "more"][..],
+        &["flatten", "oci:nydus:1"],
+        &["recompress", "--compression", "zstd", "oci:nydus:1"],
+        &["normalize", "--time", "0", "oci:nydus:1"],
+        &["rebase", "oci:empty:1", "--old-base", "oci:empty:1", "--new-base", "oci:nydus:1"],
+        &["convert", "--to", "docker", "--drop-unsupported", "oci:nydus:1"],
+        &["convert", "--to", "estargz", "oci:nydus:1"],
+    ];
+    for version in ["5", "6"] {
+        bench.ok(&["convert", "--to", "nydus", "--rafs-version", version, "oci:empty:1", "-o", "oci:nydus:1"]);
+        assert_eq!(index(&bench, "oci:nydus:1")["layers"].as_array().unwrap().len(), 1);
+        let to_docker = bench.ocikit(&["copy", "oci:nydus:1", "docker-archive:docker.tar"]);
+        let changed = changes.iter().map(|line| bench.ocikit(&[line, &["-o", "oci:changed:1"][..]].concat()));
+        for outcome in changed.chain([to_docker]) {
+            assert_ne!(outcome.code, 0, "{outcome}");
+            assert!(outcome.stderr.contains("format of Nydus"), "{outcome}");
+        }
+        bench.ok(&["copy", "oci:nydus:1", "oci-archive:nydus.tar"]);
+        let shown = bench.ok(&["inspect", "nydus.tar"]);
+        assert!(shown.contains(&format!("nydus-bootstrap-v{version}")), "{shown}");
+        bench.ok(&["validate", "nydus.tar"]);
+        bench.ok(&["diff", "oci:empty:1", "nydus.tar"]);
+        assert_eq!(bench.ok(&["ls", "nydus.tar"]), bench.ok(&["ls", "oci:empty:1"]));
+        bench.ok(&["convert", "--to", "nydus", "oci:nydus:1", "-o", "oci:same:1"]);
+        assert_eq!(bench.ok(&["digest", "oci:same:1"]), bench.ok(&["digest", "oci:nydus:1"]));
+        bench.ok(&["convert", "--to", "plain", "oci:nydus:1", "-o", "oci:back:1"]);
+        assert_eq!(bench.ok(&["ls", "oci:back:1"]), bench.ok(&["ls", "oci:empty:1"]));
+        for path in ["nydus.tar", "nydus", "same"] {
+            let path = bench.path(path);
+            if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }.unwrap();
+        }
+    }
+    // A plain layer with the annotation of a bootstrap can be changed.
+    let mut manifest = index(&bench, "oci:empty:1");
+    manifest["layers"][0]["annotations"]["containerd.io/snapshot/nydus-bootstrap"] = "true".into();
+    std::fs::write(bench.path("manifest.json"), manifest.to_string()).unwrap();
+    bench.ok(&["manifest", "put", "manifest.json", "oci:empty:1"]);
+    bench.ok(&["append", "oci:empty:1", "more", "-o", "oci:changed:1"]);
+    bench.ok(&["flatten", "oci:changed:1"]);
+    bench.ok(&["copy", "oci:empty:1", "docker-archive:docker.tar"]);
+}
+
 /// A SOCI index is one of certain layers.
 #[test]
 fn a_soci_index_of_other_layers_is_dropped() {

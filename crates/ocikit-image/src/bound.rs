@@ -4,6 +4,7 @@
 use ocikit_spec::{Descriptor, Digest, Manifest, MediaType, annotations};
 
 use crate::error::{Error, Need, Result};
+use crate::nydus::is_bootstrap;
 use crate::root::Image;
 
 /// Returns whether two manifests have the same layers.
@@ -13,8 +14,8 @@ pub(crate) fn has_layers_of(one: &Manifest, other: &Manifest) -> bool {
 }
 
 /// Refuses to change the layers of a Nydus image: its last layer lists the files of all others.
-pub(crate) fn check_plain(image: &Image) -> Result<()> {
-    match image.manifest().has_nydus_blobs() {
+pub(crate) async fn check_plain(image: &Image) -> Result<()> {
+    match image.has_nydus_layers().await? {
         true => Err(nydus(image, "whose layers cannot be changed")),
         false => Ok(()),
     }
@@ -22,10 +23,9 @@ pub(crate) fn check_plain(image: &Image) -> Result<()> {
 
 /// Refuses other layers that mix those of Nydus with others. All of them can be replaced: by plain ones, or by blobs and their
 /// bootstrap.
-pub(crate) fn check_layers(image: &Image, new: &Manifest) -> Result<()> {
-    let is_bootstrap = |layer: &Descriptor| layer.annotations.get(annotations::NYDUS_BOOTSTRAP).is_some();
+pub(crate) async fn check_layers(image: &Image, new: &Manifest) -> Result<()> {
     if new.has_nydus_blobs() || new.layers().iter().any(is_bootstrap) {
-        check_plain(image)?;
+        check_plain(image).await?;
     }
     if !new.has_nydus_blobs() {
         return Ok(());

@@ -209,7 +209,7 @@ async fn convert_image(image: Image, options: &ConvertOptions, note: &(impl Fn(D
             let what = format!("{document} has zstd layers, which Docker's format cannot hold");
             return Err(Error::unmet(place, what, Need::OtherCompression));
         }
-        if manifest.has_nydus_blobs() {
+        if image.has_nydus_layers().await? {
             return Err(nydus(&image, "which Docker's format cannot hold"));
         }
         if manifest.subject().is_some() {

@@ -209,7 +209,7 @@ impl<'a> ImageEdit<'a> {
         }
         let mut manifest = edit.finish().map_err(|source| unusable(old, base, source))?;
         if !has_layers_of(&manifest, &self.image.manifest) {
-            check_layers(&self.image, &manifest)?;
+            check_layers(&self.image, &manifest).await?;
             // A SOCI index is one of the old layers.
             let index = |manifest: &Manifest| manifest.annotations().get(SOCI_INDEX_DIGEST).map(str::to_owned);
             if index(&manifest).is_some() && index(&manifest) == index(&self.image.manifest) {

@@ -59,7 +59,7 @@ pub async fn flatten(root: &Root, options: &FlattenOptions) -> Result<Mapped> {
 }
 
 async fn flatten_image(image: Image, options: &FlattenOptions) -> Result<Image> {
-    check_plain(&image)?;
+    check_plain(&image).await?;
     check_compression(&image, options.layer.encoder.compression)?;
     let count = image.manifest().layers().len();
     if count < 2 {

@@ -19,8 +19,12 @@ pub trait ImageFormats: Debug + Send + Sync {
 
     /// Returns whether the layers of an image are another thing than the steps of its build, so that they cannot be compared one
     /// by one with those of an ordinary image.
-    fn has_own_layers(&self, _image: &Image) -> bool {
-        false
+    ///
+    /// # Errors
+    ///
+    /// Those of reading a layer.
+    async fn has_own_layers(&self, _image: &Image) -> Result<bool> {
+        Ok(false)
     }
 
     /// Checks what the format adds to a manifest: tables against the layers that they describe. A manifest of another format
@@ -49,7 +53,7 @@ pub trait ImageFormats: Debug + Send + Sync {
 /// are.
 pub(crate) async fn without_own_entries(image: &Image, formats: Option<&Arc<dyn ImageFormats>>) -> Result<Image> {
     match formats {
-        Some(formats) if !formats.has_own_layers(image) => formats.files(image.clone()).await,
+        Some(formats) if !formats.has_own_layers(image).await? => formats.files(image.clone()).await,
         Some(_) | None => Ok(image.clone()),
     }
 }

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use ocikit_archive::layer::{Budget, Listing, MAX_INFLATION_RATIO, Reader, Tree};
 use ocikit_archive::{Compression, Decoder};
@@ -8,6 +9,7 @@ use ocikit_spec::{Algorithm, Descriptor, Digest, Hasher};
 use crate::body::Body;
 use crate::bridge::{self, ChunkReader};
 use crate::error::{Error, Result};
+use crate::layer_files::LayerFiles;
 use crate::root::Layer;
 
 /// Whether to compute the digest of the uncompressed tar, which is the `diff_id` in a config. It costs about as much as
@@ -52,34 +54,8 @@ impl Layer {
     ) -> Result<(T, Option<Digest>)> {
         let (body, size) = self.tar().await?;
         let place = format!("layer {} in {}", self.digest(), self.source());
-        let (budget, files) = (budget.clone(), self.files().cloned());
         budget.layer(size);
-        bridge::consume(body, move |chunks| {
-            let mut failed = None;
-            let outcome = Decoder::new(ChunkReader::new(chunks, &mut failed))
-                .map_err(ocikit_archive::Error::from)
-                .and_then(|decoder| {
-                    let hasher = (diff_id == DiffId::Compute).then(|| Hasher::new(Algorithm::Sha256));
-                    let compression = decoder.compression();
-                    let tar = match &files {
-                        Some(files) => Tar::Filtered(files.filter(Box::new(decoder))),
-                        None => Tar::Whole(decoder),
-                    };
-                    let mut tar = LayerTar { tar, compression, hasher, budget, failed: false };
-                    let value = work(&mut tar)?;
-                    Ok((value, tar.digest()?))
-                });
-            // Damaged bytes are the likely cause of a failed decompression, so the error of the body takes precedence.
-            match failed {
-                Some(error) => Err(error),
-                None => chunks.try_for_each(|chunk| chunk.map(drop)),
-            }?;
-            outcome.map_err(|error| match error.unsupported() {
-                Some(what) => Error::Unsupported { place, what },
-                None => Error::broken(place, error),
-            })
-        })
-        .await
+        decode(body, place, self.files().cloned(), budget, diff_id, work).await
     }
 
     /// Opens the tar, and returns how many bytes are stored of it.
@@ -158,6 +134,44 @@ impl Layer {
     }
 }
 
+/// Passes the decompressed bytes of a body to blocking work; see [`Layer::decode_within`].
+pub(crate) async fn decode<T: Send + 'static>(
+    body: Body,
+    place: String,
+    files: Option<Arc<dyn LayerFiles>>,
+    budget: &Budget,
+    diff_id: DiffId,
+    work: impl FnOnce(&mut LayerTar<'_>) -> ocikit_archive::Result<T> + Send + 'static,
+) -> Result<(T, Option<Digest>)> {
+    let budget = budget.clone();
+    bridge::consume(body, move |chunks| {
+        let mut failed = None;
+        let outcome = Decoder::new(ChunkReader::new(chunks, &mut failed))
+            .map_err(ocikit_archive::Error::from)
+            .and_then(|decoder| {
+                let hasher = (diff_id == DiffId::Compute).then(|| Hasher::new(Algorithm::Sha256));
+                let compression = decoder.compression();
+                let tar = match &files {
+                    Some(files) => Tar::Filtered(files.filter(Box::new(decoder))),
+                    None => Tar::Whole(decoder),
+                };
+                let mut tar = LayerTar { tar, compression, hasher, budget, failed: false };
+                let value = work(&mut tar)?;
+                Ok((value, tar.digest()?))
+            });
+        // Damaged bytes are the likely cause of a failed decompression, so the error of the body takes precedence.
+        match failed {
+            Some(error) => Err(error),
+            None => chunks.try_for_each(|chunk| chunk.map(drop)),
+        }?;
+        outcome.map_err(|error| match error.unsupported() {
+            Some(what) => Error::Unsupported { place, what },
+            None => Error::broken(place, error),
+        })
+    })
+    .await
+}
+
 /// The tar of a layer, which is decompressed while it is read.
 #[derive(Debug)]
 pub struct LayerTar<'a> {
@@ -223,8 +237,6 @@ impl Read for LayerTar<'_> {
 #[cfg(test)]
 #[cfg(not(feature = "zstd"))]
 mod tests {
-    use std::sync::Arc;
-
     use ocikit_spec::MediaType;
 
     use super::*;

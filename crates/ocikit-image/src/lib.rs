@@ -64,6 +64,7 @@ mod merge_layers;
 mod new_image;
 mod new_layer;
 mod normalize;
+mod nydus;
 pub mod platform;
 pub mod process;
 mod read_once;
@@ -118,6 +119,7 @@ pub use memory::Memory;
 pub use merge::KeptTag;
 pub use new_layer::{LayerOptions, NewLayer};
 pub use normalize::{EarlierTimes, NormalizeOptions, layer_digests, normalize};
+pub use nydus::has_nydus_layers;
 /// The contents of layers: their entries, their file trees, and the merged file system of a container.
 pub use ocikit_archive::layer as files;
 #[cfg(unix)]

@@ -132,7 +132,7 @@ pub async fn layer_digests(root: &Root) -> Result<HashSet<Digest>> {
 type Pool = LayerPool<(Digest, Time)>;
 
 async fn normalize_image(image: Image, options: &NormalizeOptions, pool: &Pool, budget: &Budget) -> Result<Image> {
-    check_plain(&image)?;
+    check_plain(&image).await?;
     if let Some(encoder) = &options.compression {
         check_compression(&image, encoder.compression)?;
     }

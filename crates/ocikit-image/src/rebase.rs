@@ -132,8 +132,8 @@ pub async fn rebase(root: &Root, old: &Root, new: &Root, options: &RebaseOptions
 async fn rebased(image: Image, old: &Root, new: &Root, options: &RebaseOptions) -> Result<Image> {
     let config = image.config().await?;
     let (old, new_image) = (base_for(&config, old).await?, base_for(&config, new).await?);
-    check_plain(&image)?;
-    check_plain(&new_image)?;
+    check_plain(&image).await?;
+    check_plain(&new_image).await?;
     let (old_config, new_config) = (old.config().await?, new_image.config().await?);
     let refuse = |what: String| Err(Error::Unsupported { place: image.source.to_string(), what });
     for (image, config) in [(&image, &config), (&old, &old_config), (&new_image, &new_config)] {

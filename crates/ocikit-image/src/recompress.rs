@@ -79,7 +79,7 @@ async fn recompress_image(
     pool: &LayerPool<Digest>,
     budget: &Budget,
 ) -> Result<Image> {
-    check_plain(&image)?;
+    check_plain(&image).await?;
     check_compression(&image, options.layer.encoder.compression)?;
     let layers = without_own_entries(&image, options.formats.as_ref()).await?.file_layers();
     let is_filtered = |layer: &Layer| layer.files().is_some_and(|files| files.is_filtered());

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use ocikit_image::{Error, Need, Result, Source, SourceExt};
+use ocikit_image::{Error, Need, Result, Source, SourceExt, has_nydus_layers};
 use ocikit_spec::{Content, Descriptor, Digest, Document, Index, Manifest, MediaType, Platform};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -65,7 +65,7 @@ pub(crate) async fn manifest_json_with(
             continue;
         }
         let Some(manifest) = image_below(root, place, (platform, or_first), configs).await? else { continue };
-        if manifest.has_nydus_blobs() {
+        if has_nydus_layers(&manifest, place).await? {
             match or_first {
                 OrFirst::OnlyIfSingle => continue,
                 OrFirst::Always => {

@@ -13,7 +13,7 @@ use crate::check::check_layer;
 use crate::check_ztoc::check_ztoc;
 use crate::files::{FileAccess, find_ztocs, with_files};
 use crate::form::{Form, LayerContent, content, is_annotation, stated};
-use crate::rafs::{NydusReader, is_nydus};
+use crate::rafs::{NydusReader, VERSION_ANNOTATION, is_nydus};
 use crate::soci;
 
 /// Nydus, eStargz, zstd:chunked and SOCI, for [`validate`](ocikit_image::validate()) and for comparing and inspecting images.
@@ -29,10 +29,16 @@ impl LazyFormats {
     }
 
     async fn check_image(&self, image: &Image) -> ImageResult<Vec<FormatProblem>> {
-        if is_nydus(image.manifest()) {
-            return check_nydus(image, &self.directory).await;
-        }
         let (mut found, budget) = (Vec::new(), Budget::new());
+        if is_nydus(image.manifest()) {
+            match check_nydus(image, &self.directory).await? {
+                Some(found) => return Ok(found),
+                None => found.push(FormatProblem {
+                    layer: last_layer(image),
+                    problem: "its annotations say that it is a bootstrap of Nydus, and it is not".to_owned(),
+                }),
+            }
+        }
         for (position, layer) in image.layers().enumerate() {
             // A layer that is missing or damaged is reported as such.
             let problems = check_layer(&layer, &budget, &self.directory).await?;
@@ -58,10 +64,14 @@ impl LazyFormats {
     }
 }
 
-/// Reads the bootstrap of a Nydus image, and each of its chunks.
-async fn check_nydus(image: &Image, directory: &Path) -> ImageResult<Vec<FormatProblem>> {
-    let last = image.manifest().layers().len().checked_sub(1);
-    let problem = |problem: String| Ok(vec![FormatProblem { layer: last, problem }]);
+/// Returns the position of the last layer, which is the bootstrap of a Nydus image.
+fn last_layer(image: &Image) -> Option<usize> {
+    image.manifest().layers().len().checked_sub(1)
+}
+
+/// Reads the bootstrap of a Nydus image, and each of its chunks; `None` if it is no Nydus image.
+async fn check_nydus(image: &Image, directory: &Path) -> ImageResult<Option<Vec<FormatProblem>>> {
+    let last = last_layer(image);
     match NydusReader::detect(image, directory).await {
         Ok(Some(reader)) => {
             let annotations = image.manifest().layers().last().map(|layer| reader.check_annotations(layer));
@@ -70,11 +80,11 @@ async fn check_nydus(image: &Image, directory: &Path) -> ImageResult<Vec<FormatP
                 let position = image.manifest().layers().iter().position(|found| found.digest == layer);
                 FormatProblem { layer: position, problem }
             });
-            Ok(annotations.chain(chunks).collect())
+            Ok(Some(annotations.chain(chunks).collect()))
         }
-        Ok(None) => problem("its annotations say that it is a bootstrap of Nydus, and it is not".to_owned()),
+        Ok(None) => Ok(None),
         Err(error @ (ImageError::NotFound { .. } | ImageError::Broken { .. } | ImageError::Unsupported { .. })) => {
-            problem(error.to_string())
+            Ok(Some(vec![FormatProblem { layer: last, problem: error.to_string() }]))
         }
         Err(error) => Err(error),
     }
@@ -93,8 +103,8 @@ impl ImageFormats for LazyFormats {
         with_files(image, FileAccess::Contents, &self.directory).await
     }
 
-    fn has_own_layers(&self, image: &Image) -> bool {
-        is_nydus(image.manifest())
+    async fn has_own_layers(&self, image: &Image) -> ImageResult<bool> {
+        image.has_nydus_layers().await
     }
 
     async fn check(&self, root: &Root) -> ImageResult<Vec<FormatProblem>> {
@@ -106,8 +116,12 @@ impl ImageFormats for LazyFormats {
     }
 
     async fn layers(&self, image: &Image) -> ImageResult<Vec<Option<LayerFormat>>> {
+        let mut is_wrong = false;
         if is_nydus(image.manifest()) {
-            return nydus_layers(image, &self.directory).await;
+            match nydus_layers(image, &self.directory).await? {
+                Some(found) => return Ok(found),
+                None => is_wrong = true,
+            }
         }
         let ztocs = find_ztocs(image).await?;
         let mut found = Vec::new();
@@ -122,14 +136,13 @@ impl ImageFormats for LazyFormats {
                     let format = name(stated(layer.descriptor())).to_owned();
                     Some(LayerFormat { format, table_size: None, files: None, problem: Some(error.to_string()) })
                 }
-                LayerContent::Plain => ztocs.get(&layer.digest()).map(|ztoc| LayerFormat {
-                    format: "soci".to_owned(),
-                    table_size: Some(ztoc.size),
-                    files: None,
-                    problem: None,
-                }),
+                LayerContent::Plain => ztocs.get(&layer.digest()).map(with_ztoc),
             };
             found.push(format);
+        }
+        if is_wrong && let Some(last @ None) = found.last_mut() {
+            let (format, problem) = ("nydus-bootstrap".to_owned(), Some("it is not a bootstrap of Nydus".to_owned()));
+            *last = Some(LayerFormat { format, table_size: None, files: None, problem });
         }
         Ok(found)
     }
@@ -151,7 +164,8 @@ fn name(form: Form) -> &'static str {
     }
 }
 
-async fn nydus_layers(image: &Image, directory: &Path) -> ImageResult<Vec<Option<LayerFormat>>> {
+/// Returns the formats of the layers of a Nydus image; `None` if it is no Nydus image.
+async fn nydus_layers(image: &Image, directory: &Path) -> ImageResult<Option<Vec<Option<LayerFormat>>>> {
     let (mut files, mut version) = (None, String::new());
     let problem;
     match NydusReader::detect(image, directory).await {
@@ -161,27 +175,41 @@ async fn nydus_layers(image: &Image, directory: &Path) -> ImageResult<Vec<Option
             let problems = image.manifest().layers().last().map(|layer| reader.check_annotations(layer));
             problem = problems.filter(|found| !found.is_empty()).map(|found| found.join("; "));
         }
-        Ok(None) => problem = Some("it is not a bootstrap of Nydus".to_owned()),
+        Ok(None) => return Ok(None),
         Err(error @ (ImageError::NotFound { .. } | ImageError::Broken { .. } | ImageError::Unsupported { .. })) => {
             problem = Some(error.to_string());
         }
         Err(error) => return Err(error),
     }
+    let mut layers = stated_nydus_layers(image);
+    if let Some(Some(bootstrap)) = layers.last_mut() {
+        bootstrap.format = format!("nydus-bootstrap{version}");
+        (bootstrap.files, bootstrap.problem) = (files, problem);
+    }
+    Ok(Some(layers))
+}
+
+/// Returns the formats of the layers of a Nydus image as its manifest states them.
+fn stated_nydus_layers(image: &Image) -> Vec<Option<LayerFormat>> {
     let layers = image.manifest().layers();
     let of = |(position, layer): (usize, &Descriptor)| {
         let is_blob = layer.media_type == MediaType::NYDUS_BLOB;
         match position + 1 == layers.len() {
-            true => Some(LayerFormat {
-                format: format!("nydus-bootstrap{version}"),
-                table_size: Some(layer.size),
-                files,
-                problem: problem.clone(),
-            }),
+            true => {
+                let version = layer.annotations.get(VERSION_ANNOTATION).map(|version| format!("-v{version}"));
+                let format = format!("nydus-bootstrap{}", version.unwrap_or_default());
+                Some(LayerFormat { format, table_size: Some(layer.size), files: None, problem: None })
+            }
             false if is_blob => {
                 Some(LayerFormat { format: "nydus-blob".to_owned(), table_size: None, files: None, problem: None })
             }
             false => None,
         }
     };
-    Ok(layers.iter().enumerate().map(of).collect())
+    layers.iter().enumerate().map(of).collect()
+}
+
+/// Returns the format of a layer with a ztoc.
+fn with_ztoc(ztoc: &Descriptor) -> LayerFormat {
+    LayerFormat { format: "soci".to_owned(), table_size: Some(ztoc.size), files: None, problem: None }
 }

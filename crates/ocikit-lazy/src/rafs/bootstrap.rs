@@ -16,7 +16,7 @@ pub(super) const BOOTSTRAP_PATH: &str = "image/image.boot";
 /// The annotation of the bootstrap layer, which is the last one.
 pub(crate) const BOOTSTRAP_ANNOTATION: &str = annotations::NYDUS_BOOTSTRAP;
 /// The annotation with the version of RAFS.
-pub(super) const VERSION_ANNOTATION: &str = "containerd.io/snapshot/nydus-fs-version";
+pub(crate) const VERSION_ANNOTATION: &str = "containerd.io/snapshot/nydus-fs-version";
 
 /// The annotation with the blobs that the bootstrap refers to, as a list in JSON.
 pub(super) const BLOB_IDS_ANNOTATION: &str = "containerd.io/snapshot/nydus-blob-ids";

@@ -11,7 +11,7 @@ use ocikit_archive::layer::{Budget, Writer};
 use ocikit_image::bridge::{CHUNK, Feed, blocking, produce, read_some};
 use ocikit_image::files::{Entry, FileKind, Kind, Path, Reader};
 use ocikit_image::{Body, Error as ImageError, Image, Layer, LayerOptions, NewLayer, Result as ImageResult};
-use ocikit_spec::{Digest, History, MediaType};
+use ocikit_spec::{Digest, History};
 
 use crate::error::{Error, Result};
 use crate::rafs::bootstrap::{BOOTSTRAP_PATH, is_nydus};
@@ -54,16 +54,20 @@ impl NydusReader {
     ///
     /// # Errors
     ///
-    /// As [`NydusReader::open`], for an image that has blobs of Nydus.
+    /// As [`NydusReader::open`], for an image that [has the format](Image::has_nydus_layers).
     pub async fn detect(image: &Image, directory: impl Into<PathBuf>) -> ImageResult<Option<NydusReader>> {
         if !is_nydus(image.manifest()) {
             return Ok(None);
         }
-        let is_certain = image.manifest().layers().iter().any(|layer| layer.media_type == MediaType::NYDUS_BLOB);
         match NydusReader::read(image, directory.into()).await {
             Ok(reader) => Ok(Some(reader)),
-            // All layers are tars, so that they are what the image has.
-            Err(ImageError::NotFound { .. } | ImageError::Broken { .. }) if !is_certain => Ok(None),
+            Err(error @ (ImageError::NotFound { .. } | ImageError::Broken { .. })) => {
+                match image.has_nydus_layers().await? {
+                    true => Err(error),
+                    // All layers are tars, so that they are what the image has.
+                    false => Ok(None),
+                }
+            }
             Err(error) => Err(error),
         }
     }

@@ -37,8 +37,8 @@ mod v5;
 mod v6;
 
 pub use crate::lost_xattr::LostXattr;
-pub(crate) use bootstrap::BOOTSTRAP_ANNOTATION;
 pub use bootstrap::is_nydus;
+pub(crate) use bootstrap::{BOOTSTRAP_ANNOTATION, VERSION_ANNOTATION};
 pub use contents::{NydusReader, from_nydus};
 pub use convert::{NydusImage, NydusOptions, to_nydus};
 pub use dictionary::Dictionary;

@@ -156,7 +156,7 @@ async fn compare_images(report: &mut Report, left: &Image, right: &Image) -> Res
     }
     let (one, other) = (value(left.manifest().bytes()), value(right.manifest().bytes()));
     // An image whose layers are no tars has them in an order of its own.
-    let pairs = ![left, right].into_iter().any(|image| report.has_own_layers(image));
+    let pairs = !report.has_own_layers(left).await? && !report.has_own_layers(right).await?;
     let (left, right) = (&report.files(left).await?, &report.files(right).await?);
     compare_manifests(report, left.descriptor(), right.descriptor(), &one, &other, pairs);
     let is_files = |image: &Image| image.has_files();

@@ -174,8 +174,11 @@ impl Report {
     }
 
     /// Returns whether the layers of an image are no steps of its build.
-    pub(crate) fn has_own_layers(&self, image: &Image) -> bool {
-        self.formats.as_ref().is_some_and(|formats| formats.has_own_layers(image))
+    pub(crate) async fn has_own_layers(&self, image: &Image) -> Result<bool> {
+        match &self.formats {
+            Some(formats) => formats.has_own_layers(image).await,
+            None => Ok(false),
+        }
     }
 
     /// Returns whether an entry of an index belongs to the format of another entry.
