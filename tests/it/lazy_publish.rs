@@ -200,6 +200,39 @@ fn fp_01_publish_puts_a_lazy_tag_beside_every_tag() {
     assert_eq!(converted, bench.ok(&["digest", &wanted[0]]));
 }
 
+/// A dry run lists what a publication would make.
+#[test]
+fn a_dry_run_lists_lazily_pulled_images() {
+    let bench = bench();
+    let registry = Registry::start();
+    let app = index(&bench);
+    let target = format!("{}/acme/app", registry.name());
+    let tags = ["--tag", "v1", "--tag", "latest"];
+    let line = ["publish", &app, "--to", &target, "--event", "push", "--commit", "6c22711f", "--dry-run"];
+    let run = |more: &[&str]| bench.ok(&[&line[..], &tags, more].concat());
+    let plain = json(&run(&["--json"]));
+    assert!(plain.get("lazy").is_none(), "{plain}");
+    for (more, placement, words) in [
+        (&["--lazy", "nydus"][..], "tag", format!("would also make a nydus image\n  {target}:v1-fastpull\n")),
+        (&["--lazy", "nydus", "--lazy-suffix=-lazy"], "tag", format!("  {target}:latest-lazy")),
+        (&["--lazy", "nydus", "--lazy-placement", "index"], "index", "a nydus image in the index of the image".into()),
+        (&["--lazy", "soci", "--lazy-placement", "referrer"], "referrer", "a soci image as a referrer".into()),
+    ] {
+        let shown = run(more);
+        assert!(shown.contains(&words), "{shown}");
+        let plan = json(&run(&[more, &["--json"]].concat()));
+        let lazy = &plan["lazy"][0];
+        assert_eq!((&lazy["format"], &lazy["placement"]), (&more[1].into(), &placement.into()), "{plan}");
+        let wanted = if placement == "tag" { 2 } else { 0 };
+        assert_eq!(lazy["references"].as_array().unwrap().len(), wanted, "{plan}");
+        assert!(wanted == 0 || shown.contains(lazy["references"][1].as_str().unwrap()), "{shown}");
+    }
+    assert_ne!(bench.ocikit(&["tags", &target]).code, 0, "nothing was published");
+    let long = "x".repeat(125);
+    let outcome = bench.ocikit(&[&line[..], &["--tag", &long, "--lazy", "nydus"]].concat());
+    assert!(outcome.stderr.contains("is not a tag"), "{outcome}");
+}
+
 /// FP-8 and FP-11: the plain image is published, the lazy tag is neither created nor moved, and the exit code says so.
 #[test]
 fn fp_08_a_format_that_fails_leaves_its_tag_and_the_plain_image() {

@@ -110,16 +110,16 @@ impl PublishArguments {
         let referrers = if self.image.no_referrers { Referrers::None } else { Referrers::All };
         let options = SessionOptions::default().referrers(referrers);
         let session = self.target.session(context, &plan, image, credential, options)?;
-        if self.dry_run && image.is_none() {
-            return print_plan(context, &plan, None, &[]);
-        }
         let lazy_request = self.image.lazy.request(Some(&job.config.lazy))?;
+        if self.dry_run && image.is_none() {
+            return print_plan(context, &plan, &lazy_request, None, &[]);
+        }
         let opened = self.image.open(context, &session, image, &job).await?;
         let root = &opened.root;
         plan.annotated_from.clone_from(&opened.annotated_from);
         if self.dry_run {
-            lazy::say_planned(context, &lazy_request, &plan);
-            return print_plan(context, &plan, Some(root), &ocikit_publish::dry_run(&session, root, &plan).await?);
+            let found = ocikit_publish::dry_run(&session, root, &plan).await?;
+            return print_plan(context, &plan, &lazy_request, Some(root), &found);
         }
         let (root, mut lazy_reports) = lazy::in_index(context, &lazy_request, root).await;
         let root = &root;

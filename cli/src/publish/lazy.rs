@@ -9,20 +9,6 @@ use crate::failure::{Code, FailedItem, Failure, Result};
 use crate::lazy::say_warnings;
 use crate::output::counted;
 
-/// Says what a dry run does not make.
-pub(crate) fn say_planned(context: &Context, request: &LazyRequest, plan: &Plan) {
-    for format in &request.formats {
-        let place = match request.placement {
-            LazyPlacement::Tag => {
-                let tags = plan.tags.tags.iter().filter_map(|planned| request.tag(format, &planned.tag).ok());
-                format!("under {}", tags.map(|tag| tag.to_string()).collect::<Vec<_>>().join(", "))
-            }
-            placement => format!("as {placement}"),
-        };
-        context.output.say(format!("dry run: would also publish a {} image {place}", format.name()));
-    }
-}
-
 /// Adds the images that are in one index with the plain one. A format that fails leaves the index without it.
 pub(crate) async fn in_index(context: &Context, request: &LazyRequest, root: &Root) -> (Root, Vec<LazyReport>) {
     let (mut root, mut reports) = (root.clone(), Vec::new());

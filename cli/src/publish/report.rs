@@ -5,19 +5,21 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use ocikit::{Digest, Planned, Root};
+use ocikit::{Digest, Planned, Reference, Root};
+use ocikit_lazy::Format;
 use ocikit_publish::ci::{Delimiter, System, dotenv, set_variables, step_outputs};
 use ocikit_publish::git::Event;
 use ocikit_publish::project::ProjectReport;
 use ocikit_publish::report::Report;
 use ocikit_publish::tags::TagSet;
-use ocikit_publish::{Plan, Published, TagState};
+use ocikit_publish::{LazyPlacement, LazyRequest, Plan, Published, TagState};
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::environment::variable;
 use crate::failure::{Code, FailedItem, Failure, Result};
 use crate::file;
+use crate::lazy::failure_of;
 use crate::output::{self, Lines};
 
 /// Where reports go.
@@ -185,7 +187,19 @@ struct PlanOutput {
     digest: Option<Digest>,
     signing: String,
     targets: Vec<PlannedTarget>,
+    /// The lazily pulled images.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lazy: Vec<PlannedLazy>,
     dry_run: bool,
+}
+
+/// A lazily pulled image that would be made, with the keys of the report.
+#[derive(Serialize)]
+struct PlannedLazy {
+    format: &'static str,
+    placement: &'static str,
+    /// The references that would point to it; none for an index or a referrer, which has no name of its own.
+    references: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -202,10 +216,16 @@ struct PlannedTarget {
 }
 
 /// Prints what a dry run found: the digest and the missing blobs of an image, or the plan alone before a build.
-pub(crate) fn print_plan(context: &Context, plan: &Plan, root: Option<&Root>, found: &[(Planned, TagSet)]) -> Result {
+pub(crate) fn print_plan(
+    context: &Context,
+    plan: &Plan,
+    lazy: &LazyRequest,
+    root: Option<&Root>,
+    found: &[(Planned, TagSet)],
+) -> Result {
+    let tags_of = |position: usize| found.get(position).map_or(&plan.tags, |(_, tags)| tags);
     let targets = plan.destinations.iter().enumerate().map(|(position, destination)| {
-        let found = found.get(position);
-        let tags = found.map_or(&plan.tags, |(_, tags)| tags);
+        let (found, tags) = (found.get(position), tags_of(position));
         PlannedTarget {
             repository: destination.push.to_string(),
             read: destination.read.to_string(),
@@ -216,7 +236,24 @@ pub(crate) fn print_plan(context: &Context, plan: &Plan, root: Option<&Root>, fo
         }
     });
     let (event, digest, signing) = (plan.event, root.map(Root::digest), plan.signing.words());
-    let result = PlanOutput { event, digest, signing, targets: targets.collect(), dry_run: true };
+    // A tag with the suffix that is not valid fails here, as it would after the plain image.
+    let lazy_references = |format: &Format| -> Result<Vec<String>> {
+        if lazy.placement != LazyPlacement::Tag {
+            return Ok(Vec::new());
+        }
+        let each = plan.destinations.iter().enumerate();
+        let each = each.flat_map(|(at, to)| tags_of(at).tags.iter().map(move |planned| (to, &planned.tag)));
+        let each = each.map(|(to, tag)| {
+            Ok(Reference::tagged(to.push.clone(), lazy.tag(format, tag).map_err(failure_of)?).to_string())
+        });
+        each.collect()
+    };
+    let planned = lazy.formats.iter().map(|format| {
+        let (name, placement) = (format.name(), lazy.placement.name());
+        Ok(PlannedLazy { format: name, placement, references: lazy_references(format)? })
+    });
+    let planned: Vec<_> = planned.collect::<Result<_>>()?;
+    let result = PlanOutput { event, digest, signing, targets: targets.collect(), lazy: planned, dry_run: true };
     context.output.result(&result, || {
         let mut lines = Lines::default();
         let image = digest.map_or_else(|| "a build".to_owned(), |digest| digest.to_string());
@@ -238,6 +275,15 @@ pub(crate) fn print_plan(context: &Context, plan: &Plan, root: Option<&Root>, fo
             }
             target.tags.iter().for_each(|tag| lines.push(format!("  tag {tag}")));
             target.skipped.iter().for_each(|skipped| lines.push(format!("  not used: {skipped}")));
+        }
+        for image in &result.lazy {
+            let place = match lazy.placement {
+                LazyPlacement::Tag => String::new(),
+                LazyPlacement::Index => " in the index of the image".to_owned(),
+                LazyPlacement::Referrer => " as a referrer of the image".to_owned(),
+            };
+            lines.push(format!("would also make a {} image{place}", image.format));
+            image.references.iter().for_each(|reference| lines.push(format!("  {reference}")));
         }
         lines
     })
