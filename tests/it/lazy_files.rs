@@ -196,6 +196,38 @@ fn formats_of_layers_are_shown() {
     }
 }
 
+/// An index shows the formats of each image by its documents.
+#[test]
+fn formats_of_images_in_an_index_are_shown() {
+    let bench = bench();
+    image(&bench);
+    bench.ok(&["edit", "--architecture", "arm64", "oci:app:1", "-o", "oci:arm64:1"]);
+    bench.ok(&["index", "create", "oci:both:1", "oci:app:1", "oci:arm64:1"]);
+    assert!(!bench.ok(&["inspect", "oci:both:1"]).contains("formats"));
+    let layers = bench.ok(&["inspect", "--json", "--platform", "linux/amd64", "oci:both:1"]);
+    let layers = serde_json::from_str::<Value>(&layers).unwrap()["layers"].as_array().unwrap().len();
+    let registry = Registry::start();
+    for (name, options, words) in [
+        ("estargz", &["--to", "estargz"][..], format!("{layers} estargz")),
+        ("zstd", &["--to", "zstd-chunked"], format!("{layers} zstd-chunked")),
+        ("soci", &["--to", "soci", "--min-layer-size=0"], format!("{layers} soci")),
+        ("nydus", &["--to", "nydus", "--rafs-version", "5"], format!("{layers} nydus-blob, 1 nydus-bootstrap-v5")),
+        ("some", &["--to", "nydus", "--platform", "linux/arm64"], "1 nydus-bootstrap-v6".to_owned()),
+    ] {
+        let target = format!("{}/{name}:1", registry.name());
+        bench.ok(&[&["convert"], options, &["oci:both:1", "-o", &target]].concat());
+        let (blobs, _) = downloaded(&registry, || {
+            let shown = bench.ok(&["inspect", &target]);
+            let found = shown.lines().filter(|line| line.contains("formats") && line.contains(&words)).count();
+            assert_eq!(found, if name == "some" { 1 } else { 2 }, "{shown}");
+        });
+        assert_eq!(blobs, 2, "{name}: only the configs are read");
+        let json: Value = serde_json::from_str(&bench.ok(&["inspect", "--json", &target])).unwrap();
+        let last = json["manifests"][1]["layers"].as_array().unwrap().last().unwrap();
+        assert!(words.contains(last["format"]["name"].as_str().unwrap()), "{json}");
+    }
+}
+
 /// Changes the manifest of an image in a layout.
 fn with_manifest(bench: &Bench, layout: &str, change: impl FnOnce(&mut Value)) {
     let location = format!("oci:{layout}:1");

@@ -169,6 +169,9 @@ fn describe(inspection: &Inspection, depth: usize, lines: &mut Lines) {
         let format = layer.format.as_ref().map(format_words).unwrap_or_default();
         line(depth, "layer", &format!("{} {size}{beyond} {}{format}", layer.digest, layer.media_type));
     }
+    if let Some(formats) = stated_formats(inspection).filter(|_| depth > 1) {
+        line(depth, "formats", &formats);
+    }
     for step in inspection.config.iter().filter(|_| depth == 1).flat_map(|config| &config.history) {
         line(depth, "history", &history_line(step));
     }
@@ -176,6 +179,21 @@ fn describe(inspection: &Inspection, depth: usize, lines: &mut Lines) {
         lines.push("");
         describe(manifest, depth + 1, lines);
     }
+}
+
+/// Returns how many layers of an image have which format; `None` if all are plain.
+fn stated_formats(inspection: &Inspection) -> Option<String> {
+    const PLAIN: &str = "plain";
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for layer in &inspection.layers {
+        let name = layer.format.as_ref().map_or(PLAIN, |format| &format.name);
+        match counts.iter_mut().find(|(found, _)| *found == name) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((name, 1)),
+        }
+    }
+    let words = || counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ");
+    counts.iter().any(|(name, _)| *name != PLAIN).then(words)
 }
 
 /// Returns the format of a layer, and the size of its table.

@@ -42,6 +42,14 @@ pub trait ImageFormats: Debug + Send + Sync {
     /// Those of reading them.
     async fn layers(&self, image: &Image) -> Result<Vec<Option<LayerFormat>>>;
 
+    /// Returns the format that documents state for each layer; `None` for a tar. Reads no layer and no table, so that a wrong
+    /// annotation is not found.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading documents.
+    async fn stated_layers(&self, image: &Image) -> Result<Vec<Option<LayerFormat>>>;
+
     /// Returns whether an annotation of a manifest or a layer describes the format only, and nothing in the image.
     fn is_own_annotation(&self, key: &str) -> bool;
 

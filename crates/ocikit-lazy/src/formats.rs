@@ -147,6 +147,20 @@ impl ImageFormats for LazyFormats {
         Ok(found)
     }
 
+    async fn stated_layers(&self, image: &Image) -> ImageResult<Vec<Option<LayerFormat>>> {
+        if is_nydus(image.manifest()) {
+            return Ok(stated_nydus_layers(image));
+        }
+        let ztocs = find_ztocs(image).await?;
+        let of = |layer: &Descriptor| match stated(layer) {
+            Form::Plain => ztocs.get(&layer.digest).map(with_ztoc),
+            form @ (Form::Estargz | Form::ZstdChunked) => {
+                Some(LayerFormat { format: name(form).to_owned(), table_size: None, files: None, problem: None })
+            }
+        };
+        Ok(image.manifest().layers().iter().map(of).collect())
+    }
+
     fn is_own_annotation(&self, key: &str) -> bool {
         is_annotation(key)
     }

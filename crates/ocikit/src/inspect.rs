@@ -5,7 +5,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_image::files::Budget;
 use ocikit_image::walk::limits::{Limits, MAX_DEPTH};
 use ocikit_image::walk::{Edge, Found, Walk};
-use ocikit_image::{ArtifactKind, Error, ImageFormats, Layer, LayerFormat, Result, Root, Source};
+use ocikit_image::{ArtifactKind, Error, Image, ImageFormats, Layer, LayerFormat, Result, Root, Source};
 use ocikit_spec::{
     Annotations, Config, Descriptor, Digest, Document, Execution, History, MediaType, Platform, annotations,
 };
@@ -61,6 +61,9 @@ pub struct Inspection {
     /// Why there are no further fields: the document does not exist, for example because the index was copied in part.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
+    /// The image, if its manifest can state formats of its layers.
+    #[serde(skip)]
+    annotated: Option<Box<Image>>,
 }
 
 /// The contents of an image config.
@@ -218,6 +221,12 @@ impl Inspection {
             let digest = image.manifest().config().map_or(descriptor.digest, |config| config.digest);
             facts.platform = facts.platform.or_else(|| config.platform().cloned());
             facts.config = Some(Box::new(ConfigFacts::of(digest, &config)));
+            // Formats are stated by annotations, or by the media type of a blob beside an annotated layer.
+            let manifest = image.manifest();
+            let mut layers = manifest.layers().iter();
+            if !manifest.annotations().is_empty() || layers.any(|layer| !layer.annotations.is_empty()) {
+                facts.annotated = Some(Box::new(image.clone()));
+            }
         }
         Ok(facts)
     }
@@ -261,6 +270,7 @@ impl Inspection {
             attests: attests.filter(|_| descriptor.is_attestation()),
             manifests: Vec::new(),
             missing: None,
+            annotated: None,
         }
     }
 }
@@ -304,22 +314,45 @@ impl Inspection {
         Ok(())
     }
 
-    /// Adds the formats of the layers of an image, whose tables are read. Of an index, the images are left as they are.
+    /// Adds the formats of the layers. Of an image, the tables are read. Of the images in an index, only documents are read: the
+    /// formats are those that the annotations state.
     ///
     /// # Errors
     ///
-    /// Those of [`ImageFormats::layers`]. Layers that do not exist are skipped.
+    /// Those of [`ImageFormats::layers`] and [`ImageFormats::stated_layers`]. Layers that do not exist are skipped.
     pub async fn add_formats(&mut self, root: &Root, formats: &dyn ImageFormats) -> Result<()> {
-        let Root::Image(image) = root else { return Ok(()) };
-        match formats.layers(image).await {
-            Ok(layers) => {
-                for (facts, format) in self.layers.iter_mut().zip(layers) {
-                    facts.format = format.map(FormatFacts::of);
+        if let Root::Image(image) = root {
+            return match formats.layers(image).await {
+                Ok(layers) => {
+                    self.set_formats(layers);
+                    Ok(())
                 }
-                Ok(())
-            }
-            Err(error) if error.is_not_found() => Ok(()),
+                Err(error) if error.is_not_found() => Ok(()),
+                Err(error) => Err(error),
+            };
+        }
+        let mut images = Vec::new();
+        self.each(&mut |facts| images.extend(facts.annotated.take().map(|image| (facts.digest, image))));
+        // Each may read the SOCI index of its image.
+        const MAX_PARALLEL_DOCUMENTS: usize = 8;
+        let stated = stream::iter(images).map(async |(digest, image)| match formats.stated_layers(&image).await {
+            Ok(layers) => Ok(Some((digest, layers))),
+            Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
+        });
+        let stated: Vec<_> = stated.buffer_unordered(MAX_PARALLEL_DOCUMENTS).boxed().try_collect().await?;
+        let stated: HashMap<_, _> = stated.into_iter().flatten().collect();
+        self.each(&mut |facts| {
+            if let Some(layers) = stated.get(&facts.digest) {
+                facts.set_formats(layers.clone());
+            }
+        });
+        Ok(())
+    }
+
+    fn set_formats(&mut self, layers: Vec<Option<LayerFormat>>) {
+        for (facts, format) in self.layers.iter_mut().zip(layers) {
+            facts.format = format.map(FormatFacts::of);
         }
     }
 
