@@ -222,8 +222,15 @@ impl Comparison<'_> {
             }
             position += size;
             let wanted = if chunk.chunk_digest.is_empty() { &chunk.digest } else { &chunk.chunk_digest };
-            if self.chunk(chunk, size, budget)?.as_ref() != Some(wanted) {
-                self.note(name, format_args!("has a chunk at {} with another digest", chunk.chunk_offset));
+            // Only zstd:chunked has the end of the contents, which is that of their last chunk.
+            let ends = self.form == Form::ZstdChunked && position == entry.data.size;
+            let end = chunks.first().filter(|_| ends).map(|first| first.end_offset);
+            if self.chunk(chunk, size, end, budget)?.as_ref() == Some(wanted) {
+                continue;
+            }
+            match end.is_some() && self.chunk(chunk, size, None, budget)?.as_ref() == Some(wanted) {
+                true => self.note(name, "ends at another offset than the table of contents has"),
+                false => self.note(name, format_args!("has a chunk at {} with another digest", chunk.chunk_offset)),
             }
         }
         if position != entry.data.size {
@@ -232,14 +239,19 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    /// Returns the digest of a chunk; `None` if it cannot be decompressed.
-    fn chunk(&self, chunk: &TableEntry, size: u64, budget: &Budget) -> Result<Option<String>> {
+    /// Returns the digest of a chunk; `None` if it cannot be decompressed, or if there is less or more up to the end of it in the
+    /// blob.
+    fn chunk(&self, chunk: &TableEntry, size: u64, end: Option<u64>, budget: &Budget) -> Result<Option<String>> {
         let mut hasher = Hasher::new(Algorithm::Sha256);
         let mut length = 0;
-        let read = Decoder::new(From { file: self.blob.file, offset: chunk.offset }).and_then(|decoder| {
+        let stored = end.map_or(u64::MAX, |end| end.saturating_sub(chunk.offset));
+        // One byte more shows whether the chunk ends there.
+        let limit = if end.is_some() { size.saturating_add(1) } else { size };
+        let blob = From { file: self.blob.file, offset: chunk.offset }.take(stored);
+        let read = Decoder::new(blob).and_then(|decoder| {
             let mut decoder = Counted { reader: decoder, budget };
             copy(&mut decoder.by_ref().take(chunk.inner_offset), |_| {})?;
-            copy(&mut decoder.take(size), |bytes| {
+            copy(&mut decoder.take(limit), |bytes| {
                 hasher.update(bytes);
                 length += bytes.len() as u64;
             })

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{bytes, converted, formats, root_of};
 
 /// Keys whose values are not compared with the tar.
-const UNCHECKED: [&str; 5] = ["userName", "groupName", "accesstime", "changetime", "endOffset"];
+const UNCHECKED: [&str; 4] = ["userName", "groupName", "accesstime", "changetime"];
 
 /// A small layer with a file of several chunks and an entry of each kind.
 fn small() -> Vec<u8> {
@@ -252,6 +252,27 @@ async fn tables_in_another_order_are_not_used() {
         }
         assert_eq!(listed[0], listed[1]);
         assert!(listed[0].contains(&"link".to_owned()), "{listed:?}");
+    }
+}
+
+/// The end of the contents of a file in the blob is that of its last frame.
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_ends_of_files_are_found() {
+    let parts = chunked_parts().await;
+    let entries = parts.table["entries"].as_array().unwrap();
+    let ends: Vec<_> = (0..entries.len()).filter(|at| entries[*at].get("endOffset").is_some()).collect();
+    assert_eq!(ends.len(), 3, "each file with contents has one");
+    let next = |end: u64| entries.iter().filter_map(|entry| entry["endOffset"].as_u64()).find(|other| *other > end);
+    for at in ends {
+        let (name, end) = (entries[at]["name"].as_str().unwrap(), entries[at]["endOffset"].as_u64().unwrap());
+        for wrong in [0, 1, end - 1, end + 1, next(end).unwrap_or(parts.before.len() as u64), u64::MAX] {
+            let mut table = parts.table.clone();
+            table["entries"][at]["endOffset"] = wrong.into();
+            let layer = parts.chunked(&table.to_string());
+            let problems = check_layer(&layer, &Budget::new(), &std::env::temp_dir()).await.unwrap();
+            let problems: Vec<_> = problems.iter().map(|found| (found.entry.as_str(), found.what.as_str())).collect();
+            assert_eq!(problems, [(name, "ends at another offset than the table of contents has")], "{wrong}");
+        }
     }
 }
 
