@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::output::counted;
+use crate::report::{has_zstd_for_docker, say_zstd};
 
 /// Where a changed image is written.
 #[derive(Debug, Clone, Args)]
@@ -285,6 +286,13 @@ impl Change<'_> {
             context.output.say(format!(
                 "warning: dropped the SOCI index of {what}, whose layers changed; `ocikit convert --to soci` makes a new one"
             ));
+        }
+        // A failure to find the image of a docker archive was reported by the copy.
+        if !arguments.dry_run
+            && let Ok(Root::Image(image)) = session.fit(&changed.after, self.target()).await
+            && has_zstd_for_docker(self.target(), image.manifest().layers().iter())
+        {
+            say_zstd(context, self.target());
         }
         let dropped = self.handle_orphans(&changed.orphans, changed.orphans_unknown.as_ref(), updated.len()).await?;
         if self.output.as_ref().is_some_and(crate::file::writes_to_stdout) {

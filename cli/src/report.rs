@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use ocikit::image::KeptTag;
-use ocikit::{Copied, Digest, Location, Planned, Put};
+use ocikit::{Copied, Descriptor, Digest, Location, Planned, Put};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -28,6 +28,9 @@ pub(crate) struct TargetOutput {
     /// Whether this is the plan of a dry run.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     dry_run: bool,
+    /// Whether it is a docker archive with zstd layers.
+    #[serde(skip)]
+    has_zstd_for_docker: bool,
 }
 
 /// A tag that was not copied, because that would remove a referrer from the target.
@@ -82,6 +85,28 @@ pub(crate) fn say(context: &Context, results: &[TargetOutput]) {
                 .say(format!("warning: {} keeps {tag} at {digest}; {not_copied} was not copied", result.target));
         }
     }
+    warn_of_zstd(context, results);
+}
+
+/// Returns whether a location is a docker archive and gets zstd layers.
+pub(crate) fn has_zstd_for_docker<'a>(target: &Location, mut blobs: impl Iterator<Item = &'a Descriptor>) -> bool {
+    let is_zstd = |blob: &Descriptor| blob.media_type.is_layer() && blob.media_type.as_str().ends_with("zstd");
+    target.is_docker_archive() && blobs.any(is_zstd)
+}
+
+/// Warns once of archives that old versions of docker refuse.
+pub(crate) fn warn_of_zstd(context: &Context, results: &[TargetOutput]) {
+    if let Some(result) = results.iter().find(|result| result.has_zstd_for_docker) {
+        say_zstd(context, &result.target);
+    }
+}
+
+/// Says that old versions of docker refuse an archive.
+pub(crate) fn say_zstd(context: &Context, target: impl Display) {
+    context.output.say(format!(
+        "warning: {target} has zstd layers, which docker before version 23 cannot load; \
+         `ocikit build --compression gzip` and `ocikit recompress --compression gzip` make others"
+    ));
 }
 
 /// Prints the results of the targets that succeeded.
@@ -142,6 +167,7 @@ impl TargetOutput {
             referrers: planned.referrers.iter().map(|referrer| referrer.digest).collect(),
             kept: planned.kept.iter().map(KeptTagOutput::from).collect(),
             dry_run: true,
+            has_zstd_for_docker: has_zstd_for_docker(target, planned.blobs.iter().map(|(blob, _)| blob)),
         }
     }
 
@@ -159,6 +185,7 @@ impl TargetOutput {
             referrers: copied.referrers.iter().map(|referrer| referrer.digest).collect(),
             kept: copied.kept.iter().map(KeptTagOutput::from).collect(),
             dry_run: false,
+            has_zstd_for_docker: has_zstd_for_docker(target, copied.blobs.iter().map(|(blob, _)| blob)),
         }
     }
 }

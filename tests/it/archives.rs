@@ -240,3 +240,31 @@ fn a_docker_archive_is_not_changed_in_place() {
         assert!(outcome.code == 1 && outcome.stderr.contains("`ocikit copy a.tar oci.tar`"), "{outcome}");
     }
 }
+
+/// docker reads zstd layers from version 23 on.
+#[test]
+fn zstd_layers_in_a_docker_archive_have_a_warning() {
+    use ocikit_tests::{Compression, Tar, write_image};
+
+    let bench = bench();
+    for (name, compression) in [("gzip", Compression::Gzip), ("zstd", Compression::Zstd)] {
+        write_image(&bench.path(name), compression, &[Tar::new().file("a", b"1").finish()]);
+    }
+    let warnings = |line: &[&str]| {
+        let outcome = bench.ocikit(line);
+        assert_eq!(outcome.code, 0, "{line:?}: {outcome}");
+        outcome.stderr.matches("which docker before version 23 cannot load").count()
+    };
+    for (line, wanted) in [
+        (&["copy", "oci:gzip:1", "docker-archive:a.tar"][..], 0),
+        (&["copy", "oci:zstd:1", "docker-archive:a.tar"], 1),
+        (&["copy", "--dry-run", "oci:zstd:1", "docker-archive:new.tar"], 1),
+        (&["copy", "oci:zstd:1", "docker-archive:a.tar:app:1", "docker-archive:a.tar:app:2"], 1),
+        (&["copy", "oci:zstd:1", "oci:other:1", "oci-archive:other.tar"], 0),
+        (&["annotate", "oci:zstd:1", "a=b", "-o", "docker-archive:a.tar"], 1),
+        (&["recompress", "--compression", "gzip", "oci:zstd:1", "-o", "docker-archive:a.tar"], 0),
+        (&["convert", "--to", "zstd-chunked", "oci:gzip:1", "-o", "docker-archive:a.tar"], 1),
+    ] {
+        assert_eq!(warnings(line), wanted, "{line:?}");
+    }
+}

@@ -9,7 +9,7 @@ use crate::build::outputs::Outputs;
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
 use crate::output::{self, Lines};
-use crate::report::{TargetOutput, say};
+use crate::report::{TargetOutput, say, warn_of_zstd};
 
 #[derive(Serialize)]
 struct BuildOutput {
@@ -63,7 +63,10 @@ impl BuildReport<'_> {
         exports.iter().for_each(|export| context.output.say(format!("{export}: exported")));
         let archive = outputs.archive_file();
         match &archive {
-            Some((path, size)) if targets.len() == 1 => context.output.say(format!("{path}: {}", output::bytes(*size))),
+            Some((path, size)) if targets.len() == 1 => {
+                context.output.say(format!("{path}: {}", output::bytes(*size)));
+                warn_of_zstd(context, &targets);
+            }
             _ => say(context, &targets),
         }
         if outputs.images.iter().any(crate::file::writes_to_stdout) {
