@@ -1,6 +1,6 @@
 //! Files that commands read and write without the library.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::mpsc;
@@ -92,6 +92,25 @@ pub(crate) fn check_writable(path: &Path) -> Result {
     match is_stdout(path) || OutputFile::is_stream(path) {
         true => Ok(()),
         false => NewFile::create(path).map(drop),
+    }
+}
+
+/// Appends to a file, which is created if it does not exist.
+pub(crate) fn append(path: &Path, bytes: &[u8]) -> Result {
+    let opened = OpenOptions::new().append(true).create(true).open(path);
+    let written = opened.and_then(|mut file| file.write_all(bytes));
+    written.map_err(|error| Failure::io("write to", path.display(), &error))
+}
+
+/// Checks that a file can be appended to, as [`check_writable`] does.
+pub(crate) fn check_appendable(path: &Path) -> Result {
+    if is_stdout(path) || OutputFile::is_stream(path) {
+        return Ok(());
+    }
+    match OpenOptions::new().append(true).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => check_writable(path),
+        Err(error) => Err(Failure::io("write to", path.display(), &error)),
     }
 }
 

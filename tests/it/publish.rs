@@ -452,6 +452,31 @@ fn dry_run_prints_the_plan() {
     assert_eq!(registries.each_ref().map(writes), [0; 3]);
 }
 
+/// What every step of a job appends to is checked before anything is published.
+#[test]
+fn files_of_the_job_are_checked_first() {
+    let registries = three();
+    for name in ["GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"] {
+        for path in ["missing/file", "directory"] {
+            let bench = github("github-push", &registries, "");
+            fs::create_dir(bench.path("directory")).unwrap();
+            let path = bench.path(path).display().to_string();
+            let bench = bench.with(name, &path);
+            let outcome = publish(&bench, &[]);
+            assert_ne!(outcome.code, 0, "{name}: {outcome}");
+            assert!(outcome.stderr.contains(&path), "{name}: {outcome}");
+            assert_eq!(registries.each_ref().map(writes), [0; 3], "{name}");
+        }
+    }
+    // A file that does not exist is created at the end, and one that does is not changed at the start.
+    let bench = github("github-push", &registries, "");
+    fs::write(bench.path("outputs"), "before=1\n").unwrap();
+    fs::remove_file(bench.path("summary.md")).unwrap();
+    publish(&bench, &[]).ok();
+    assert!(fs::read_to_string(bench.path("outputs")).unwrap().starts_with("before=1\n"));
+    assert!(bench.path("summary.md").exists());
+}
+
 #[test]
 fn no_tag_changes_anywhere_if_one_registry_fails() {
     let registries = three();

@@ -97,7 +97,7 @@ impl PublishArguments {
         credential: Option<Credential>,
     ) -> Result {
         let started = Timestamp::now();
-        self.report.check()?;
+        self.report.check(job.system)?;
         let has_key = self.signing.is_given();
         self.signing.check_flags(&[])?;
         let planned = self.target.plan(context, &job, destinations, has_key, self.dry_run)?;

@@ -1,8 +1,6 @@
 //! What `publish` prints and writes: the plan, the report, and the outputs of the job.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use ocikit::{Digest, Planned, Reference, Root};
@@ -97,10 +95,11 @@ impl ReportArguments {
         }
     }
 
-    /// Checks that the files can be written, before anything is published.
-    pub(crate) fn check(&self) -> Result {
+    /// Checks that the files can be written, also those of the CI system, before anything is published.
+    pub(crate) fn check(&self, system: System) -> Result {
         let files = [&self.report, &self.build_report, &self.html, &self.summary, &self.outputs];
-        files.into_iter().flatten().try_for_each(|path| file::check_writable(path))
+        files.into_iter().flatten().try_for_each(|path| file::check_writable(path))?;
+        job_files(system).try_for_each(|(_, path)| file::check_appendable(&path))
     }
 
     /// Writes a report to the files, and to the outputs of the CI system.
@@ -120,21 +119,18 @@ impl ReportArguments {
         if let Some(path) = &self.outputs {
             file::write(path, dotenv(outputs).map_err(Failure::usage)?.as_bytes())?;
         }
-        match system {
-            System::GithubActions => {
-                if let Some(path) = variable("GITHUB_OUTPUT") {
+        for (file, path) in job_files(system) {
+            let text = match file {
+                JobFile::Outputs => {
                     let delimiter = Delimiter::random().map_err(|error| Failure::new(Code::Other, error))?;
-                    let lines = step_outputs(outputs, &delimiter).map_err(Failure::usage)?;
-                    append(Path::new(&path), &lines)?;
+                    step_outputs(outputs, &delimiter).map_err(Failure::usage)?
                 }
-                if let Some(path) = variable("GITHUB_STEP_SUMMARY") {
-                    append(Path::new(&path), &report.markdown)?;
-                }
-            }
-            System::AzureDevops => {
-                output::print_lines(set_variables(outputs).map_err(Failure::usage)?.iter().collect::<Lines>());
-            }
-            _ => {}
+                JobFile::Summary => report.markdown.clone(),
+            };
+            file::append(&path, text.as_bytes())?;
+        }
+        if system == System::AzureDevops {
+            output::print_lines(set_variables(outputs).map_err(Failure::usage)?.iter().collect::<Lines>());
         }
         Ok(())
     }
@@ -172,10 +168,21 @@ fn say(context: &Context, report: &Report) {
     }
 }
 
-fn append(path: &Path, text: &str) -> Result {
-    let opened = OpenOptions::new().append(true).create(true).open(path);
-    let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
-    written.map_err(|error| Failure::io("write to", path.display(), &error))
+/// A file to which every step of a CI job appends.
+enum JobFile {
+    Outputs,
+    Summary,
+}
+
+/// Returns the files of the CI job that get something of a report.
+fn job_files(system: System) -> impl Iterator<Item = (JobFile, PathBuf)> {
+    let files = match system {
+        System::GithubActions => {
+            vec![(JobFile::Outputs, "GITHUB_OUTPUT"), (JobFile::Summary, "GITHUB_STEP_SUMMARY")]
+        }
+        _ => Vec::new(),
+    };
+    files.into_iter().filter_map(|(file, name)| Some((file, PathBuf::from(variable(name)?))))
 }
 
 #[derive(Serialize)]

@@ -53,8 +53,8 @@ impl PublishingArguments {
 
     /// Returns how the images are published, and the CI system.
     pub(super) fn publishing<'a>(&self, signers: Option<&'a Signers<'a>>) -> Result<(Publishing<'a>, System)> {
-        self.report.check()?;
         let (system, git) = state_of_job(&variables())?;
+        self.report.check(system)?;
         let mut publishing = Publishing::default();
         publishing.git = git;
         publishing.signers = signers.map(|signers| signers as _);
