@@ -310,3 +310,31 @@ fn a_file_size_limit_is_an_error() {
     assert!(text.contains("File too large"), "{text}");
     assert_eq!(bench.names(), ["a.tar"], "no other file is left");
 }
+
+/// A build of one image has no index to annotate, which is known before the build.
+#[test]
+fn annotations_of_a_missing_index_are_refused_before_a_build() {
+    let bench = bench().with("BUILDKIT_HOST", "tcp://127.0.0.1:1");
+    fs::write(bench.path("Dockerfile"), "FROM scratch\n").unwrap();
+    let run = |more: &[&str]| bench.ocikit(&[&["build", "."], more].concat());
+    for more in [
+        &["--annotation", "index:a=b"][..],
+        &["--annotation", "manifest,index:a=b", "--platform", "linux/arm64"],
+        &["--annotation", "manifest-descriptor:a=b"],
+    ] {
+        let outcome = run(more);
+        assert!(outcome.code == 2 && outcome.stderr.contains("makes one image and no index"), "{more:?}: {outcome}");
+    }
+    let outcome = run(&["--annotation", "manifest[linux/s390x]:a=b", "--platform", "linux/arm64,linux/amd64"]);
+    assert!(outcome.code == 2 && outcome.stderr.contains("annotate the image for linux/s390x"), "{outcome}");
+    for more in [
+        &["--annotation", "index:a=b", "--platform", "linux/arm64,linux/amd64"][..],
+        &["--annotation", "index:a=b", "--provenance"],
+        &["--annotation", "index:a=b", "--build-arg", "BUILDKIT_MULTI_PLATFORM=1"],
+        &["--annotation", "index-descriptor:a=b"],
+        &["--annotation", "manifest[linux/arm64]:a=b", "--platform", "linux/arm64/v8"],
+    ] {
+        let outcome = run(more);
+        assert!(outcome.code != 0 && !outcome.stderr.contains("annotate"), "{more:?}: {outcome}");
+    }
+}

@@ -4,6 +4,7 @@ use clap::Args;
 use jiff::Timestamp;
 use ocikit::spec::annotations::{CREATED, REVISION, SOURCE};
 use ocikit::{AnnotateOn, AnnotateOptions, Annotations, Platform, Root};
+use ocikit_build::{Node, Solve};
 
 use crate::context::Context;
 use crate::environment::variable;
@@ -79,6 +80,34 @@ fn scopes_of(text: &str) -> Option<std::result::Result<Scopes, String>> {
 }
 
 impl AnnotationArguments {
+    /// Checks before the build that the image has what is annotated, as far as the options tell.
+    pub(crate) fn check(&self, solve: &Solve, nodes: &[Node]) -> Result {
+        let scopes = || {
+            self.annotation.iter().flat_map(|annotation| annotation.scopes.iter().map(move |scope| (annotation, scope)))
+        };
+        let is_of_index = |scope: &Scope| match scope {
+            Scope::Index | Scope::ManifestDescriptor => true,
+            Scope::Manifest | Scope::IndexDescriptor => false,
+        };
+        if let Some((annotation, _)) = scopes().find(|(_, (scope, _))| is_of_index(scope))
+            && is_single_image(solve, nodes)
+        {
+            return Err(Failure::usage(format_args!(
+                "cannot annotate the index with `{}`: the build makes one image and no index",
+                annotation.key
+            ))
+            .hint("leave out the scope to annotate the manifest, or build for several platforms"));
+        }
+        let is_built = |wanted: &Platform| solve.platforms.iter().any(|platform| wanted.accepts(platform));
+        let missing = scopes().find_map(|(_, (_, platform))| platform.as_ref().filter(|wanted| !is_built(wanted)));
+        match missing.filter(|_| !solve.platforms.is_empty()) {
+            Some(platform) => Err(Failure::usage(format_args!(
+                "cannot annotate the image for {platform}: --platform does not have it"
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// Annotates the manifests and the index, if there is one, with the git variables and the time, and then as the arguments
     /// say. The creation time is on the descriptor in `index.json` too. Statements of BuildKit follow the new digests.
     pub(crate) async fn apply(&self, context: &Context, root: &Root) -> Result<Root> {
@@ -112,6 +141,21 @@ impl AnnotationArguments {
         descriptor.annotations = own;
         Ok(Root::at(annotated.source().clone(), descriptor).await?)
     }
+}
+
+/// Returns whether a build certainly makes a single image: for one platform, and without attestations, for which BuildKit makes an
+/// index.
+fn is_single_image(solve: &Solve, nodes: &[Node]) -> bool {
+    // These build arguments select another frontend, or an index for a single platform.
+    const CHANGES_RESULT: [&str; 2] = ["BUILDKIT_SYNTAX", "BUILDKIT_MULTI_PLATFORM"];
+    let platforms = match (&solve.platforms[..], nodes) {
+        ([], [node]) => node.platforms.len(),
+        ([], nodes) => nodes.len(),
+        (platforms, _) => platforms.len(),
+    };
+    platforms <= 1
+        && solve.attestations.is_empty()
+        && solve.build_arguments.iter().all(|(name, _)| !CHANGES_RESULT.contains(&name.as_str()))
 }
 
 /// Returns the annotations from the git variables and the time. An unset variable leaves its annotation out.

@@ -81,6 +81,7 @@ impl Build {
             return check_dockerfile(context, solve, &options).await;
         }
         let gates = self.verify.gates(&mut solve).await?;
+        self.annotations.check(&solve, &options.nodes)?;
         let outputs = self.outputs.outputs(context, self.inputs.is_plugin())?;
         self.outputs.check(&outputs)?;
         check_lazy(&lazy, &outputs)?;
