@@ -9,7 +9,7 @@ use crate::address::Address;
 use crate::error::{Error, Result};
 use crate::installation::Installation;
 use crate::rootless;
-use crate::watched::{self, Leftovers, Watched};
+use crate::watched::{self, Leftovers, Program, Watched};
 
 /// Options of a BuildKit daemon.
 #[derive(Debug, Clone)]
@@ -155,10 +155,9 @@ impl Daemon {
         // Without root, the containers are in the namespaces of `rootlesskit`.
         let runtime = (!rootless).then_some(&*runtime);
         let leftovers = Leftovers { always: vec![directory.path()], remover, runtime, ..Leftovers::default() };
-        let user = options.other_user();
-        let program = Watched::start_as(user, &program, &arguments, &leftovers, output.into(), errors.into())?;
-        let program = Some(program);
-        let mut daemon = Daemon { program, address, log, _directory: directory };
+        let program = Program { path: &program, arguments: &arguments, environment: &[], user: options.other_user() };
+        let program = Watched::start(&program, &leftovers, output.into(), errors.into())?;
+        let mut daemon = Daemon { program: Some(program), address, log, _directory: directory };
         daemon.wait_until_ready(&socket, options).await?;
         Ok(daemon)
     }

@@ -21,7 +21,7 @@ use crate::export::{Export, StagedExport};
 use crate::inputs::{BuildContext, Dockerfile};
 use crate::progress::{Observer, Progress, Reader};
 use crate::solve::{LayerCompression, Outputs, Solve};
-use crate::watched::{self, Leftovers, Watched};
+use crate::watched::{self, Leftovers, Program, Watched};
 
 /// The results of a build.
 #[derive(Debug, Clone, Default)]
@@ -242,8 +242,8 @@ impl Run {
         let arguments = solve.arguments(node, &outputs);
         let environment: Vec<_> =
             solve.docker_config.iter().map(|directory| ("DOCKER_CONFIG", directory.as_path())).collect();
-        let mut running =
-            Watched::start_with(&environment, &solve.buildctl, &arguments, &leftovers, stdout, Stdio::piped())?;
+        let program = Program { path: &solve.buildctl, arguments: &arguments, environment: &environment, user: None };
+        let mut running = Watched::start(&program, &leftovers, stdout, Stdio::piped())?;
         let (stdout, stderr) = running.take_output();
         stdout.iter().for_each(enlarge);
         let reader = Arc::new(Mutex::new(Reader::default()));

@@ -28,6 +28,17 @@ pub(crate) struct Leftovers<'a> {
     pub(crate) runtime: Option<&'a Path>,
 }
 
+/// A program to start.
+#[derive(Debug)]
+pub(crate) struct Program<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) arguments: &'a [String],
+    /// Variables that are added to the environment.
+    pub(crate) environment: &'a [(&'a str, &'a Path)],
+    /// The user and group that it runs as, unless those of this process. Only root can start it as others.
+    pub(crate) user: Option<(u32, u32)>,
+}
+
 /// Starts the program in the background without standard input, ends it when descriptor 3 closes, first by `TERM` and
 /// then by `KILL`, and passes on its exit code. The directories to remove precede the program in the arguments: their
 /// numbers, the program that starts `rm` if it fails alone, the one that ends containers, those that are removed always, and those
@@ -87,53 +98,32 @@ done
 exit "$code""#;
 
 /// Returns the call of the shell that watches a program.
-fn watchdog(program: &Path, arguments: &[String], leftovers: &Leftovers<'_>) -> Command {
+fn watchdog(program: &Program<'_>, leftovers: &Leftovers<'_>) -> Command {
     let mut command = command("sh");
     command.args(["-c", WATCHDOG, "ocikit-watchdog"]);
     let Leftovers { always, on_failure, remover, runtime } = leftovers;
     command.arg(always.len().to_string()).arg(on_failure.len().to_string());
     command.args([remover.unwrap_or(Path::new("")), runtime.unwrap_or(Path::new(""))]);
-    command.args(always).args(on_failure).arg(program).args(arguments);
+    command.args(always).args(on_failure).arg(program.path).args(program.arguments);
+    command.envs(program.environment.iter().copied());
+    #[cfg(unix)]
+    if let Some((user, group)) = program.user {
+        use std::os::unix::process::CommandExt;
+        // The standard library also drops the other groups of root.
+        command.gid(group).uid(user);
+    }
     command
 }
 
 impl Watched {
-    /// Starts a program as a user and group, or as those of this process. Only root can start it as others.
-    pub(crate) fn start_as(
-        user: Option<(u32, u32)>,
-        program: &Path,
-        arguments: &[String],
+    /// Starts a program.
+    pub(crate) fn start(
+        program: &Program<'_>,
         leftovers: &Leftovers<'_>,
         stdout: Stdio,
         stderr: Stdio,
     ) -> Result<Watched> {
-        let mut command = watchdog(program, arguments, leftovers);
-        #[cfg(unix)]
-        if let Some((user, group)) = user {
-            use std::os::unix::process::CommandExt;
-            // The standard library also drops the other groups of root.
-            command.gid(group).uid(user);
-        }
-        #[cfg(not(unix))]
-        let _ = user;
-        Watched::spawn(command, stdout, stderr)
-    }
-
-    /// Starts a program with these variables added to its environment.
-    pub(crate) fn start_with(
-        environment: &[(&str, &Path)],
-        program: &Path,
-        arguments: &[String],
-        leftovers: &Leftovers<'_>,
-        stdout: Stdio,
-        stderr: Stdio,
-    ) -> Result<Watched> {
-        let mut command = watchdog(program, arguments, leftovers);
-        command.envs(environment.iter().copied());
-        Watched::spawn(command, stdout, stderr)
-    }
-
-    fn spawn(mut command: Command, stdout: Stdio, stderr: Stdio) -> Result<Watched> {
+        let mut command = watchdog(program, leftovers);
         command.stdin(Stdio::piped()).stdout(stdout).stderr(stderr);
         // Ctrl-C reaches this process only, which stops the program in the right order.
         #[cfg(unix)]
@@ -209,10 +199,14 @@ mod tests {
 
     use super::*;
 
-    fn shell(script: &str) -> Watched {
+    fn start(script: &str, leftovers: &Leftovers<'_>, stdout: Stdio) -> Watched {
         let arguments = ["-c".to_owned(), script.to_owned()];
-        Watched::start_with(&[], Path::new("sh"), &arguments, &Leftovers::default(), Stdio::piped(), Stdio::null())
-            .unwrap()
+        let program = Program { path: Path::new("sh"), arguments: &arguments, environment: &[], user: None };
+        Watched::start(&program, leftovers, stdout, Stdio::null()).unwrap()
+    }
+
+    fn shell(script: &str) -> Watched {
+        start(script, &Leftovers::default(), Stdio::piped())
     }
 
     #[test]
@@ -242,10 +236,7 @@ mod tests {
             std::fs::create_dir_all(&always).unwrap();
             std::fs::create_dir_all(&failed).unwrap();
             let leftovers = Leftovers { always: vec![&always], on_failure: vec![&failed], ..Leftovers::default() };
-            let arguments = ["-c".to_owned(), format!("exit {exit}")];
-            let mut watched =
-                Watched::start_with(&[], Path::new("sh"), &arguments, &leftovers, Stdio::null(), Stdio::null())
-                    .unwrap();
+            let mut watched = start(&format!("exit {exit}"), &leftovers, Stdio::null());
             watched.wait().unwrap();
             assert_eq!((always.exists(), failed.exists()), (false, kept), "{exit}");
         }
