@@ -55,6 +55,7 @@ checked! {
         layer_digests = image::layer_digests(&any());
         refresh_bundle = image::UnpackedDirectory::refresh_bundle(&any::<PathBuf>(), &any());
         bytes = any::<image::Body>().bytes();
+        next_chunk = any::<image::Body>().next_chunk();
         save = any::<image::Body>().save(any::<PathBuf>());
         open = image::BlobFile::open(any::<PathBuf>());
         of = image::BlobFile::of("-", any());

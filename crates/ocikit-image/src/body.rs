@@ -69,6 +69,20 @@ impl Body {
         Ok(all.freeze())
     }
 
+    /// Returns the next chunk that is not empty, or `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// Those of the stream.
+    pub async fn next_chunk(&mut self) -> Result<Option<Bytes>> {
+        while let Some(chunk) = self.next().await.transpose()? {
+            if !chunk.is_empty() {
+                return Ok(Some(chunk));
+            }
+        }
+        Ok(None)
+    }
+
     /// Returns the body with a check against its descriptor.
     ///
     /// The last chunk is returned only after the digest was checked. A consumer that receives all bytes therefore has

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{StreamExt, stream};
+use futures::stream;
 use ocikit_spec::{Descriptor, Digest, Hasher, Repository};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -212,7 +212,7 @@ impl Channel {
         let mut hashed = self.lock().hashed.clone();
         let mut position = 0;
         while position < size {
-            let Some(chunk) = next_full(&mut body).await? else {
+            let Some(chunk) = body.next_chunk().await? else {
                 return wrong(Mismatch::Size { expected: size, actual: position });
             };
             let before = hashed.clone();
@@ -220,7 +220,7 @@ impl Channel {
             position += chunk.len() as u64;
             // The last chunk is passed on only after size and digest were checked.
             if position >= size {
-                if let Some(more) = next_full(&mut body).await? {
+                if let Some(more) = body.next_chunk().await? {
                     position += more.len() as u64;
                 }
                 if position > size {
@@ -293,15 +293,6 @@ impl Channel {
 fn check(hashed: &Hashed, digest: &Digest) -> Result<(), Mismatch> {
     let actual = Hasher::clone(&hashed.0).finish();
     if actual == *digest { Ok(()) } else { Err(Mismatch::Digest(actual)) }
-}
-
-async fn next_full(body: &mut Body) -> Result<Option<Bytes>> {
-    while let Some(chunk) = body.next().await.transpose()? {
-        if !chunk.is_empty() {
-            return Ok(Some(chunk));
-        }
-    }
-    Ok(None)
 }
 
 enum Joined {
@@ -430,7 +421,7 @@ async fn read(reading: Reading, lane: usize, left: u64) -> Result<Option<(Bytes,
         // wrong.
         Reading::Together(_, _, position) if left == 0 && position > 0 => return Ok(None),
         Reading::Alone(_) if left == 0 => return Ok(None),
-        Reading::Alone(mut body) => match next_full(&mut body).await? {
+        Reading::Alone(mut body) => match body.next_chunk().await? {
             None => return Ok(None),
             Some(chunk) => (chunk, Reading::Alone(body)),
         },
@@ -451,7 +442,7 @@ async fn read(reading: Reading, lane: usize, left: u64) -> Result<Option<(Bytes,
                 let mut body = rest.verified_after(&channel.blob, &*source, *hashed.0, at);
                 let mut skipped = at;
                 let chunk = loop {
-                    let Some(chunk) = next_full(&mut body).await? else { return Ok(None) };
+                    let Some(chunk) = body.next_chunk().await? else { return Ok(None) };
                     let end = skipped + chunk.len() as u64;
                     if end > position {
                         break chunk.slice((position - skipped) as usize..);

@@ -86,27 +86,18 @@ fn checked(body: Body, check: Check, offset: u64, end: u64) -> impl Stream<Item 
 
 /// Returns the next chunk and its end offset.
 async fn next(body: &mut Body, check: &Check, position: u64, end: u64) -> Result<Option<(Bytes, u64)>> {
-    let Some(chunk) = next_full(body).await? else {
+    let Some(chunk) = body.next_chunk().await? else {
         return if position < end { Err(check.size(position)) } else { Ok(None) };
     };
     let after = check.pass(position, end, &chunk)?;
     // The HTTP client stops reading at the announced length, so surplus bytes are detected before the last chunk is
     // returned.
     if after == end
-        && let Some(more) = next_full(body).await?
+        && let Some(more) = body.next_chunk().await?
     {
         return Err(check.size(after + more.len() as u64));
     }
     Ok(Some((chunk, after)))
-}
-
-async fn next_full(body: &mut Body) -> Result<Option<Bytes>> {
-    while let Some(chunk) = body.next().await.transpose()? {
-        if !chunk.is_empty() {
-            return Ok(Some(chunk));
-        }
-    }
-    Ok(None)
 }
 
 #[derive(Clone)]
