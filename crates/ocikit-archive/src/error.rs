@@ -92,6 +92,10 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn layer(path: &impl ToString, problem: &'static str) -> Error {
+        Error::Layer { path: path.to_string(), problem }
+    }
+
     fn after(entry: Option<&str>) -> String {
         entry.map(|entry| format!(", after `{entry}`")).unwrap_or_default()
     }

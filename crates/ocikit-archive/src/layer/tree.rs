@@ -182,10 +182,10 @@ impl Tree {
                 let node = match self.find(&target)? {
                     Some((found, _)) if found == path => return Ok(path),
                     Some((found, Node::File(file))) if file.is_directory() => {
-                        return Err(refuse(&found, "a directory has one name only"));
+                        return Err(Error::layer(&found, "a directory has one name only"));
                     }
                     Some((_, node)) => node.clone(),
-                    None if target == path => return Err(refuse(&path, "it is a link to itself")),
+                    None if target == path => return Err(Error::layer(&path, "it is a link to itself")),
                     None => Node::Link(target),
                 };
                 self.put(path.clone(), node)?;
@@ -208,7 +208,7 @@ impl Tree {
             }
         };
         if place.as_bytes().len() > MAX_PATH_BYTES {
-            return Err(refuse(path, "the path is too long"));
+            return Err(Error::layer(path, "the path is too long"));
         }
         Ok(place)
     }
@@ -230,7 +230,7 @@ impl Tree {
                 _ => {
                     self.undescribed += asked.as_bytes().len();
                     if self.undescribed > MAX_UNDESCRIBED_BYTES {
-                        return Err(refuse(path, "too many directories without an entry"));
+                        return Err(Error::layer(path, "too many directories without an entry"));
                     }
                     self.put(asked, Node::File(File::undescribed()))?;
                     FileKind::Directory
@@ -282,7 +282,7 @@ impl Tree {
     fn put(&mut self, path: Path, node: Node) -> Result<()> {
         let is_directory = |node: &Node| matches!(node, Node::File(file) if file.is_directory());
         if path.is_root() && !is_directory(&node) {
-            return Err(refuse(&path, "the root is a directory"));
+            return Err(Error::layer(&path, "the root is a directory"));
         }
         let goes_on = is_directory(&node);
         let known = self.nodes.get(&path);
@@ -348,8 +348,4 @@ impl Node {
 
 fn bytes_of(path: &Path, node: &Node) -> usize {
     path.as_bytes().len() + node.extra_bytes()
-}
-
-fn refuse(path: &Path, problem: &'static str) -> Error {
-    Error::Layer { path: path.to_string(), problem }
 }

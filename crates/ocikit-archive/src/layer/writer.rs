@@ -195,7 +195,7 @@ fn headers(entry: &Entry) -> Result<(Header, Records)> {
     entry_type(&mut header, &mut extended, path, kind)?;
     for (name, value) in &metadata.xattrs {
         if name.is_empty() || name.contains(['=', '\0']) {
-            return Err(refuse(path, "the name of an extended attribute cannot be written to a tar"));
+            return Err(Error::layer(path, "the name of an extended attribute cannot be written to a tar"));
         }
         extended.push((format!("SCHILY.xattr.{name}"), value.to_vec()));
     }
@@ -209,12 +209,12 @@ fn check_path(path: &Path, kind: &Kind) -> Result<()> {
     match (meaning(path), kind) {
         (Meaning::File, Kind::File(_) | Kind::HardLink { .. }) => Ok(()),
         (Meaning::Whiteout(found), Kind::Whiteout(stated)) if found == *stated => Ok(()),
-        (_, Kind::Whiteout(_)) => Err(refuse(path, "its name is not that of the whiteout")),
-        (_, _) => Err(refuse(path, "its name is reserved for whiteouts")),
+        (_, Kind::Whiteout(_)) => Err(Error::layer(path, "its name is not that of the whiteout")),
+        (_, _) => Err(Error::layer(path, "its name is reserved for whiteouts")),
     }?;
     match kind {
         Kind::File(FileKind::Directory) => Ok(()),
-        _ if path.is_root() => Err(refuse(path, "the root is a directory")),
+        _ if path.is_root() => Err(Error::layer(path, "the root is a directory")),
         _ => Ok(()),
     }
 }
@@ -269,7 +269,7 @@ fn owner_names(header: &mut Header, extended: &mut Records, entry: &Entry) {
 fn entry_type(header: &mut Header, extended: &mut Records, path: &Path, kind: &Kind) -> Result<()> {
     let device = |header: &mut Header, kind, major: u32, minor: u32| {
         if u64::from(major.max(minor)) > MAX_OCTAL_7 {
-            return Err(refuse(path, "its device number cannot be written to a tar"));
+            return Err(Error::layer(path, "its device number cannot be written to a tar"));
         }
         header.set_entry_type(kind);
         header.set_device_major(major)?;
@@ -277,7 +277,7 @@ fn entry_type(header: &mut Header, extended: &mut Records, path: &Path, kind: &K
     };
     let mut link = |header: &mut Header, kind, target: &[u8]| {
         if target.is_empty() || target.contains(&0) {
-            return Err(refuse(path, "a link has no valid target"));
+            return Err(Error::layer(path, "a link has no valid target"));
         }
         header.set_entry_type(kind);
         let field = &mut header.as_old_mut().linkname;
@@ -303,10 +303,6 @@ fn entry_type(header: &mut Header, extended: &mut Records, path: &Path, kind: &K
 /// Returns a number that fits its field, or 0 for one that goes to the extended header.
 fn small(number: u64, max: u64) -> u64 {
     if number > max { 0 } else { number }
-}
-
-fn refuse(path: &Path, problem: &'static str) -> Error {
-    Error::Layer { path: path.to_string(), problem }
 }
 
 #[cfg(test)]

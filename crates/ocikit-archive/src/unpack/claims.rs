@@ -157,7 +157,7 @@ impl Claims {
         for mut link in self.pending.drain(..) {
             match tree.get(&link.target) {
                 Some(Node::File(file)) if file.is_directory() => {
-                    return Err(refuse(&link.path, "it is a hard link to a directory"));
+                    return Err(Error::layer(&link.path, "it is a hard link to a directory"));
                 }
                 Some(Node::File(file)) if link.visible => {
                     resolved.push(Resolved { path: link.path, file: file.clone() });
@@ -182,9 +182,5 @@ impl Claims {
 }
 
 fn missing(path: &Path) -> Error {
-    refuse(path, "it is a hard link to a missing file")
-}
-
-fn refuse(path: &Path, problem: &'static str) -> Error {
-    Error::Layer { path: path.to_string(), problem }
+    Error::layer(path, "it is a hard link to a missing file")
 }
