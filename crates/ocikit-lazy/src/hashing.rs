@@ -1,28 +1,51 @@
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 use ocikit_spec::{Algorithm, Digest, Hasher};
 
-/// A reader that computes the digest of what it reads.
-pub(crate) struct Hashing<R> {
-    reader: R,
+/// A reader or writer that computes the digest of the bytes that pass it.
+pub(crate) struct Hashing<T> {
+    inner: T,
     hasher: Hasher,
+    size: u64,
 }
 
-impl<R: Read> Hashing<R> {
-    pub(crate) fn new(reader: R) -> Hashing<R> {
-        Hashing { reader, hasher: Hasher::new(Algorithm::Sha256) }
+impl<T> Hashing<T> {
+    pub(crate) fn new(inner: T) -> Hashing<T> {
+        Hashing { inner, hasher: Hasher::new(Algorithm::Sha256), size: 0 }
     }
 
-    /// Returns the digest of everything that was read.
+    /// Returns the digest of all bytes.
     pub(crate) fn finish(self) -> Digest {
         self.hasher.finish()
+    }
+
+    /// Returns the reader or writer, and the digest and the number of all bytes.
+    pub(crate) fn into_parts(self) -> (T, Digest, u64) {
+        (self.inner, self.hasher.finish(), self.size)
+    }
+
+    fn pass(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
     }
 }
 
 impl<R: Read> Read for Hashing<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.reader.read(buffer)?;
-        self.hasher.update(&buffer[..read]);
+        let read = self.inner.read(buffer)?;
+        self.pass(&buffer[..read]);
         Ok(read)
+    }
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.pass(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use ocikit_spec::{Algorithm, Digest, Hasher};
 
+use crate::hashing::Hashing;
 use crate::output::{Output, Stored as StoredFile};
 use crate::rafs::bytes::Record;
 use crate::rafs::chunk::{BLOCK, Chunk, Digester, INFORMATION_BYTES, Stored, raw};
@@ -124,16 +125,12 @@ impl Tail {
             self.header("image.boot", size)?;
             return self.output.finish();
         }
-        let (hasher, real_size) = {
-            let encoder = zstd::Encoder::new(&mut self.output, TABLE_LEVEL)?;
-            let mut hashing = Hashing { writer: encoder, hasher: Hasher::new(Algorithm::Sha256), size: 0 };
-            write(&mut hashing)?;
-            hashing.writer.finish()?;
-            (hashing.hasher, hashing.size)
-        };
+        let mut hashing = Hashing::new(zstd::Encoder::new(&mut self.output, TABLE_LEVEL)?);
+        write(&mut hashing)?;
+        let (encoder, digest, real_size) = hashing.into_parts();
+        encoder.finish()?;
         let size = self.output.position() - offset;
         self.header("image.boot", size)?;
-        let digest = hasher.finish();
         self.add(&Section { name: "image.boot", stored: Stored::Zstd, digest, offset, size, real_size });
         let contents = self.contents.concat();
         self.output.write_all(&contents)?;
@@ -202,26 +199,6 @@ fn section_header(name: &str, size: u64) -> [u8; 512] {
     header = header.bytes(136, b"00000000000\0").bytes(148, b"        ").u8(156, b'0').bytes(257, b"ustar  \0");
     let sum: u32 = header.clone().done().iter().map(|byte| u32::from(*byte)).sum();
     header.bytes(148, format!("{sum:07o}\0").as_bytes()).done()
-}
-
-/// A writer that computes the digest of its bytes.
-struct Hashing<W> {
-    writer: W,
-    hasher: Hasher,
-    size: u64,
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.writer.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
-        self.size += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.writer.flush()
-    }
 }
 
 /// Returns the file with the chunk information of a blob in the bootstrap layer.

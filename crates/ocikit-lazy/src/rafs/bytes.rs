@@ -72,3 +72,13 @@ impl<W: Write> Positioned<W> {
         self.zeros_to(self.position.next_multiple_of(to))
     }
 }
+
+/// Returns a number that is known to fit, because the planner of the format has checked it.
+pub(super) fn word(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// As [`word`], for 16 bits.
+pub(super) fn small(number: u64) -> u16 {
+    u16::try_from(number).unwrap_or(u16::MAX)
+}

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use ocikit_image::files::FileKind;
 
-use crate::rafs::bytes::{Positioned, Record};
+use crate::rafs::bytes::{Positioned, Record, small, word};
 use crate::rafs::chunk::BLOCK;
 use crate::rafs::table::Contents;
 use crate::rafs::tree::{Inode, Name, device, mode, xattrs};
@@ -161,8 +161,8 @@ impl<'a> Plan<'a> {
             .u32(88, inode.links)
             .u32(92, first)
             .u32(96, word(count as u64))
-            .u16(100, small(text.len()))
-            .u16(102, small(target.len()))
+            .u16(100, small(text.len() as u64))
+            .u16(102, small(target.len() as u64))
             .u32(104, device(inode.file).unwrap_or(NO_DEVICE))
             .u32(108, metadata.modified.nanoseconds)
             .u64(112, metadata.modified.seconds.cast_unsigned());
@@ -270,13 +270,4 @@ fn digests(contents: &Contents<'_>) -> Vec<[u8; 32]> {
         digests[at] = digester.digest(&bytes);
     }
     digests
-}
-
-/// Returns a number that is known to be small.
-fn word(number: u64) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
-}
-
-fn small(number: usize) -> u16 {
-    u16::try_from(number).unwrap_or(u16::MAX)
 }

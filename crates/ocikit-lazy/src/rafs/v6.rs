@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use ocikit_image::files::FileKind;
 
-use crate::rafs::bytes::{Positioned, Record};
+use crate::rafs::bytes::{Positioned, Record, small, word};
 use crate::rafs::chunk::BLOCK;
 use crate::rafs::table::{BlobInfo, Contents, flag};
 use crate::rafs::tree::{Inode, Name, device, mode, xattrs};
@@ -475,14 +475,4 @@ fn blob_entry(index: u32, info: &BlobInfo) -> [u8; BLOB_ENTRY_BYTES as usize] {
         .u64(120, info.information.size)
         .u64(128, info.information.real_size)
         .done()
-}
-
-/// Returns a number that [`Plan::of`] has checked.
-fn word(number: u64) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
-}
-
-/// Returns a number that is known to be small.
-fn small(number: u64) -> u16 {
-    u16::try_from(number).unwrap_or(u16::MAX)
 }
