@@ -107,17 +107,6 @@ impl Project {
         }
         marked
     }
-
-    /// Returns the selected images and all that they depend on.
-    pub fn with_ancestors(&self, selected: impl Fn(usize) -> bool) -> Vec<bool> {
-        let mut marked: Vec<bool> = (0..self.images.len()).map(selected).collect();
-        for (position, image) in self.images.iter().enumerate().rev() {
-            if marked[position] {
-                image.parents().for_each(|parent| marked[parent] = true);
-            }
-        }
-        marked
-    }
 }
 
 impl ProjectImage {
