@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ocikit_image::{Memory, Result, Root, SourceExt};
-use ocikit_spec::annotations::DOCKER_REFERENCE_DIGEST;
 use ocikit_spec::{Descriptor, Digest, Document, Platform};
 use serde_json::Value;
 
@@ -29,7 +28,7 @@ pub async fn statements(root: &Root) -> Result<Vec<Statement>> {
     let Root::Index(index) = root else { return Ok(Vec::new()) };
     let mut statements = Vec::new();
     for entry in index.manifests().iter().filter(|entry| entry.is_attestation()) {
-        let subject = entry.annotations.get(DOCKER_REFERENCE_DIGEST).and_then(|digest| digest.parse::<Digest>().ok());
+        let subject = entry.described_image();
         let subject = index.manifests().iter().find(|image| Some(image.digest) == subject);
         let Document::Manifest(manifest) = root.source().document(entry).await? else { continue };
         for layer in manifest.layers() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
-use ocikit_spec::{Annotations, Descriptor, Digest, MediaType, NewDocument, Platform, annotations};
+use ocikit_spec::{Annotations, Descriptor, Digest, MediaType, NewDocument, Platform};
 
 use crate::error::{Error, Need, Result};
 use crate::memory::Memory;
@@ -161,7 +161,7 @@ pub async fn create_index(members: &[Member], options: &ComposeOptions) -> Resul
     let fields = NewDocument::default()
         .media_type(Some(format.media_type()))
         .artifact_type(options.artifact_type.clone())
-        .subject(options.subject.as_ref().map(bare))
+        .subject(options.subject.as_ref().map(Descriptor::bare))
         .annotations(options.annotations.clone());
     let mut edit = fields.index(&entries).map_err(too_large)?.edit();
     add_unknown_fields(&mut edit, &new);
@@ -228,7 +228,7 @@ pub fn remove_from_index(index: &Index, digests: &[Digest], platforms: &[Platfor
     }
     let gone: HashSet<_> = removed.iter().map(|entry| entry.digest).collect();
     let is_gone = |entry: &Descriptor| {
-        let is_about_gone = || described_by(entry).is_some_and(|image| gone.contains(&image));
+        let is_about_gone = || entry.described_image().is_some_and(|image| gone.contains(&image));
         gone.contains(&entry.digest) || (entry.is_attestation() && is_about_gone())
     };
     let (removed, kept): (Vec<_>, Vec<_>) = old.iter().cloned().partition(is_gone);
@@ -272,7 +272,7 @@ async fn of_member(position: usize, member: &Member, options: &ComposeOptions) -
                     stated.clone().or(found).ok_or_else(|| no_platform(root))?
                 }
             };
-            vec![(Descriptor { platform: Some(platform), ..bare(root.descriptor()) }, None)]
+            vec![(Descriptor { platform: Some(platform), ..root.descriptor().bare() }, None)]
         }
         Root::Other(artifact) => {
             if !member.platforms.is_empty() {
@@ -280,11 +280,11 @@ async fn of_member(position: usize, member: &Member, options: &ComposeOptions) -
             }
             let manifest = artifact.manifest().ok_or_else(|| not_an_entry(root))?;
             let (artifact_type, platform) = (manifest.artifact_type().cloned(), member.platform.clone());
-            vec![(Descriptor { artifact_type, platform, ..bare(root.descriptor()) }, None)]
+            vec![(Descriptor { artifact_type, platform, ..root.descriptor().bare() }, None)]
         }
         Root::Index(index) if member.platforms.is_empty() && !options.flatten => {
             let (artifact_type, platform) = (index.document.artifact_type().cloned(), member.platform.clone());
-            vec![(Descriptor { artifact_type, platform, ..bare(root.descriptor()) }, None)]
+            vec![(Descriptor { artifact_type, platform, ..root.descriptor().bare() }, None)]
         }
         Root::Index(index) => of_index(index, member, 0).await?,
     };
@@ -320,7 +320,7 @@ fn of_index<'a>(index: &'a Index, member: &'a Member, depth: usize) -> BoxFuture
         };
         let mut found = Vec::new();
         for (entry, platform) in entries {
-            let selected_by = if entry.is_attestation() { described_by(entry) } else { Some(entry.digest) };
+            let selected_by = if entry.is_attestation() { entry.described_image() } else { Some(entry.digest) };
             let is_chosen = chosen.as_ref().is_none_or(|chosen| selected_by.is_some_and(|of| chosen.contains(&of)));
             if !is_chosen {
                 continue;
@@ -439,7 +439,8 @@ impl Entries {
         let mut removed: Vec<_> = self.removed.into_iter().filter(|entry| !listed.contains(&entry.digest)).collect();
         let gone: HashSet<_> = removed.iter().map(|entry| entry.digest).collect();
         entries.retain(|entry| {
-            let is_orphan = entry.is_attestation() && described_by(entry).is_some_and(|image| gone.contains(&image));
+            let is_orphan =
+                entry.is_attestation() && entry.described_image().is_some_and(|image| gone.contains(&image));
             if is_orphan {
                 removed.push(entry.clone());
             }
@@ -465,11 +466,6 @@ fn updated(old: Descriptor, new: &Descriptor) -> Descriptor {
         entry.annotations.insert(key, value);
     }
     entry
-}
-
-/// Returns the digest of the image that an attestation manifest describes.
-fn described_by(entry: &Descriptor) -> Option<Digest> {
-    entry.annotations.get(annotations::DOCKER_REFERENCE_DIGEST)?.parse().ok()
 }
 
 /// Returns the index over the sources of its entries.
@@ -514,12 +510,6 @@ fn check_format(format: IndexFormat, entries: &[Descriptor], options: &ComposeOp
             }
         }
     }
-}
-
-/// Returns the required fields of a descriptor; annotations of a name, such as those in the `index.json` of a layout, do
-/// not belong to an entry of an index.
-fn bare(descriptor: &Descriptor) -> Descriptor {
-    Descriptor::new(descriptor.media_type.clone(), descriptor.digest, descriptor.size)
 }
 
 /// Returns a platform of a config without empty fields.

@@ -236,7 +236,7 @@ impl Below {
                     });
                     let needed: HashSet<_> = needed.map(|(_, entry)| entry.digest).collect();
                     for (position, entry) in index.manifests().iter().enumerate() {
-                        let about = subject_of(entry);
+                        let about = entry.described_image();
                         if needed.contains(&entry.digest) || about.is_some_and(|about| needed.contains(&about)) {
                             walk.add(&node.path, Edge::Manifest(position), entry)?;
                         }
@@ -294,11 +294,6 @@ fn is_needed(entry: &Descriptor, is_changed: bool) -> bool {
 
 fn is_chosen(chosen: Option<&HashSet<usize>>, position: usize) -> bool {
     chosen.is_none_or(|chosen| chosen.contains(&position))
-}
-
-/// Returns the manifest that an attestation manifest of BuildKit describes.
-fn subject_of(entry: &Descriptor) -> Option<Digest> {
-    entry.annotations.get(annotations::DOCKER_REFERENCE_DIGEST)?.parse().ok()
 }
 
 /// How an image changed.
@@ -479,7 +474,7 @@ impl<'a> Rebuild<'a> {
             edit.set_platform(position, new.platform.as_ref());
         }
         for (position, entry) in index.manifests().iter().enumerate() {
-            if subject_of(entry) == Some(old) {
+            if entry.described_image() == Some(old) {
                 edit.annotate_entry(position, annotations::DOCKER_REFERENCE_DIGEST, &new.digest.to_string());
                 self.attestation(edit, entry, position, &old, &new)?;
             }

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use ocikit_image::{Error, Need, Result, Source, SourceExt, has_nydus_layers};
-use ocikit_spec::{Content, Descriptor, Digest, Document, Index, Manifest, MediaType, Platform};
-use serde::{Deserialize, Deserializer, Serialize};
+use ocikit_spec::{Content, Descriptor, Digest, Document, Index, Manifest, MediaType, Platform, null_is_default};
+use serde::{Deserialize, Serialize};
 
 use crate::roots::full_name_of;
 
@@ -93,14 +93,10 @@ pub(crate) async fn manifest_json_with(
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Listed {
     pub(crate) config: String,
-    #[serde(default, deserialize_with = "null_is_empty")]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub(crate) repo_tags: Vec<String>,
-    #[serde(default, deserialize_with = "null_is_empty")]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub(crate) layers: Vec<String>,
-}
-
-fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<String>, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// Parses a `manifest.json`.

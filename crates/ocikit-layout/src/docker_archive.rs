@@ -168,8 +168,7 @@ impl Reader<'_> {
         if let Some((root, manifest)) = layout.get(&descriptor.digest)
             && self.is_of(manifest, &item.layers)
         {
-            let mut root = Descriptor::new(root.media_type.clone(), root.digest, root.size);
-            root.platform = config.platform().cloned();
+            let root = Descriptor { platform: config.platform().cloned(), ..root.bare() };
             return Ok((root, manifest.bytes().clone()));
         }
         let diff_ids = &config.rootfs().diff_ids;

@@ -164,10 +164,7 @@ pub(crate) async fn alone(before: &Root, index: Index) -> Result<Root> {
     let Root::Index(old) = before else { return Ok(Root::Index(index)) };
     let has_more = old.manifests().len() > 1 && !has_own_fields(index.document());
     match index.manifests() {
-        [image] if has_more => {
-            let image = Descriptor::new(image.media_type.clone(), image.digest, image.size);
-            Root::at(index.source().clone(), image).await
-        }
+        [image] if has_more => Root::at(index.source().clone(), image.bare()).await,
         _ => Ok(Root::Index(index)),
     }
 }

@@ -207,8 +207,7 @@ impl AttestationParts {
         if !is_config || config.size > MAX_CONFIG_BYTES || !are_statements {
             return None;
         }
-        let slim = |blob: &Descriptor| Descriptor::new(blob.media_type.clone(), blob.digest, blob.size);
-        Some(AttestationParts { config: slim(config), statements: layers.iter().map(slim).collect() })
+        Some(AttestationParts { config: config.bare(), statements: layers.iter().map(Descriptor::bare).collect() })
     }
 
     /// Returns whether nothing here can be run: the config is empty or has the platform unknown/unknown, and every

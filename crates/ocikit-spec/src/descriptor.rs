@@ -68,6 +68,17 @@ impl Descriptor {
         Descriptor::new(media_type, Digest::sha256_of(bytes), bytes.len() as u64)
     }
 
+    /// Returns the descriptor without its optional fields.
+    #[must_use]
+    pub fn bare(&self) -> Descriptor {
+        Descriptor::new(self.media_type.clone(), self.digest, self.size)
+    }
+
+    /// Returns the digest of the image that this entry describes, if it is an attestation manifest of BuildKit.
+    pub fn described_image(&self) -> Option<Digest> {
+        self.annotations.get(crate::annotations::DOCKER_REFERENCE_DIGEST)?.parse().ok()
+    }
+
     /// Returns whether it is an attestation manifest of BuildKit: provenance or an SBOM for another entry of the same
     /// index.
     pub fn is_attestation(&self) -> bool {
@@ -131,13 +142,4 @@ fn once<T, E: serde::de::Error>(field: &mut Option<T>, name: &'static str, value
         Some(_) => Err(E::duplicate_field(name)),
         None => Ok(()),
     }
-}
-
-/// Deserializes a list; `null`, which Go writes for a nil slice, is an empty one.
-pub(crate) fn null_is_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }

@@ -11,6 +11,20 @@ use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+/// Deserializes a field; `null`, which Go writes for a nil slice or map, is an empty one. For the crates of this project.
+///
+/// # Errors
+///
+/// Those of the value.
+#[doc(hidden)]
+pub fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
 /// A JSON object one level deep: its keys in order, and the text of its values, owned or borrowed.
 #[derive(Debug, Clone)]
 pub(crate) struct Object<V = Box<RawValue>>(Vec<(String, V)>);

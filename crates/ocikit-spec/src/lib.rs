@@ -56,6 +56,8 @@ pub use document::{
     MAX_DOCUMENT_BYTES, MAX_ROOTS_BYTES, Manifest, ManifestEdit, NewDocument, RootFs,
 };
 pub use error::{Error, Result, hide_user_information};
+#[doc(hidden)]
+pub use json::null_is_default;
 pub use keys::check_statement_keys;
 pub use media_type::MediaType;
 pub use no_answer::NoAnswer;

@@ -31,7 +31,7 @@ pub struct Platform {
     #[serde(
         rename = "os.features",
         default,
-        deserialize_with = "crate::descriptor::null_is_empty",
+        deserialize_with = "crate::json::null_is_default",
         skip_serializing_if = "Vec::is_empty"
     )]
     pub os_features: Vec<String>,

@@ -143,8 +143,7 @@ pub async fn tree(root: &Root) -> Result<ImageTree> {
 
 /// Returns the digest of the image that an attestation manifest is for.
 fn attested(entry: &Descriptor) -> Option<Digest> {
-    let image = entry.annotations.get(annotations::DOCKER_REFERENCE_DIGEST)?;
-    entry.is_attestation().then(|| image.parse().ok()).flatten()
+    entry.described_image().filter(|_| entry.is_attestation())
 }
 
 /// A visited document, whose children are collected from the last to the first.

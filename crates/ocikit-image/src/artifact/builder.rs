@@ -159,7 +159,7 @@ impl ArtifactBuilder {
     /// Sets the image or other artifact that this one refers to. Only media type, digest and size of its descriptor
     /// are stored.
     pub fn subject(&mut self, subject: &Descriptor) -> &mut ArtifactBuilder {
-        self.subject = Some(Descriptor::new(subject.media_type.clone(), subject.digest, subject.size));
+        self.subject = Some(subject.bare());
         self
     }
 

@@ -1,3 +1,5 @@
+use ocikit_spec::annotations;
+
 use super::*;
 use crate::copy::{CopyOptions, copy};
 use crate::source::{Name, Sink, SourceExt};
@@ -30,9 +32,9 @@ async fn created(members: &[Member]) -> Index {
 async fn attested(seed: u64, text: &str) -> Index {
     let memory = Arc::new(Memory::new());
     let image = testing::image(&memory, seed, &platform(text), &[100]);
-    let mut entry = bare(&image);
+    let mut entry = image.bare();
     entry.platform = Some(platform(text));
-    let mut attestation = bare(&testing::image(&memory, seed + 1000, &platform("unknown/unknown"), &[10]));
+    let mut attestation = testing::image(&memory, seed + 1000, &platform("unknown/unknown"), &[10]).bare();
     attestation.platform = Some(platform("unknown/unknown"));
     attestation.annotations.insert(annotations::DOCKER_REFERENCE_TYPE, "attestation-manifest");
     attestation.annotations.insert(annotations::DOCKER_REFERENCE_DIGEST, image.digest.to_string());

@@ -151,13 +151,12 @@ pub fn index(memory: &Memory, manifests: &[Descriptor]) -> Descriptor {
 pub fn referrer(memory: &Memory, subject: &Descriptor, artifact_type: &str) -> Descriptor {
     memory.insert(&b"{}"[..]);
     let empty = Descriptor::of(MediaType::OCI_EMPTY, b"{}");
-    let subject = Descriptor::new(subject.media_type.clone(), subject.digest, subject.size);
     let manifest = format!(
         r#"{{"schemaVersion":2,"mediaType":"{}","artifactType":"{artifact_type}","config":{},"layers":[{}],"subject":{}}}"#,
         MediaType::OCI_MANIFEST,
         json(&empty),
         json(&empty),
-        json(&subject)
+        json(&subject.bare())
     );
     memory.insert(manifest.clone());
     Descriptor::of(MediaType::OCI_MANIFEST, manifest.as_bytes())

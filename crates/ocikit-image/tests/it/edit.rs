@@ -108,7 +108,7 @@ async fn nested() -> Root {
     let amd64 = testing::image(&memory, 1, &Platform::new("linux", "amd64"), &[10, 20]);
     let arm64 = testing::image(&memory, 2, &"linux/arm64/v8".parse().unwrap(), &[20]);
     let s390x = testing::image(&memory, 3, &Platform::new("linux", "s390x"), &[30]);
-    let plain = Descriptor::new(amd64.media_type.clone(), amd64.digest, amd64.size);
+    let plain = amd64.bare();
     let attests = |subject: &Descriptor| {
         let mut entry = testing::referrer(&memory, subject, "application/vnd.docker.attestation.manifest.v1+json");
         entry.platform = Some(Platform::new("unknown", "unknown"));

@@ -32,7 +32,7 @@ pub(super) async fn reachable(
     let mut walk = Walk::new(place, Limits::PLACE);
     let list = Path::list(INDEX_JSON, roots.digest());
     for (position, root) in roots.manifests().iter().enumerate() {
-        walk.add(&list, Edge::Manifest(position), &bare(root))?;
+        walk.add(&list, Edge::Manifest(position), &root.bare())?;
     }
     let (mut found, mut absent, mut subjects) = (HashSet::new(), HashSet::new(), Vec::new());
     loop {
@@ -40,7 +40,7 @@ pub(super) async fn reachable(
             let (digest, path) = (node.path.digest, node.path);
             found.insert(digest);
             for (position, referrer) in by_subject.remove(&digest).unwrap_or_default().iter().enumerate() {
-                walk.add(&path, Edge::Referrer(position), &bare(referrer))?;
+                walk.add(&path, Edge::Referrer(position), &referrer.bare())?;
             }
             let Found::Content(content) = node.found else { continue };
             let may_be_missing = match &path.edge {
@@ -61,13 +61,13 @@ pub(super) async fn reachable(
                 }
                 Err(error) => return Err(error),
             };
-            subjects.extend(document.subject().map(|subject| (path.clone(), bare(subject))));
+            subjects.extend(document.subject().map(|subject| (path.clone(), subject.bare())));
             for (edge, child) in children(&document) {
                 match document.may_be_document(child) {
                     true if !options.sparse && absent.contains(&child.digest) => {
                         return Err(Error::not_found(child.digest, place));
                     }
-                    true => _ = walk.add(&path, edge, &bare(child))?,
+                    true => _ = walk.add(&path, edge, &child.bare())?,
                     false => _ = found.insert(child.digest),
                 }
             }
@@ -76,9 +76,4 @@ pub(super) async fn reachable(
         let Some((path, subject)) = subjects.pop() else { return Ok(found) };
         walk.add(&path, Edge::Subject, &subject)?;
     }
-}
-
-/// Returns a descriptor without the optional fields, because a layout may list 50,000 of them.
-fn bare(descriptor: &Descriptor) -> Descriptor {
-    Descriptor::new(descriptor.media_type.clone(), descriptor.digest, descriptor.size)
 }

@@ -163,13 +163,13 @@ fn log_annotation(entry: &LogEntry) -> String {
 
 /// Returns a copy of a layer descriptor with only the fields and annotations that verification reads.
 pub(crate) fn without_unused_fields(layer: &Descriptor) -> Descriptor {
-    let mut without_unused_fields = Descriptor::new(layer.media_type.clone(), layer.digest, layer.size);
+    let mut kept = layer.bare();
     for key in [SIGNATURE_ANNOTATION, CERTIFICATE_ANNOTATION, LOG_ANNOTATION, TIMESTAMP_ANNOTATION] {
         if let Some(value) = layer.annotations.get(key) {
-            without_unused_fields.annotations.insert(key, value);
+            kept.annotations.insert(key, value);
         }
     }
-    without_unused_fields
+    kept
 }
 
 /// Returns the layer descriptor of a payload with its signature, which is in base64.

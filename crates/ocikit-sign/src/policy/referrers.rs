@@ -164,7 +164,7 @@ impl Search<'_> {
 
 fn artifact(source: &Arc<dyn Source>, listed: &Descriptor) -> Subject {
     Subject {
-        descriptor: Descriptor::new(listed.media_type.clone(), listed.digest, listed.size),
+        descriptor: listed.bare(),
         platform: None,
         source: source.clone(),
         kind: SubjectKind::Manifest,

@@ -5,10 +5,10 @@ use indexmap::IndexMap;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::text::{Text, check_keys, invalid, null_is_default, parse_object, text_of_document};
+use super::text::{Text, check_keys, invalid, parse_object, text_of_document};
 use crate::bounded::{self, NamesBlobs};
-use crate::descriptor::null_is_empty;
 use crate::error::Result;
+use crate::json::null_is_default;
 use crate::keys;
 use crate::{Annotations, Digest, Platform};
 
@@ -46,7 +46,7 @@ struct ConfigView {
     os: Option<String>,
     #[serde(rename = "os.version")]
     os_version: Option<String>,
-    #[serde(rename = "os.features", default, deserialize_with = "null_is_empty")]
+    #[serde(rename = "os.features", default, deserialize_with = "null_is_default")]
     os_features: Vec<String>,
     variant: Option<String>,
     #[serde(skip)]
@@ -82,13 +82,13 @@ pub struct Execution {
     #[serde(deserialize_with = "keys_of_map", serialize_with = "map_of_keys", skip_serializing_if = "Vec::is_empty")]
     pub exposed_ports: Vec<String>,
     /// The environment variables, as `NAME=value`.
-    #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
     /// The program and its fixed arguments.
-    #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub entrypoint: Vec<String>,
     /// The default arguments, which a user may replace.
-    #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub cmd: Vec<String>,
     /// The directories for data volumes.
     #[serde(deserialize_with = "keys_of_map", serialize_with = "map_of_keys", skip_serializing_if = "Vec::is_empty")]
@@ -111,7 +111,7 @@ pub struct RootFs {
     #[serde(rename = "type", default, deserialize_with = "null_is_default")]
     pub kind: String,
     /// The digests of the uncompressed layers, from the lowest to the highest.
-    #[serde(default, deserialize_with = "null_is_empty")]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub diff_ids: Vec<Digest>,
 }
 

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use bytes::Bytes;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
@@ -106,12 +105,4 @@ pub(super) fn check_schema_version(document: &'static str, object: &Fields<'_>) 
 
 pub(super) fn invalid(document: &'static str, problem: impl fmt::Display) -> Error {
     Error::Document { document, problem: problem.to_string() }
-}
-
-pub(super) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Deserialize<'de> + Default,
-{
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }

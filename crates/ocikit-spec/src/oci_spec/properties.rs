@@ -77,8 +77,7 @@ fn unordered(annotations: &Annotations) -> BTreeMap<String, String> {
 fn kept(descriptor: &Descriptor) -> Descriptor {
     let Descriptor { urls, data, platform, artifact_type, .. } = descriptor.clone();
     let annotations = Annotations::from_iter(unordered(&descriptor.annotations));
-    let bare = Descriptor::new(descriptor.media_type.clone(), descriptor.digest, descriptor.size);
-    Descriptor { annotations, urls, data, platform, artifact_type, ..bare }
+    Descriptor { annotations, urls, data, platform, artifact_type, ..descriptor.bare() }
 }
 
 fn all_kept(descriptors: &[Descriptor]) -> Vec<Descriptor> {

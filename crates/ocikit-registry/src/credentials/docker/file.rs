@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use ocikit_http::Secret;
-use ocikit_spec::Registry;
+use ocikit_spec::{Registry, null_is_default};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -197,15 +197,6 @@ pub(crate) fn server(scope: &CredentialScope) -> String {
         None if scope.registry().is_docker_hub() => DOCKER_HUB_KEY.to_owned(),
         _ => scope.to_string(),
     }
-}
-
-/// Go writes unset fields as `null`.
-fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Deserialize<'de> + Default,
-{
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 #[cfg(test)]
