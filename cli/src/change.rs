@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clap::Args;
-use ocikit::image::{Mapped, Orphan};
+use ocikit::image::{Mapped, Orphan, Selection};
 use ocikit::layout::{DockerList, TarOptions};
 use ocikit::{Changed, Digest, Error, Location, Platform, Root, Session, SessionOptions};
 use serde::Serialize;
@@ -36,6 +36,17 @@ pub(crate) struct PlatformArguments {
     /// Change only the image for this platform; repeatable
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub(crate) platform: Vec<Platform>,
+}
+
+impl PlatformArguments {
+    pub(crate) fn selection(&self) -> Selection {
+        Selection::of(self.platform.clone())
+    }
+
+    /// Returns whether some images of an index are not changed.
+    pub(crate) fn is_partial(&self) -> bool {
+        !self.platform.is_empty()
+    }
 }
 
 /// A change of one image, with the places opened that it needs.

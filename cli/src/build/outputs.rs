@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::environment::variable;
 use crate::failure::{Failure, Result};
 use crate::file::is_stdout;
+use crate::values::tag_of_image;
 
 /// The outputs of a build.
 #[derive(Debug, Args)]
@@ -266,15 +267,6 @@ fn identity(path: &Path) -> PathBuf {
 fn written_twice(path: &Path) -> Failure {
     Failure::usage(format_args!("cannot write two outputs to {}: one would replace the other", path.display()))
         .hint("give each output a path of its own")
-}
-
-/// Reads the name of an image that is not built yet: its digest is not known.
-fn tag_of_image(text: &str) -> std::result::Result<Reference, String> {
-    let reference: Reference = text.parse().map_err(|error: ocikit::spec::Error| error.to_string())?;
-    match reference.digest() {
-        Some(_) => Err("the digest of an image is not known before it is built; give a tag".to_owned()),
-        None => Ok(reference),
-    }
 }
 
 fn image_id(root: &Root) -> Digest {

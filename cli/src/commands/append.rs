@@ -93,11 +93,10 @@ impl Append {
         let layers = if has_layer { vec![self.layer(context).await?] } else { Vec::new() };
         let removed: Vec<_> = self.remove_layer.iter().map(|number| number.get() - 1).collect();
         let change = self.change.prepare(context, &self.location, &[])?;
-        let selection = Selection::of(self.platforms.platform.clone());
-        let is_partial = !self.platforms.platform.is_empty();
+        let selection = self.platforms.selection();
         let missing = Mutex::new(Ok(Vec::new()));
         let changed = change
-            .make(is_partial, async |root| {
+            .make(self.platforms.is_partial(), async |root| {
                 let changed = change_layers(&root, &selection, &removed, &layers).await?;
                 *missing.lock().unwrap_or_else(PoisonError::into_inner) =
                     self.missing(&change.location, &root, &selection).await;

@@ -2,7 +2,7 @@ use std::sync::{Mutex, PoisonError};
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
-use ocikit::image::{ConvertOptions, Dropped, Format, Name, Selection, UnsupportedParts, convert};
+use ocikit::image::{ConvertOptions, Dropped, Format, Name, UnsupportedParts, convert};
 use ocikit::{Location, Tag};
 use ocikit_lazy::{LazyOptions, Placement, PlainOptions, SociVersion};
 
@@ -161,7 +161,7 @@ impl Convert {
 
     /// Changes the media types of the documents.
     async fn documents(&self, context: &Context, to: Format) -> Result {
-        if !self.platforms.platform.is_empty() {
+        if self.platforms.is_partial() {
             return Err(Failure::usage("cannot convert some platforms only: all images of an index have one format"));
         }
         let mut options = ConvertOptions::default();
@@ -188,7 +188,7 @@ impl Convert {
     /// Changes the layers.
     async fn layers(&self, context: &Context, format: &ocikit_lazy::Format) -> Result {
         let mut options = LazyOptions::default();
-        options.selection = Selection::of(self.platforms.platform.clone());
+        options.selection = self.platforms.selection();
         options.threads = self.compression.threads;
         options.directory = Some(self.compression.directory());
         options.placement = match self.placement {
@@ -199,9 +199,8 @@ impl Convert {
         let found = Mutex::new((Vec::new(), Vec::new()));
         let arguments = self.arguments(context)?;
         let change = arguments.prepare(context, &self.location, &[])?;
-        let is_partial = !self.platforms.platform.is_empty();
         let changed = change
-            .make(is_partial, async |root| {
+            .make(self.platforms.is_partial(), async |root| {
                 let converted = ocikit_lazy::convert(&root, format, &options).await?;
                 let parts = (converted.warnings.clone(), converted.referrers.clone());
                 *found.lock().unwrap_or_else(PoisonError::into_inner) = parts;

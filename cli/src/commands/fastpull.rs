@@ -7,6 +7,7 @@ use super::build::Build;
 use crate::context::Context;
 use crate::environment::variable;
 use crate::failure::{Failure, Result};
+use crate::values::tag_of_image;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,7 +31,7 @@ const DOCKERFILE: &str = "Dockerfile";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Fastpull {
     /// Name of the image; without a tag it gets `latest`
-    #[arg(value_parser = image)]
+    #[arg(value_parser = tag_of_image)]
     image: Reference,
     /// Further arguments of `ocikit build`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "BUILD ARGUMENTS")]
@@ -78,14 +79,5 @@ impl Fastpull {
         }
         line.extend(self.arguments.iter().cloned());
         line
-    }
-}
-
-/// Reads the name of an image that is not built yet: its digest is not known.
-fn image(text: &str) -> std::result::Result<Reference, String> {
-    let reference: Reference = text.parse().map_err(|error: ocikit::spec::Error| error.to_string())?;
-    match reference.digest() {
-        Some(_) => Err("the digest of an image is not known before it is built; give a tag".to_owned()),
-        None => Ok(reference),
     }
 }

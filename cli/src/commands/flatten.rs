@@ -1,6 +1,6 @@
 use clap::Args;
 use ocikit::Location;
-use ocikit::image::{FlattenOptions, Selection, flatten};
+use ocikit::image::{FlattenOptions, flatten};
 
 use crate::change::{ChangeArguments, PlatformArguments};
 use crate::context::Context;
@@ -33,11 +33,10 @@ pub(crate) struct Flatten {
 impl Flatten {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let mut options = FlattenOptions::default();
-        options.selection = Selection::of(self.platforms.platform.clone());
+        options.selection = self.platforms.selection();
         options.layer = self.compression.options(CompressionName::Gzip)?;
         options.formats = Some(lazy_formats());
         let change = self.change.prepare(context, &self.location, &[])?;
-        let is_partial = !self.platforms.platform.is_empty();
-        change.run(is_partial, async |root| flatten(&root, &options).await).await
+        change.run(self.platforms.is_partial(), async |root| flatten(&root, &options).await).await
     }
 }

@@ -1,7 +1,7 @@
 use clap::Args;
 use ocikit::Location;
 use ocikit::image::files::{Owner, Time};
-use ocikit::image::{EarlierTimes, NormalizeOptions, Selection, layer_digests, normalize};
+use ocikit::image::{EarlierTimes, NormalizeOptions, layer_digests, normalize};
 
 use crate::change::{ChangeArguments, PlatformArguments};
 use crate::context::Context;
@@ -49,7 +49,7 @@ pub(crate) struct Normalize {
 impl Normalize {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let mut options = NormalizeOptions::default();
-        options.selection = Selection::of(self.platforms.platform.clone());
+        options.selection = self.platforms.selection();
         options.epoch = self.time.or_else(|| epoch(context));
         options.earlier = if self.all_times { EarlierTimes::Replace } else { EarlierTimes::Keep };
         options.owner = self.owner;
@@ -64,7 +64,6 @@ impl Normalize {
             let layers = layer_digests(&change.session.open(base).await?).await?;
             options.kept_layers.extend(layers);
         }
-        let is_partial = !self.platforms.platform.is_empty();
-        change.run(is_partial, async |root| normalize(&root, &options).await).await
+        change.run(self.platforms.is_partial(), async |root| normalize(&root, &options).await).await
     }
 }

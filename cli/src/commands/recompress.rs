@@ -1,6 +1,6 @@
 use clap::Args;
 use ocikit::Location;
-use ocikit::image::{RecompressOptions, Selection, recompress};
+use ocikit::image::{RecompressOptions, recompress};
 
 use crate::change::{ChangeArguments, PlatformArguments};
 use crate::context::Context;
@@ -36,11 +36,10 @@ impl Recompress {
             return Err(Failure::usage("cannot recompress: give --compression or --level"));
         }
         let mut options = RecompressOptions::default();
-        options.selection = Selection::of(self.platforms.platform.clone());
+        options.selection = self.platforms.selection();
         options.layer = self.compression.options(CompressionName::Gzip)?;
         options.formats = Some(lazy_formats());
         let change = self.change.prepare(context, &self.location, &[])?;
-        let is_partial = !self.platforms.platform.is_empty();
-        change.run(is_partial, async |root| recompress(&root, &options).await).await
+        change.run(self.platforms.is_partial(), async |root| recompress(&root, &options).await).await
     }
 }

@@ -80,8 +80,7 @@ impl Edit {
             return Err(Failure::usage("cannot edit: give a flag that changes something, such as --label KEY=VALUE"));
         }
         let change = self.change.prepare(context, &self.location, &[])?;
-        let is_partial = !self.platforms.platform.is_empty();
-        let changed = change.make(is_partial, async |root| edit_images(&root, &options).await).await?;
+        let changed = change.make(self.platforms.is_partial(), async |root| edit_images(&root, &options).await).await?;
         change.report_with(&changed, self.update_referrers).await
     }
 
