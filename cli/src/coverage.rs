@@ -1,10 +1,12 @@
 //! The output of verification: one check per digest, signer and format.
 
-use ocikit::{Annotations, Digest, Platform};
-use ocikit_sign::{Check, Outcome, Refused};
+use ocikit::{Annotations, Digest, Location, Platform};
+use ocikit_sign::{Check, Outcome, Refused, VerifyReport};
 use serde::Serialize;
 
+use crate::failure::{Code, Failure};
 use crate::output::Lines;
+use crate::quote::quoted;
 
 /// The result of checking one digest for a signature of one signer.
 #[derive(Serialize)]
@@ -114,4 +116,25 @@ pub(crate) fn table(cells: &[CheckOutput]) -> Lines {
         }
     }
     lines
+}
+
+/// Returns the failure for an image that lacks required signatures.
+pub(crate) fn not_verified(location: &Location, coverage: &VerifyReport) -> Failure {
+    let missing = coverage.checks.iter().filter(|cell| cell.outcome.is_failure()).count();
+    let all = coverage.checks.len();
+    if all == 0 {
+        let message = format!("{location} is not verified: it has no image");
+        return Failure::new(Code::Unverified, message).hint("leave out --images-only to verify the index");
+    }
+    let message = format!("{location} is not verified: {missing} of {all} required signatures are missing");
+    let not_understood = coverage.checks.iter().find_map(|cell| match &cell.outcome {
+        Outcome::NotUnderstood(why) => Some((cell.subject.digest, why)),
+        _ => None,
+    });
+    if let Some((digest, why)) = not_understood {
+        let message = format!("{message}; {digest} has an unknown type: {}", why);
+        return Failure::new(Code::Unverified, message);
+    }
+    Failure::new(Code::Unverified, message)
+        .hint(format_args!("`ocikit referrers {}` lists the signatures", quoted(&location.to_string())))
 }

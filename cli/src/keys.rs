@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use jiff::Timestamp;
 use ocikit::Location;
 use ocikit_sign::{
-    Certificate, Chain, CommandSigner, Depth, Format, KmsSigner, PrivateKey, PublicKey, RevocationList, Signer,
-    TrustPolicy, TrustStore,
+    Certificate, Chain, CommandSigner, Depth, Format, KmsSigner, NotationTrust, PrivateKey, PublicKey, RevocationList,
+    Signer, TrustPolicy, TrustStore,
 };
 use zeroize::Zeroizing;
 
@@ -192,6 +193,19 @@ pub(crate) fn trust(path: &Path, store: Option<&Path>) -> Result<(TrustPolicy, T
     Ok((policy, store))
 }
 
+/// Reads a trust policy with its trust stores, and returns what it trusts for a scope: by default, the repository of a location.
+pub(crate) fn notation_trust(
+    path: &Path,
+    store: Option<&Path>,
+    scope: Option<&str>,
+    location: &Location,
+) -> Result<NotationTrust> {
+    let (policy, store) = trust(path, store)?;
+    let scope = scope.map_or_else(|| repository(location), str::to_owned);
+    // Certificates have to be valid now, so SOURCE_DATE_EPOCH does not apply.
+    Ok(NotationTrust::new(&policy, &store, &scope, Timestamp::now())?)
+}
+
 /// Turns an error into a failure that names the file.
 pub(crate) fn named(path: &Path, error: ocikit_sign::Error) -> Failure {
     Failure::from(error).in_file(path)
@@ -233,12 +247,12 @@ pub(crate) fn write_new(path: &Path, text: &str) -> Result {
 }
 
 /// Returns the creation time for signatures: SOURCE_DATE_EPOCH, or else the current time.
-pub(crate) fn now(epoch: Option<u64>) -> Result<jiff::Timestamp> {
+pub(crate) fn now(epoch: Option<u64>) -> Result<Timestamp> {
     match epoch {
-        None => Ok(jiff::Timestamp::now()),
+        None => Ok(Timestamp::now()),
         Some(seconds) => {
             let seconds = i64::try_from(seconds).ok();
-            let time = seconds.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+            let time = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
             let name = variable("SOURCE_DATE_EPOCH").unwrap_or_default();
             time.ok_or_else(|| Failure::usage(format_args!("cannot use SOURCE_DATE_EPOCH: `{name}` is out of range")))
         }

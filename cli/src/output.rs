@@ -26,6 +26,19 @@ pub(crate) struct Output {
     pub(crate) mute: bool,
 }
 
+#[derive(Serialize)]
+struct Images<'a, T> {
+    images: &'a [LocatedImage<T>],
+}
+
+/// One of the images of a location.
+#[derive(Serialize)]
+pub(crate) struct LocatedImage<T> {
+    pub(crate) location: String,
+    #[serde(flatten)]
+    pub(crate) facts: T,
+}
+
 impl Output {
     /// Prints a result: as one JSON object with `--json`, and else as these lines.
     pub(crate) fn result<L: Into<Lines>>(self, result: &impl Serialize, lines: impl FnOnce() -> L) -> Result {
@@ -34,6 +47,14 @@ impl Output {
         }
         let text = serde_json::to_string(result).map_err(|error| Failure::new(Code::Other, error))?;
         self.bytes(format!("{text}\n").as_bytes())
+    }
+
+    /// Prints the facts about the images of a location: of a single one only the facts with `--json`, and else a list.
+    pub(crate) fn images<T: Serialize>(self, images: &[LocatedImage<T>], lines: impl FnOnce() -> Lines) -> Result {
+        match images {
+            [image] => self.result(&image.facts, lines),
+            _ => self.result(&Images { images }, lines),
+        }
     }
 
     /// Writes bytes to standard output unchanged.

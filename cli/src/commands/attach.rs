@@ -1,9 +1,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use jiff::Timestamp;
 use ocikit::{Digest, Location, MediaType, Platform};
-use ocikit_sign::{ExternalSignature, NotationTrust, Trust};
+use ocikit_sign::{ExternalSignature, Trust};
 use serde::Serialize;
 
 use super::artifact::files::FileArguments;
@@ -156,9 +155,7 @@ impl Attach {
             return Ok(Some(Trust::Certificate(Box::new(trust))));
         }
         let Some(path) = &self.trust_policy else { return Ok(None) };
-        let (policy, store) = keys::trust(path, self.trust_store.as_deref())?;
-        let scope = self.scope.clone().unwrap_or_else(|| keys::repository(location));
-        let trusted = NotationTrust::new(&policy, &store, &scope, Timestamp::now())?;
+        let trusted = keys::notation_trust(path, self.trust_store.as_deref(), self.scope.as_deref(), location)?;
         match trusted.names_signers() {
             true => Ok(Some(Trust::Notation(trusted))),
             false => Err(Failure::usage("the trust policy does not verify the identity of the signer")

@@ -2,7 +2,7 @@ use std::sync::{Mutex, PoisonError};
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
-use ocikit::image::{ConvertOptions, Dropped, Format, Name, UnsupportedParts, convert};
+use ocikit::image::{ConvertOptions, Format, Name, UnsupportedParts, convert};
 use ocikit::{Location, Tag};
 use ocikit_lazy::{LazyOptions, Placement, PlainOptions, SociVersion};
 
@@ -150,9 +150,8 @@ impl Convert {
             Some(PlacementName::Index) => ("index", &["nydus", "zstd-chunked", "soci"]),
             Some(PlacementName::Referrer) => ("referrer", &["nydus", "soci"]),
         };
-        let format = self.to.to_possible_value();
-        let format = format.as_ref().map_or_else(String::new, |format| format.get_name().to_owned());
-        match formats.contains(&format.as_str()) {
+        let format = self.to.name();
+        match formats.contains(&format) {
             true => Ok(()),
             false => Err(Failure::usage(format!("cannot use --placement {place} with --to {format}"))
                 .hint(format!("it exists for {}; --suffix makes a second tag", formats.join(", ")))),
@@ -180,7 +179,7 @@ impl Convert {
             })
             .await?;
         for part in dropped.into_inner().unwrap_or_default() {
-            context.output.say(format!("warning: {}", text(&part)));
+            context.output.say(format!("warning: left out {part}"));
         }
         change.report(&changed).await
     }
@@ -225,18 +224,5 @@ impl Convert {
         };
         let tag: Tag = format!("{tag}{suffix}").parse().map_err(|error| Failure::usage(format!("{error}")))?;
         Ok(self.change.with_output(location.with_name(Name::Tag(tag))))
-    }
-}
-
-fn text(part: &Dropped) -> String {
-    match part {
-        Dropped::Annotations { document, keys } => {
-            format!("left out {} annotations of {document}: {}", keys.len(), keys.join(", "))
-        }
-        Dropped::Subject { document } => format!("left out the subject of {document}"),
-        Dropped::ArtifactType { document } => format!("left out the artifact type of {document}"),
-        Dropped::Attestation { manifest } => format!("left out the attestation manifest {manifest}"),
-        Dropped::Artifact { manifest } => format!("left out the artifact {manifest}"),
-        other => format!("left out a part of {}", other.document()),
     }
 }

@@ -1,10 +1,9 @@
 use clap::Args;
-use ocikit::{Location, Relation, spec};
-use serde::Serialize;
+use ocikit::{ImageTree, Location, Relation, spec};
 
 use crate::context::Context;
 use crate::failure::Result;
-use crate::output::{self, Lines};
+use crate::output::{self, Lines, LocatedImage};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,38 +25,22 @@ impl Tree {
         let location = context.expand(&self.location);
         let mut images = Vec::new();
         for (location, root) in context.session(&[&location])?.open_each(&location).await? {
-            images.push(ImageTree { location: location.to_string(), tree: ocikit::tree(&root).await? });
+            images.push(LocatedImage { location: location.to_string(), facts: ocikit::tree(&root).await? });
         }
         let lines = || {
             let mut lines = Lines::default();
-            for ImageTree { location, tree } in &images {
+            for LocatedImage { location, facts } in &images {
                 lines.push(location);
-                lines.push(line(tree));
-                branches(tree, "", &mut lines);
+                lines.push(line(facts));
+                branches(facts, "", &mut lines);
             }
             lines
         };
-        match &images[..] {
-            [image] => context.output.result(&image.tree, lines),
-            _ => context.output.result(&Trees { images: &images }, lines),
-        }
+        context.output.images(&images, lines)
     }
 }
 
-/// The output for several images of a location.
-#[derive(Serialize)]
-struct Trees<'a> {
-    images: &'a [ImageTree],
-}
-
-#[derive(Serialize)]
-struct ImageTree {
-    location: String,
-    #[serde(flatten)]
-    tree: ocikit::ImageTree,
-}
-
-fn branches(tree: &ocikit::ImageTree, indent: &str, lines: &mut Lines) {
+fn branches(tree: &ImageTree, indent: &str, lines: &mut Lines) {
     for (position, child) in tree.children.iter().enumerate() {
         let (branch, below) = match position + 1 == tree.children.len() {
             true => ("└── ", "    "),
@@ -68,7 +51,7 @@ fn branches(tree: &ocikit::ImageTree, indent: &str, lines: &mut Lines) {
     }
 }
 
-fn line(tree: &ocikit::ImageTree) -> String {
+fn line(tree: &ImageTree) -> String {
     let word = match (tree.relation, &tree.kind) {
         (Relation::Config, _) => "config",
         (Relation::Layer, _) => "layer",

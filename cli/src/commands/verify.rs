@@ -1,13 +1,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use jiff::Timestamp;
 use ocikit::{Digest, Location, Repository};
-use ocikit_sign::{Format, NotationTrust, Outcome, SignInput, Trust, VerificationPlugin, VerifyOptions, VerifyReport};
+use ocikit_sign::{Format, SignInput, Trust, VerificationPlugin, VerifyOptions};
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::coverage::{CheckOutput, table};
+use crate::coverage::{CheckOutput, not_verified, table};
 use crate::failure::{Code, Failure, Result};
 use crate::keys::{self, DepthArguments};
 use crate::quote::quoted;
@@ -128,9 +127,9 @@ impl Verify {
         context.output.result(&result, || table(&result.signatures))?;
         match coverage.accept(&root) {
             Some(_) => Ok(()),
-            None if self.signed_as.is_some() => Err(failure(&location, &coverage)
+            None if self.signed_as.is_some() => Err(not_verified(&location, &coverage)
                 .hint("only cosign-legacy signatures name a repository; leave out --signed-as to accept others")),
-            None => Err(failure(&location, &coverage)),
+            None => Err(not_verified(&location, &coverage)),
         }
     }
 
@@ -164,34 +163,11 @@ impl Verify {
             trusted.push(Trust::Certificate(Box::new(trust)));
         }
         if let Some(path) = &self.trust_policy {
-            let (policy, store) = keys::trust(path, self.trust_store.as_deref())?;
-            let scope = self.scope.clone().unwrap_or_else(|| keys::repository(location));
-            // Certificates have to be valid now, so SOURCE_DATE_EPOCH does not apply.
-            let trust = NotationTrust::new(&policy, &store, &scope, Timestamp::now())?;
+            let trust = keys::notation_trust(path, self.trust_store.as_deref(), self.scope.as_deref(), location)?;
             let lists = keys::revocation_lists(&self.crl)?;
             let trust = trust.with_revocation_lists(lists).with_plugins(self.plugins().await?);
             trusted.push(Trust::Notation(trust));
         }
         Ok(trusted)
     }
-}
-
-fn failure(location: &Location, coverage: &VerifyReport) -> Failure {
-    let missing = coverage.checks.iter().filter(|cell| cell.outcome.is_failure()).count();
-    let all = coverage.checks.len();
-    if all == 0 {
-        let message = format!("{location} is not verified: it has no image");
-        return Failure::new(Code::Unverified, message).hint("leave out --images-only to verify the index");
-    }
-    let message = format!("{location} is not verified: {missing} of {all} required signatures are missing");
-    let not_understood = coverage.checks.iter().find_map(|cell| match &cell.outcome {
-        Outcome::NotUnderstood(why) => Some((cell.subject.digest, why)),
-        _ => None,
-    });
-    if let Some((digest, why)) = not_understood {
-        let message = format!("{message}; {digest} has an unknown type: {}", why);
-        return Failure::new(Code::Unverified, message);
-    }
-    Failure::new(Code::Unverified, message)
-        .hint(format_args!("`ocikit referrers {}` lists the signatures", quoted(&location.to_string())))
 }

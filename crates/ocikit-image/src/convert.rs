@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -169,6 +170,20 @@ impl Dropped {
     }
 }
 
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Dropped::Annotations { document, keys } => {
+                write!(f, "{} annotations of {document}: {}", keys.len(), keys.join(", "))
+            }
+            Dropped::Subject { document } => write!(f, "the subject of {document}"),
+            Dropped::ArtifactType { document } => write!(f, "the artifact type of {document}"),
+            Dropped::Attestation { manifest } => write!(f, "the attestation manifest {manifest}"),
+            Dropped::Artifact { manifest } => write!(f, "the artifact {manifest}"),
+        }
+    }
+}
+
 impl Format {
     /// Returns a media type of the family.
     fn manifest(self) -> MediaType {
@@ -180,7 +195,7 @@ impl Format {
 }
 
 /// Returns the error for a part that Docker's format does not have, unless it is dropped.
-fn refuse(place: &impl std::fmt::Display, digest: Digest, part: &str, options: &ConvertOptions) -> Result<()> {
+fn refuse(place: &impl fmt::Display, digest: Digest, part: &str, options: &ConvertOptions) -> Result<()> {
     match options.unsupported {
         UnsupportedParts::Drop => Ok(()),
         UnsupportedParts::Refuse => {
