@@ -52,6 +52,18 @@ impl RawTar {
         self.entry(Raw::file(name), content)
     }
 
+    /// Appends an extended header with these records.
+    pub(super) fn extended(&mut self, kind: u8, records: &[(&str, &str)]) -> &mut RawTar {
+        let mut text = String::new();
+        for (key, value) in records {
+            let rest = format!(" {key}={value}\n");
+            let digits = |length: usize| (rest.len() + length.to_string().len()).to_string().len() + rest.len();
+            let length = digits(rest.len() + digits(rest.len()).to_string().len());
+            text += &format!("{length}{rest}");
+        }
+        self.entry(Raw { kind, ..Raw::file("PaxHeaders/x") }, text.as_bytes())
+    }
+
     /// Appends content without a header, padded to a multiple of 512 bytes.
     pub(super) fn bytes(&mut self, content: &[u8]) -> &mut RawTar {
         self.0.extend(content);
