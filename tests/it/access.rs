@@ -1,21 +1,13 @@
 //! Credentials, TLS and plain HTTP, and the messages of failed connections.
 
-use std::fs;
-
 use ocikit_server::{Action, Fault, Reply, Rules, Server, Switch};
-use ocikit_tests::{Bench, CertificateAuthority, Registry, TlsProxy, testdata};
+use ocikit_tests::{Bench, CertificateAuthority, Registry, TlsProxy, single};
 
 use crate::bench;
 
-fn single() -> String {
-    testdata("buildkit-single/image.tar").display().to_string()
-}
-
 /// Writes a file below the home directory.
 fn write(bench: &Bench, name: &str, text: &str) {
-    let path = bench.path("home").join(name);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
+    bench.write(&format!("home/{name}"), text);
 }
 
 fn alice(bench: Bench) -> Bench {
@@ -52,7 +44,7 @@ fn podman_7563_credentials_of_podman_login_are_found() {
     let auths = format!(r#"{{"auths":{{"{}":{{"auth":"YWxpY2U6czNjcmV0"}}}}}}"#, registry.name());
     let bench = bench();
     assert_eq!(bench.ocikit(&["digest", &name]).code, 4);
-    fs::write(bench.path("own.json"), &auths).unwrap();
+    bench.write("own.json", &auths);
     bench.ok(&["digest", "--authfile", "own.json", &name]);
     assert_eq!(bench.ocikit(&["digest", "--authfile", "none.json", &name]).code, 3);
     // A pipe can be read only once, and a command may need the credentials for several clients.
@@ -97,7 +89,7 @@ fn loopback_registry_may_speak_tls() {
     let name = format!("{}/app:1", secure.name());
     let plain = format!("{}/app:1", registry.name());
     bench.ok(&["push", "-q", &single(), &plain]);
-    fs::write(bench.path("ca.pem"), authority.pem()).unwrap();
+    bench.write("ca.pem", authority.pem());
     bench.ok(&["digest", "--ca-file", "ca.pem", &name]);
     bench.ok(&["digest", "--tls-verify=false", &name]);
     bench.ok(&["digest", "--insecure", &name]);
@@ -122,7 +114,7 @@ fn loopback_registry_may_speak_tls() {
 
     let missing = bench.ocikit(&["digest", "--ca-file", "none.pem", &plain]);
     assert!(missing.code == 3 && missing.stderr.contains("none.pem"), "{missing}");
-    fs::write(bench.path("empty.pem"), "").unwrap();
+    bench.write("empty.pem", "");
     let empty = bench.ocikit(&["digest", "--ca-file", "empty.pem", &plain]);
     assert!(empty.code == 2 && empty.stderr.contains("empty.pem"), "{empty}");
 }
@@ -199,9 +191,5 @@ fn unresolvable_host_name_is_reported() {
 fn incomplete_credentials_for_another_registry_are_not_needed() {
     let registry = Registry::start();
     let bench = bench().with("OCIKIT_PASSWORD", "s3cret").with("OCIKIT_REGISTRY", "other.example");
-    bench.ok(&[
-        "push",
-        &testdata("buildkit-single/image.tar").display().to_string(),
-        &format!("{}/a:1", registry.name()),
-    ]);
+    bench.ok(&["push", &single(), &format!("{}/a:1", registry.name())]);
 }

@@ -5,13 +5,13 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use ocikit_archive::TarIndex;
-use ocikit_tests::{Archive, Registry, testdata, write_archive};
+use ocikit_tests::{Archive, Registry, fixture, multi, single, testdata, write_archive};
 use serde_json::Value;
 
 use crate::bench;
 
 fn inspect(bench: &ocikit_tests::Bench, location: &str) -> Value {
-    serde_json::from_str(&bench.ok(&["inspect", "--json", location])).unwrap()
+    bench.json(&["inspect", "--json", location])
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn archive_and_layout_get_the_same_digest() {
     assert_eq!(bench.ok(&["digest", "a.tar#2"]), archive, "both tags are moved");
     assert_eq!(bench.ok(&["annotate", "./layout", "k=v"]), archive, "the second edit changes nothing");
     let back = bench.ok(&["annotate", "a.tar", "--remove", "k"]);
-    assert_eq!(back, bench.ok(&["digest", &testdata("buildkit-tags/image.tar#1").display().to_string()]));
+    assert_eq!(back, bench.ok(&["digest", &fixture("buildkit-tags/image.tar#1")]));
     assert_eq!(bench.names(), ["a.tar", "layout"]);
 }
 
@@ -57,7 +57,7 @@ fn copy_tree(from: &std::path::Path, to: &std::path::Path) {
 #[test]
 fn on_and_platform_select_what_is_annotated() {
     let bench = bench();
-    let multi = testdata("buildkit-multi/image.tar").display().to_string();
+    let multi = multi();
     let annotated = |on: &[&str]| {
         let line = [&["annotate", &multi, "k=v", "-o", "out.tar"], on].concat();
         bench.ok(&line);
@@ -92,7 +92,7 @@ fn dry_run_reports_the_digest_and_changes_nothing() {
 fn annotating_in_a_registry_moves_the_tag() {
     let (bench, registry) = (bench(), Registry::start());
     let reference = format!("{}/app:1", registry.name());
-    let multi = testdata("buildkit-multi/image.tar").display().to_string();
+    let multi = multi();
     bench.ok(&["push", &multi, &reference]);
     registry.clear_requests();
     let digest = bench.ok(&["annotate", &reference, "k=v"]);
@@ -180,7 +180,7 @@ fn has_docker_list(archive: &std::path::Path) -> bool {
 #[test]
 fn an_archive_stays_loadable_by_docker() {
     let bench = bench();
-    let (archive, image) = (bench.path("a.tar"), testdata("buildkit-single/image.tar").display().to_string());
+    let (archive, image) = (bench.path("a.tar"), single());
     for (flag, expected) in [(None, true), (Some("--no-docker"), false)] {
         bench.ok(&["copy", "-q", "--no-docker", &image, "a.tar"]);
         assert!(!has_docker_list(&archive));

@@ -5,14 +5,10 @@ use std::path::Path;
 use std::process::Command;
 
 use ocikit_archive::TarIndex;
-use ocikit_tests::{run, testdata};
+use ocikit_tests::{attested, fixture, multi, run, single, testdata};
 use serde_json::Value;
 
 use crate::bench;
-
-fn fixture(name: &str) -> String {
-    testdata(name).display().to_string()
-}
 
 /// Returns the `manifest.json` of a docker archive.
 fn items(bytes: &[u8]) -> Value {
@@ -37,12 +33,12 @@ fn docker_archive_is_converted_to_oci_and_back() {
 #[test]
 fn docker_archive_holds_one_platform() {
     let bench = bench();
-    let source = fixture("buildkit-attested/multi.tar");
+    let source = attested();
     bench.ok(&["copy", &source, "docker-archive:here.tar:app"]);
     bench.ok(&["copy", "--docker=linux/arm64", &source, "docker-archive:there.tar:app"]);
     assert_eq!(bench.ok(&["kind", "there.tar"]), "image");
     let platform = |archive: &str| {
-        let facts: Value = serde_json::from_str(&bench.ok(&["inspect", "--json", archive])).unwrap();
+        let facts = bench.json(&["inspect", "--json", archive]);
         facts["platform"]["architecture"].clone()
     };
     assert_eq!(platform("there.tar"), "arm64");
@@ -63,7 +59,7 @@ fn docker_archive_holds_one_platform() {
 #[test]
 fn compressed_archives_are_read_and_written() {
     let bench = bench();
-    let source = fixture("buildkit-multi/image.tar");
+    let source = multi();
     for name in ["a.tar.gz", "a.tgz", "a.tar.zst"] {
         bench.ok(&["copy", &source, name]);
         let outcome = bench.ocikit(&["digest", name]);
@@ -97,7 +93,7 @@ fn docker_archive_is_read_from_a_pipe() {
 #[test]
 fn append_adds_images_to_an_archive() {
     let bench = bench();
-    let (one, two) = (fixture("buildkit-single/image.tar"), fixture("buildkit-multi/image.tar"));
+    let (one, two) = (single(), multi());
     bench.ok(&["copy", &one, "oci-archive:both.tar:one"]);
     bench.ok(&["copy", "--append", &two, "oci-archive:both.tar:two"]);
     assert_eq!(bench.ok(&["digest", "both.tar#one"]), bench.ok(&["digest", &one]));
@@ -120,7 +116,7 @@ fn append_adds_images_to_an_archive() {
 #[test]
 fn layouts_can_share_a_blob_directory() {
     let bench = bench();
-    let source = fixture("buildkit-single/image.tar");
+    let source = single();
     bench.ok(&["copy", "--shared-blobs", "blobs", &source, "oci:one:1"]);
     bench.ok(&["copy", "--shared-blobs", "blobs", &source, "oci:two:2"]);
     assert!(!bench.path("one/blobs").exists() && bench.path("blobs/sha256").is_dir());
@@ -210,7 +206,7 @@ fn archives_of_docker_and_buildkit_have_equal_lists() {
     let bench = bench();
     for name in ["buildkit-docker/image.tar", "docker-archive/moby-containerd.tar", "docker-archive/moby-two.tar"] {
         let original = fs::read(testdata(name)).unwrap();
-        fs::write(bench.path("a.tar"), &original).unwrap();
+        bench.write("a.tar", &original);
         let outcome = bench.ocikit(&["validate", "a.tar"]);
         assert!(!outcome.to_string().contains("not in `index.json`"), "{name}: {outcome}");
         if TarIndex::read(&original).unwrap().file("index.json").is_none() {

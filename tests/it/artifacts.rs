@@ -2,27 +2,21 @@
 
 use std::fs;
 
-use ocikit_tests::{Bench, Registry, testdata};
+use ocikit_tests::{Bench, Registry, multi};
 use serde_json::{Value, json};
 
 use crate::bench;
 
 fn manifest(bench: &Bench, location: &str) -> Value {
-    serde_json::from_str(&bench.ok(&["manifest", "get", location])).unwrap()
-}
-
-fn write(bench: &Bench, name: &str, text: &str) {
-    let path = bench.path(name);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
+    bench.json(&["manifest", "get", location])
 }
 
 #[test]
 fn files_and_directories_come_back_from_everywhere() {
     let (bench, registry) = (bench(), Registry::start());
-    write(&bench, "site/index.html", "<h1>");
-    write(&bench, "site/img/a.svg", "<svg>");
-    write(&bench, "notes.txt", "notes");
+    bench.write("site/index.html", "<h1>");
+    bench.write("site/img/a.svg", "<svg>");
+    bench.write("notes.txt", "notes");
     let remote = format!("{}/docs:1", registry.name());
     let mut digests = Vec::new();
     for (number, place) in ["docs.tar", "oci:layout:1", &remote].iter().enumerate() {
@@ -45,24 +39,24 @@ fn files_and_directories_come_back_from_everywhere() {
 #[test]
 fn existing_files_are_kept() {
     let bench = bench();
-    write(&bench, "a.txt", "new");
+    bench.write("a.txt", "new");
     bench.ok(&["artifact", "push", "a.tar", "a.txt"]);
-    write(&bench, "out/a.txt", "old");
+    bench.write("out/a.txt", "old");
     let refused = bench.ocikit(&["artifact", "pull", "a.tar", "-o", "out"]);
     assert_eq!(refused.code, 1, "{refused}");
     assert!(refused.stderr.contains("already has a.txt") && refused.stderr.contains("--overwrite"), "{refused}");
-    assert_eq!(fs::read_to_string(bench.path("out/a.txt")).unwrap(), "old");
+    assert_eq!(bench.read("out/a.txt"), "old");
     bench.ok(&["artifact", "pull", "a.tar", "-o", "out", "--overwrite"]);
-    assert_eq!(fs::read_to_string(bench.path("out/a.txt")).unwrap(), "new");
+    assert_eq!(bench.read("out/a.txt"), "new");
 }
 
 #[test]
 fn annotations_come_from_flags_a_file_and_the_epoch() {
     let bench = bench().with("SOURCE_DATE_EPOCH", "946684800");
-    write(&bench, "a.txt", "a");
-    write(&bench, "c.json", "{}");
+    bench.write("a.txt", "a");
+    bench.write("c.json", "{}");
     let annotations = json!({"$manifest": {"m": "1", "n": "file"}, "$config": {"c": "1"}, "a.txt": {"f": "1"}});
-    write(&bench, "annotations.json", &annotations.to_string());
+    bench.write("annotations.json", annotations.to_string());
     bench.ok(&[
         "artifact",
         "push",
@@ -86,8 +80,8 @@ fn annotations_come_from_flags_a_file_and_the_epoch() {
     );
     assert_eq!(manifest["layers"][0]["annotations"]["f"], "1");
     bench.ok(&["artifact", "pull", "a.tar", "-o", "out", "--config", "config.json"]);
-    assert_eq!(fs::read_to_string(bench.path("config.json")).unwrap(), "{}");
-    write(&bench, "annotations.json", r#"{"other.txt": {"f": "1"}}"#);
+    assert_eq!(bench.read("config.json"), "{}");
+    bench.write("annotations.json", r#"{"other.txt": {"f": "1"}}"#);
     let refused = bench.ocikit(&["artifact", "push", "a.tar", "a.txt", "--annotation-file", "annotations.json"]);
     assert_eq!(refused.code, 2, "{refused}");
 }
@@ -95,11 +89,11 @@ fn annotations_come_from_flags_a_file_and_the_epoch() {
 #[test]
 fn titles_that_lead_out_are_refused() {
     let bench = bench();
-    write(&bench, "a.txt", "a");
+    bench.write("a.txt", "a");
     bench.ok(&["artifact", "push", "oci:layout:ok", "a.txt"]);
     let original = bench.ok(&["manifest", "get", "oci:layout:ok"]);
     for title in ["../a.txt", "/a.txt", "a\\u0007b", "d/../../a"] {
-        write(&bench, "bad.json", &original.replace("a.txt", title));
+        bench.write("bad.json", original.replace("a.txt", title));
         bench.ok(&["manifest", "put", "bad.json", "oci:layout:bad"]);
         let refused = bench.ocikit(&["artifact", "pull", "oci:layout:bad", "-o", "out"]);
         assert_eq!(refused.code, 3, "{title}: {refused}");
@@ -107,7 +101,7 @@ fn titles_that_lead_out_are_refused() {
         assert!(!refused.stderr.contains('\u{7}'), "{title}: {refused}");
         assert!(!bench.path("out").exists(), "{title}");
     }
-    let index = testdata("buildkit-multi/image.tar").display().to_string();
+    let index = multi();
     let refused = bench.ocikit(&["artifact", "pull", &index, "-o", "out"]);
     assert!(refused.code != 0 && refused.stderr.contains("--platform"), "{refused}");
 }
@@ -115,10 +109,10 @@ fn titles_that_lead_out_are_refused() {
 #[test]
 fn an_artifact_without_titles_has_no_files_to_pull() {
     let bench = bench();
-    write(&bench, "a.txt", "a");
+    bench.write("a.txt", "a");
     bench.ok(&["artifact", "push", "oci:layout:ok", "a.txt"]);
     let original = bench.ok(&["manifest", "get", "oci:layout:ok"]);
-    write(&bench, "untitled.json", &original.replace("org.opencontainers.image.title", "other"));
+    bench.write("untitled.json", original.replace("org.opencontainers.image.title", "other"));
     bench.ok(&["manifest", "put", "untitled.json", "oci:layout:untitled"]);
     let outcome = bench.ocikit(&["artifact", "pull", "oci:layout:untitled", "-o", "out"]);
     assert_eq!(outcome.code, 3, "{outcome}");
@@ -133,9 +127,9 @@ fn an_artifact_without_titles_has_no_files_to_pull() {
 #[test]
 fn files_are_attached_to_an_image() {
     let (bench, registry) = (bench(), Registry::start());
-    write(&bench, "sbom.json", "{}");
-    write(&bench, "report/index.html", "<h1>");
-    let image = testdata("buildkit-multi/image.tar").display().to_string();
+    bench.write("sbom.json", "{}");
+    bench.write("report/index.html", "<h1>");
+    let image = multi();
     let remote = format!("{}/app:1", registry.name());
     bench.ok(&["copy", "-q", &image, "a.tar"]);
     bench.ok(&["copy", "-q", &image, "oci:layout:1"]);
@@ -148,17 +142,16 @@ fn files_are_attached_to_an_image() {
         let attached = bench.ok(&line);
         assert_eq!(planned, attached);
         digests.push(attached.rsplit_once('@').unwrap().1.to_owned());
-        let listed: Value = serde_json::from_str(&bench.ok(&["referrers", "--json", place])).unwrap();
+        let listed = bench.json(&["referrers", "--json", place]);
         assert_eq!(listed["referrers"][0]["digest"], digests[0].as_str(), "{place}");
         assert_eq!(listed["referrers"][0]["artifactType"], "application/spdx+json", "{place}");
         bench.ok(&["validate", place]);
     }
     let referrer = format!("{}/app@{}", registry.name(), digests[0]);
     bench.ok(&["artifact", "pull", &referrer, "-o", "out"]);
-    assert_eq!(fs::read_to_string(bench.path("out/report/index.html")).unwrap(), "<h1>");
+    assert_eq!(bench.read("out/report/index.html"), "<h1>");
     bench.ok(&["attach", &remote, "sbom.json", "--artifact-type", "a/b", "--platform", "linux/arm64"]);
-    let listed: Value =
-        serde_json::from_str(&bench.ok(&["referrers", "--json", &remote, "--platform", "linux/arm64"])).unwrap();
+    let listed = bench.json(&["referrers", "--json", &remote, "--platform", "linux/arm64"]);
     assert_eq!(listed["referrers"].as_array().unwrap().len(), 1);
     for (line, hint) in [
         (&["attach", "a.tar", "sbom.json"][..], "--artifact-type"),
@@ -172,8 +165,8 @@ fn files_are_attached_to_an_image() {
 #[test]
 fn helm_charts_and_webassembly_modules_are_artifacts() {
     let bench = bench();
-    write(&bench, "Chart.json", r#"{"name":"app","version":"1.0.0","apiVersion":"v2"}"#);
-    write(&bench, "app-1.0.0.tgz", "chart");
+    bench.write("Chart.json", r#"{"name":"app","version":"1.0.0","apiVersion":"v2"}"#);
+    bench.write("app-1.0.0.tgz", "chart");
     bench.ok(&[
         "artifact",
         "push",
@@ -183,8 +176,8 @@ fn helm_charts_and_webassembly_modules_are_artifacts() {
         "Chart.json:application/vnd.cncf.helm.config.v1+json",
     ]);
     assert_eq!(bench.ok(&["kind", "oci:layout:chart"]), "helm-chart");
-    write(&bench, "app.wasm", "\0asm");
-    write(&bench, "config.json", "{}");
+    bench.write("app.wasm", "\0asm");
+    bench.write("config.json", "{}");
     bench.ok(&[
         "artifact",
         "push",

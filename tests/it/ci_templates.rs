@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ocikit_tests::{Outcome, Registry, testdata, verified_digest};
+use ocikit_tests::{Outcome, Registry, json, testdata, verified_digest};
 use serde_json::Value;
 
 use crate::bench;
@@ -180,7 +180,7 @@ impl Job {
         let (bench, registry) = (bench(), Registry::start());
         let name = registry.name();
         let config = format!("registry: {name}/prod\ndev-registry: {name}/dev\ntags: [fixed]\n");
-        fs::write(bench.path("publish.yaml"), config).unwrap();
+        bench.write("publish.yaml", config);
         fs::create_dir(bench.path("bin")).unwrap();
         #[cfg(unix)]
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_ocikit-under-test"), bench.path("bin/ocikit")).unwrap();
@@ -192,7 +192,7 @@ impl Job {
     fn run(&self, script: &str, fixture: &str, more: &[(&str, &str)]) -> Outcome {
         let recorded: Value =
             serde_json::from_slice(&fs::read(testdata(&format!("ci/{fixture}.json"))).unwrap()).unwrap();
-        fs::write(self.bench.path("event.json"), recorded["event"].to_string()).unwrap();
+        self.bench.write("event.json", recorded["event"].to_string());
         let mut command = Command::new("bash");
         command.args(["-c", script]).current_dir(self.bench.path("."));
         command.env_clear().env("HOME", self.bench.path("home"));
@@ -237,18 +237,18 @@ fn action_publishes_with_a_recorded_environment() {
         ("GITHUB_STEP_SUMMARY", "summary.md"),
     ];
     job.check(job.run(&script, "github-push", &variables));
-    let outputs = fs::read_to_string(job.bench.path("outputs")).unwrap();
+    let outputs = job.bench.read("outputs");
     assert!(
         ["images", "architectures", "digest", "build-report"].iter().all(|name| outputs.contains(&format!("{name}<<")))
     );
-    assert!(fs::read_to_string(job.bench.path("summary.md")).unwrap().contains("/prod/app:fixed"));
+    assert!(job.bench.read("summary.md").contains("/prod/app:fixed"));
     // Inputs with the text of commands are data.
     let hostile = [&variables[..], &[("ARGUMENTS", &*annotation), ("TAGS", "v6c22711f")]].concat();
     let outcome = job.run(&script, "github-push", &hostile);
     assert_eq!(outcome.code, 0, "{outcome}");
     assert!(!job.bench.path("canary").exists());
     let raw = job.bench.ok(&["inspect", "--raw", &format!("{}/prod/app:fixed", job.registry.name())]);
-    let manifest: Value = serde_json::from_str(&raw).unwrap();
+    let manifest = json(&raw);
     let (_, value) = HOSTILE_ARGUMENT.split_once('=').unwrap();
     assert_eq!(manifest["annotations"]["org.example.note"], value);
     for hostile in ["\"; touch canary; echo \"", "$(touch canary)", "`touch canary`", "--help"] {
@@ -354,7 +354,7 @@ fn gitlab_template_publishes_with_a_recorded_environment() {
     ];
     let outcome = job.check(job.run(&script, "gitlab-push", &variables));
     assert!(!outcome.to_string().contains("canary-token"), "{outcome}");
-    let outputs = fs::read_to_string(job.bench.path("publish.env")).unwrap();
+    let outputs = job.bench.read("publish.env");
     assert!(outputs.contains("OCIKIT_DIGEST=sha256:") && outputs.contains("OCIKIT_IMAGES=["), "{outputs}");
 }
 
@@ -371,7 +371,7 @@ fn jenkins_example_publishes_with_a_recorded_environment() {
     ];
     let outcome = job.check(job.run(&jenkins_script(), "jenkins-push", &variables));
     assert!(!outcome.to_string().contains("canary"), "{outcome}");
-    assert!(fs::read_to_string(job.bench.path("publish.env")).unwrap().contains("OCIKIT_DIGEST="));
+    assert!(job.bench.read("publish.env").contains("OCIKIT_DIGEST="));
 }
 
 #[test]

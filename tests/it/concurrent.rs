@@ -3,15 +3,14 @@
 use std::process::{Child, Stdio};
 
 use ocikit_server::{Action, Fault};
-use ocikit_tests::{Bench, Registry, testdata};
-use serde_json::Value;
+use ocikit_tests::{Bench, Registry, multi};
 
 use crate::bench;
 
 /// Changes one tag with six programs at the same time, each with its own label. Every success is in the final image;
 /// whatever is not ended with the exit code of a conflict.
 pub(crate) fn six_writers(bench: &Bench, reference: &str) {
-    let image = testdata("buildkit-multi/image.tar").display().to_string();
+    let image = multi();
     bench.ok(&["push", "-q", &image, reference]);
     for round in 0..3 {
         let label = |writer: usize| format!("writer{round}{writer}");
@@ -22,7 +21,7 @@ pub(crate) fn six_writers(bench: &Bench, reference: &str) {
         };
         let writers: Vec<Child> = (0..6).map(start).collect();
         let ends: Vec<_> = writers.into_iter().map(|writer| writer.wait_with_output().unwrap()).collect();
-        let config: Value = serde_json::from_str(&bench.ok(&["inspect", "--config", reference])).unwrap();
+        let config = bench.json(&["inspect", "--config", reference]);
         let mut successes = 0;
         for (writer, end) in ends.iter().enumerate() {
             let is_there = config["config"]["Labels"][label(writer)] == "1";
@@ -60,7 +59,7 @@ fn indexes_are_not_lost_either() {
     let (bench, registry) = (bench(), Registry::start());
     registry.faults().add(Fault::on("HEAD /v2/**/manifests/*", Action::Header("etag", None)));
     let at = |tag: &str| format!("{}/app:{tag}", registry.name());
-    let multi = testdata("buildkit-multi/image.tar").display().to_string();
+    let multi = multi();
     for platform in ["linux/amd64", "linux/arm64", "linux/arm"] {
         let tag = platform.replace('/', "-");
         bench.ok(&["copy", "-q", "--platform", platform, &multi, &at(&tag)]);

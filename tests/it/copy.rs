@@ -3,14 +3,10 @@
 use std::fs;
 
 use ocikit_server::{Children, Rules, Server, Switch};
-use ocikit_tests::{Bench, Registry, testdata};
+use ocikit_tests::{Bench, Registry, attested, fixture, multi, single};
 use serde_json::Value;
 
 use crate::bench;
-
-fn fixture(name: &str) -> String {
-    testdata(name).display().to_string()
-}
 
 fn json(bench: &Bench, arguments: &[&str]) -> Value {
     let text = bench.ok(&[&["--json"], arguments].concat());
@@ -58,12 +54,12 @@ fn referrers_are_copied() {
 fn signatures_under_cosign_tags_are_copied() {
     let (bench, registry) = (bench(), Registry::start());
     let (from, to) = (format!("{}/from", registry.name()), format!("{}/to", registry.name()));
-    bench.ok(&["push", &fixture("buildkit-multi/image.tar"), &format!("{from}:1")]);
+    bench.ok(&["push", &multi(), &format!("{from}:1")]);
     let index = bench.ok(&["digest", &format!("{from}:1")]).replace(':', "-");
     let child =
         json(&bench, &["inspect", &format!("{from}:1")])["manifests"][0]["digest"].as_str().unwrap().replace(':', "-");
     for tag in [format!("{index}.sig"), format!("{child}.att")] {
-        bench.ok(&["push", &fixture("buildkit-single/image.tar"), &format!("{from}:{tag}")]);
+        bench.ok(&["push", &single(), &format!("{from}:{tag}")]);
     }
     bench.ok(&["copy", &format!("{from}:1"), &format!("{to}:1")]);
     for tag in [format!("{index}.sig"), format!("{child}.att")] {
@@ -74,7 +70,7 @@ fn signatures_under_cosign_tags_are_copied() {
 #[test]
 fn platforms_are_selected() {
     let bench = bench();
-    let source = fixture("buildkit-attested/multi.tar");
+    let source = attested();
     let all = architectures(&bench, &source);
     assert_eq!(all, ["amd64", "arm64"]);
     bench.ok(&["copy", "--platform", "linux/arm64", &source, "one.tar"]);
@@ -82,7 +78,7 @@ fn platforms_are_selected() {
     let entry = json(&bench, &["inspect", &source])["manifests"][1]["digest"].clone();
     assert_eq!(bench.ok(&["digest", "one.tar"]), entry.as_str().unwrap());
     // Several platforms make an index, with their attestation manifests.
-    let three = fixture("buildkit-multi/image.tar");
+    let three = multi();
     let both = ["copy", "--platform", "linux/amd64", "--platform", "linux/arm64", &three, "two.tar"];
     bench.ok(&both);
     assert_eq!(architectures(&bench, "two.tar"), ["amd64", "arm64"]);
@@ -114,7 +110,7 @@ fn platforms_are_selected() {
 #[test]
 fn dry_run_changes_nothing() {
     let (bench, registry) = (bench(), Registry::start());
-    let (source, reference) = (fixture("buildkit-multi/image.tar"), format!("{}/app:1", registry.name()));
+    let (source, reference) = (multi(), format!("{}/app:1", registry.name()));
     let planned = json(&bench, &["push", "--dry-run", &source, &reference]);
     let target = &planned["targets"][0];
     assert_eq!((target["dryRun"].clone(), target["present"]["blobs"].clone()), (true.into(), 0.into()), "{planned}");
@@ -131,7 +127,7 @@ fn dry_run_changes_nothing() {
 #[test]
 fn no_clobber_overwrites_no_tag() {
     let (bench, registry) = (bench(), Registry::start());
-    let (one, two) = (fixture("buildkit-single/image.tar"), fixture("buildkit-multi/image.tar"));
+    let (one, two) = (single(), multi());
     let reference = format!("{}/app:1", registry.name());
     bench.ok(&["push", "--no-clobber", &one, &reference]);
     bench.ok(&["push", "--no-clobber", &one, &reference]);
@@ -166,14 +162,14 @@ fn all_tags_are_copied() {
 #[test]
 fn push_to_several_targets_uploads_each_blob_once() {
     let (bench, registry) = (bench(), Registry::start());
-    let source = fixture("buildkit-multi/image.tar");
+    let source = multi();
     let targets: Vec<_> = (0..5).map(|at| format!("{}/app{at}:1", registry.name())).collect();
     let words: Vec<&str> = ["push", "--digest-file", "digest", source.as_str()]
         .into_iter()
         .chain(targets.iter().map(String::as_str))
         .collect();
     bench.ok(&words);
-    assert_eq!(fs::read_to_string(bench.path("digest")).unwrap().trim(), bench.ok(&["digest", &source]));
+    assert_eq!(bench.read("digest").trim(), bench.ok(&["digest", &source]));
     let uploads = registry
         .requests()
         .into_iter()

@@ -2,17 +2,17 @@
 
 use std::fs;
 
-use ocikit_tests::{Bench, Registry, testdata};
+use ocikit_tests::{Bench, Registry, fixture, multi, testdata};
 use serde_json::Value;
 
 use crate::bench;
 
 fn json(bench: &Bench, line: &[&str]) -> Value {
-    serde_json::from_str(&bench.ok(&[line, &["--json"]].concat())).unwrap()
+    bench.json(&[line, &["--json"]].concat())
 }
 
 fn config(bench: &Bench, location: &str) -> Value {
-    serde_json::from_str(&bench.ok(&["inspect", "--config", location])).unwrap()
+    bench.json(&["inspect", "--config", location])
 }
 
 fn copy(bench: &Bench, name: &str) {
@@ -122,7 +122,7 @@ fn edit_selects_platforms_and_keeps_attestations() {
     let outcome = bench.ocikit(&["edit", "a.tar", "--label", "k=v", "--json"]);
     assert_eq!(outcome.code, 0, "{outcome}");
     assert!(outcome.stderr.contains("1 attestation manifest describes the image before the change"), "{outcome}");
-    let result: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let result = outcome.json();
     assert!(!result["outdatedAttestations"].as_array().unwrap().is_empty(), "{result}");
     let after = json(&bench, &["inspect", "a.tar"]);
     let (old, new) = (before["manifests"].as_array().unwrap(), after["manifests"].as_array().unwrap());
@@ -203,11 +203,11 @@ fn referrers_other_than_signatures_are_pointed_to_the_new_digest() {
     let reference = format!("{}/app:1", registry.name());
     copy(&bench, "buildkit-single/image.tar");
     bench.ok(&["push", "a.tar", &reference]);
-    fs::write(bench.path("sbom.json"), "{}").unwrap();
+    bench.write("sbom.json", "{}");
     bench.ok(&["attach", "--artifact-type", "application/spdx+json", &reference, "sbom.json"]);
     let outcome = bench.ocikit(&["edit", &reference, "--label", "k=v", "--update-referrers", "--json"]);
     assert_eq!(outcome.code, 0, "{outcome}");
-    let result: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let result = outcome.json();
     assert_eq!(result["updatedReferrers"].as_array().map(Vec::len), Some(1), "{result}");
     let listed = bench.ok(&["referrers", &reference]);
     assert!(listed.contains("application/spdx+json"), "{listed}");
@@ -223,7 +223,7 @@ fn child_of(bench: &Bench, base: &str, image: &str) -> String {
 fn rebase_replaces_the_base_of_all_platforms() {
     let (bench, registry) = (bench(), Registry::start());
     let name = |repository: &str| format!("{}/{repository}", registry.name());
-    let multi = testdata("buildkit-multi/image.tar").display().to_string();
+    let multi = multi();
     let (old, new, app) = (name("base:1"), name("new:2"), name("app:1"));
     bench.ok(&["push", &multi, &old]);
     bench.ok(&["push", &multi, &new]);
@@ -248,7 +248,7 @@ fn rebase_replaces_the_base_of_all_platforms() {
     bench.ok(&["edit", &new, "--env", "BASE=3"]);
     let outcome = bench.ocikit(&["inspect", "--check-base", &app, "--json"]);
     assert_eq!(outcome.code, 5, "{outcome}");
-    assert_eq!(serde_json::from_str::<Value>(&outcome.stdout).unwrap()["moved"], true);
+    assert_eq!(outcome.json()["moved"], true);
     bench.ok(&["rebase", &app]);
     assert_eq!(json(&bench, &["inspect", "--check-base", &app])["moved"], false);
     let found = json(&bench, &["inspect", &app]);
@@ -274,7 +274,7 @@ fn values_that_break_an_image_are_refused() {
     }
     bench.ok(&["edit", "a.tar", "--workdir", "/srv", "--volume", "/data", "--stop-signal", "SIGRTMIN+3"]);
     bench.ok(&["edit", "a.tar", "--port", "53/udp", "--port", "8000-8010"]);
-    fs::write(bench.path("file"), "x").unwrap();
+    bench.write("file", "x");
     let outcome = bench.ocikit(&["attach", "a.tar", "file", "--artifact-type", "not a type"]);
     assert_eq!(outcome.code, 2, "{outcome}");
     let outcome = bench.ocikit(&["append", "a.tar", "--remove-layer", "99"]);
@@ -300,7 +300,7 @@ fn rebase_refuses_a_base_for_another_platform() {
 fn rebase_refuses_another_base() {
     let bench = bench();
     copy(&bench, "buildkit-single/image.tar");
-    let other = testdata("archive-podman/image.tar").display().to_string();
+    let other = fixture("archive-podman/image.tar");
     let before = fs::read(bench.path("a.tar")).unwrap();
     let outcome = bench.ocikit(&["rebase", "a.tar", "--old-base", &other, "--new-base", &other]);
     assert_eq!(outcome.code, 1, "{outcome}");
@@ -327,7 +327,7 @@ fn annotations_in_dockers_format_are_warned_about() {
 fn an_archive_from_standard_input_needs_an_output() {
     let bench = bench();
     copy(&bench, "buildkit-multi/image.tar");
-    fs::write(bench.path("file"), "x").unwrap();
+    bench.write("file", "x");
     let archive = fs::read(bench.path("a.tar")).unwrap();
     for line in [
         &["edit", "-", "--label", "k=v"][..],

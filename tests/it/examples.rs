@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use ocikit_server::{Authentication, Server, User};
-use ocikit_tests::{Bench, Outcome, Registry, run, testdata, verified_digest};
+use ocikit_tests::{Bench, Outcome, Registry, json, run, testdata, verified_digest};
 use serde_json::Value;
 
 use crate::bench;
@@ -78,8 +78,8 @@ fn report_annotations_prints_json() {
     let bench = bench();
     let digest = archive(&bench);
     let said = example(&bench, env!("CARGO_BIN_EXE_example-report-annotations"), &["app.tar"]).ok();
-    let report: Value = serde_json::from_str(&said).unwrap();
-    let expected: Value = serde_json::from_str(&bench.ok(&["inspect", "--json", "app.tar"])).unwrap();
+    let report = json(&said);
+    let expected = bench.json(&["inspect", "--json", "app.tar"]);
     assert_eq!((&report["digest"], &report["annotations"]), (&Value::from(digest), &expected["annotations"]));
     assert_eq!(report["manifests"][1]["annotations"], expected["manifests"][1]["annotations"]);
     assert_eq!(report["manifests"][0]["platform"], "linux/amd64");
@@ -91,13 +91,13 @@ fn own_keychain_provides_credentials() {
     let authentication = Authentication::bearer([User::new("alice", "s3cret with spaces")]);
     let closed = Registry::start_with(Server::default().authentication(authentication));
     let digest = archive(&bench);
-    std::fs::write(bench.path("passwords"), format!("{} alice s3cret with spaces\n", closed.name())).unwrap();
+    bench.write("passwords", format!("{} alice s3cret with spaces\n", closed.name()));
     let (one, two) = (format!("{}/app:1", closed.name()), format!("{}/app:1", open.name()));
     let copy =
         |from: &str, to: &str| example(&bench, env!("CARGO_BIN_EXE_example-own-keychain"), &["passwords", from, to]);
     assert_eq!(copy("app.tar", &one).ok(), digest);
     assert_eq!(copy(&one, &two).ok(), digest);
-    std::fs::write(bench.path("passwords"), "").unwrap();
+    bench.write("passwords", "");
     let outcome = copy(&one, &two);
     assert!(outcome.code == 1 && !outcome.stderr.contains("s3cret"), "{outcome}");
 }
@@ -105,7 +105,7 @@ fn own_keychain_provides_credentials() {
 #[test]
 fn wasm_publisher_pushes_an_artifact() {
     let (bench, registry) = (bench(), Registry::start());
-    std::fs::write(bench.path("filter.wasm"), b"\0asm\x01\0\0\0").unwrap();
+    bench.write("filter.wasm", b"\0asm\x01\0\0\0");
     let target = format!("{}/filter:1", registry.name());
     bench.ok(&["keygen", "--unencrypted", "-o", "release"]);
     let publish = |arguments: &[&str]| {
@@ -118,7 +118,7 @@ fn wasm_publisher_pushes_an_artifact() {
     assert_eq!(digest, unsigned);
     bench.ok(&["verify", "--key", "release.pub", &target]);
     assert_eq!(registry.verified_digest("filter", "1").unwrap().to_string(), digest.trim());
-    let manifest: Value = serde_json::from_str(&bench.ok(&["manifest", "get", &target])).unwrap();
+    let manifest = bench.json(&["manifest", "get", &target]);
     assert_eq!(manifest["config"]["mediaType"], "application/vnd.wasm.config.v0+json");
     assert_eq!(
         (&manifest["layers"][0]["mediaType"], &manifest["layers"][0]["size"]),
@@ -134,7 +134,7 @@ fn image_builder_adds_a_layer_to_every_platform() {
     let base = format!("{}/base:1", registry.name());
     bench.ok(&["push", "-q", "app.tar", &base]);
     std::fs::create_dir(bench.path("bin")).unwrap();
-    std::fs::write(bench.path("bin/server"), b"#!/bin/sh\n").unwrap();
+    bench.write("bin/server", b"#!/bin/sh\n");
     let target = format!("{}/app:1", registry.name());
     let build = |platforms: &[&str]| {
         let arguments = [&[&base, "bin", &target], platforms].concat();
@@ -143,8 +143,8 @@ fn image_builder_adds_a_layer_to_every_platform() {
     let digest = build(&[]);
     assert_eq!(digest, build(&[]), "the same files give the same image");
     assert_eq!(registry.verified_digest("app", "1").unwrap().to_string(), digest.trim());
-    let before: Value = serde_json::from_str(&bench.ok(&["inspect", "--json", &base])).unwrap();
-    let after: Value = serde_json::from_str(&bench.ok(&["inspect", "--json", &target])).unwrap();
+    let before = bench.json(&["inspect", "--json", &base]);
+    let after = bench.json(&["inspect", "--json", &target]);
     let platforms = |image: &Value| -> Vec<Value> {
         image["manifests"].as_array().unwrap().iter().map(|entry| entry["platform"].clone()).collect()
     };
@@ -152,7 +152,7 @@ fn image_builder_adds_a_layer_to_every_platform() {
     bench.ok(&["validate", &target]);
     for platform in ["linux/amd64", "linux/arm64"] {
         assert_eq!(bench.ok(&["cat", "--platform", platform, &target, "/app/server"]), "#!/bin/sh");
-        let config: Value = serde_json::from_str(&bench.ok(&["config", "--platform", platform, &target])).unwrap();
+        let config = bench.json(&["config", "--platform", platform, &target]);
         assert_eq!(config["config"]["Entrypoint"][0], "/app/server");
         let environment = config["config"]["Env"].as_array().unwrap();
         assert!(environment.contains(&"PORT=8080".into()), "{environment:?}");

@@ -19,7 +19,7 @@ fn images(bench: &Bench, size: usize) {
     write_image(&bench.path("app"), Compression::Gzip, &[lower.clone(), upper]);
     write_image(&bench.path("base"), Compression::Gzip, &[lower]);
     write_image(&bench.path("new"), Compression::Gzip, &[Tar::new().file("etc/release", b"2").finish()]);
-    fs::write(bench.path("notes.txt"), random(2, size)).unwrap();
+    bench.write("notes.txt", random(2, size));
 }
 
 /// The commands under test, and the tag that each writes.
@@ -183,7 +183,7 @@ fn a_conversion_on_a_full_disk_changes_nothing() {
                 let outcome = limited(&bench, blocks, &format!("convert --to {format} a.tar {target}"));
                 if outcome.code == 0 {
                     assert!(blocks > 1000, "{format} {blocks} {target}");
-                    fs::write(bench.path("a.tar"), &old).unwrap();
+                    bench.write("a.tar", &old);
                     let _ = fs::remove_dir_all(bench.path("out"));
                     let _ = fs::remove_file(bench.path("out.tar"));
                     continue;

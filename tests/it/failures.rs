@@ -4,7 +4,9 @@ use std::fs;
 use std::process::Stdio;
 
 use ocikit_archive::TarIndex;
-use ocikit_tests::{Archive, Bench, Outcome, Registry, testdata, wait_for_signal_handlers, write_archive};
+use ocikit_tests::{
+    Archive, Bench, Outcome, Registry, json, multi, single, testdata, wait_for_signal_handlers, write_archive,
+};
 
 use crate::bench;
 
@@ -35,7 +37,7 @@ fn missing_file() {
 fn truncated_archive() {
     let bench = bench();
     let whole = fs::read(testdata("buildkit-single/image.tar")).unwrap();
-    fs::write(bench.path("a.tar"), &whole[..5000]).unwrap();
+    bench.write("a.tar", &whole[..5000]);
     let registry = Registry::start();
     let reference = format!("{}/app:1", registry.name());
     insta::assert_snapshot!(told(&bench, &registry.name(), &["push", "a.tar", &reference]), @"
@@ -45,7 +47,7 @@ fn truncated_archive() {
     ");
     assert!(registry.requests().is_empty());
     for length in (0..whole.len()).step_by(512) {
-        fs::write(bench.path("a.tar"), &whole[..length]).unwrap();
+        bench.write("a.tar", &whole[..length]);
         let outcome = bench.ocikit(&["inspect", "a.tar"]);
         // Only the end-of-archive blocks and `oci-layout` follow `index.json`, and the image is complete without them.
         let ends = [whole.len() - 2048, whole.len() - 1024, whole.len() - 512].contains(&length);
@@ -61,7 +63,7 @@ fn damaged_layer() {
     let index = TarIndex::read(&bytes).unwrap();
     let layer = index.entries().iter().find(|entry| entry.data.size == 2 << 20).unwrap().data.offset;
     bytes[layer as usize + 1_000_000] ^= 1;
-    fs::write(bench.path("a.tar"), bytes).unwrap();
+    bench.write("a.tar", bytes);
     let reference = format!("{}/app:1", registry.name());
     insta::assert_snapshot!(told(&bench, &registry.name(), &["push", "a.tar", &reference]), @"
     exit 5
@@ -78,7 +80,7 @@ fn damaged_layer() {
 #[test]
 fn a_name_with_the_digest_of_another_image() {
     let (bench, registry) = (bench(), Registry::start());
-    let single = testdata("buildkit-single/image.tar").display().to_string();
+    let single = single();
     let other = format!("sha256:{:064}", 0);
     let image = format!("{}/app", registry.name());
     bench.ok(&["push", "-q", &single, &format!("{image}:1")]);
@@ -101,11 +103,11 @@ fn a_name_with_the_digest_of_another_image() {
 fn damaged_manifest() {
     let bench = bench();
     let mut bytes = fs::read(testdata("buildkit-single/image.tar")).unwrap();
-    let digest = bench.ok(&["digest", &testdata("buildkit-single/image.tar").display().to_string()]);
+    let digest = bench.ok(&["digest", &single()]);
     let index = TarIndex::read(&bytes).unwrap();
     let manifest = index.file(&format!("blobs/{}", digest.replace(':', "/"))).unwrap();
     bytes[manifest.offset as usize + 20] ^= 1;
-    fs::write(bench.path("a.tar"), bytes).unwrap();
+    bench.write("a.tar", bytes);
     insta::assert_snapshot!(told(&bench, "", &["inspect", "a.tar"]), @"
     exit 5
     --- stderr
@@ -116,7 +118,7 @@ fn damaged_manifest() {
 
 #[test]
 fn unreachable_registry() {
-    let source = testdata("buildkit-single/image.tar").display().to_string();
+    let source = single();
     insta::assert_snapshot!(told(&bench(), "", &["push", "--retries", "0", &source, "localhost:1/app:1"]), @"
     exit 6
     --- stderr
@@ -129,7 +131,7 @@ fn unreachable_registry() {
 fn wrong_credentials() {
     let registry = Registry::for_user("alice", "right");
     let bench = bench().with("OCIKIT_USERNAME", "alice").with("OCIKIT_PASSWORD", "wr0ng");
-    let source = testdata("buildkit-single/image.tar").display().to_string();
+    let source = single();
     let outcome = told(&bench, &registry.name(), &["push", &source, &format!("{}/app:1", registry.name())]);
     assert!(!outcome.stderr.contains("wr0ng"));
     insta::assert_snapshot!(outcome, @"
@@ -144,12 +146,12 @@ fn wrong_credentials() {
 fn json_errors_are_one_object() {
     let object = |outcome: &Outcome| -> serde_json::Value {
         assert_eq!((outcome.stdout.as_str(), outcome.stderr.lines().count()), ("", 1), "{outcome}");
-        let text: serde_json::Value = serde_json::from_str(&outcome.stderr).unwrap();
+        let text = json(&outcome.stderr);
         assert_eq!(text["error"]["exitCode"], outcome.code, "{outcome}");
         text["error"].clone()
     };
     let (bench, registry) = (bench(), Registry::start());
-    let single = testdata("buildkit-single/image.tar").display().to_string();
+    let single = single();
     let missing = object(&bench.ocikit(&["digest", "--json", &format!("{}/app:1", registry.name())]));
     assert_eq!(missing["kind"], "not-found");
     assert_eq!(missing["message"], format!("{}/app has no tag 1", registry.name()));
@@ -165,7 +167,7 @@ fn json_errors_are_one_object() {
     let partly = bench.ocikit(&["push", "--json", "--retries", "0", &single, &there, "localhost:1/app:1"]);
     assert_eq!(partly.code, 7, "{partly}");
     let error = partly.stderr.lines().last().unwrap();
-    let error: serde_json::Value = serde_json::from_str(error).unwrap();
+    let error = json(error);
     let failed = &error["error"]["failed"];
     assert_eq!(failed.as_array().unwrap().len(), 1, "{error}");
     assert_eq!((&failed[0]["target"], &failed[0]["kind"]), (&"localhost:1/app:1".into(), &"unreachable".into()));
@@ -183,7 +185,7 @@ fn missing_tag() {
     error: REGISTRY/app has no tag 1
     hint: `ocikit tags REGISTRY/app` lists tags
     ");
-    let multi = testdata("buildkit-multi/image.tar").display().to_string();
+    let multi = multi();
     assert_eq!(told(&bench(), "", &["digest", &multi, "--platform", "linux/s390x"]).code, 3);
 }
 
@@ -218,7 +220,7 @@ fn full_disk() {
         ocikit_tests::run(&mut command, &[])
     });
     write_archive(&bench.path("a.tar"), Archive { layers: 1, size: 100 << 10, valid_digests: true });
-    fs::write(bench.path("b.tar"), b"old").unwrap();
+    bench.write("b.tar", b"old");
     let before = fs::read(bench.path("a.tar")).unwrap();
     for (arguments, target) in
         [("copy a.tar b.tar", "b.tar"), ("copy a.tar oci:layout", "layout"), ("annotate a.tar k=v", "a.tar")]
@@ -236,7 +238,7 @@ fn full_disk() {
 fn killed_copy_leaves_no_file() {
     let bench = bench();
     write_archive(&bench.path("a.tar"), Archive { layers: 4, size: 64 << 20, valid_digests: true });
-    fs::write(bench.path("b.tar"), b"old").unwrap();
+    bench.write("b.tar", b"old");
     for pause in [5, 20, 50, 90] {
         let mut child = bench.command(&["copy", "a.tar", "b.tar"]).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(pause));
@@ -244,7 +246,7 @@ fn killed_copy_leaves_no_file() {
         let finished = child.wait().unwrap().success();
         assert!(finished || fs::read(bench.path("b.tar")).unwrap() == b"old");
         assert_eq!(bench.names(), ["a.tar", "b.tar"]);
-        fs::write(bench.path("b.tar"), b"old").unwrap();
+        bench.write("b.tar", b"old");
     }
 }
 

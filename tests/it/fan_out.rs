@@ -6,14 +6,11 @@ use std::io::Write;
 use std::process::Stdio;
 
 use ocikit_server::{Action, Fault, Point};
-use ocikit_tests::{Archive, Bench, Direction, Proxy, ProxyFault, Registry, testdata, verified_digest, write_archive};
-use serde_json::Value;
+use ocikit_tests::{
+    Archive, Bench, Direction, Proxy, ProxyFault, Registry, attested, json, multi, verified_digest, write_archive,
+};
 
 use crate::bench;
-
-fn fixture(name: &str) -> String {
-    testdata(name).display().to_string()
-}
 
 fn count(registry: &Registry, method: &str, part: &str) -> usize {
     let requests = registry.requests();
@@ -22,7 +19,7 @@ fn count(registry: &Registry, method: &str, part: &str) -> usize {
 
 /// Returns the number of copied, mounted and existing blobs of each target.
 fn facts(text: &str) -> Vec<[u64; 3]> {
-    let facts: Value = serde_json::from_str(text).unwrap();
+    let facts = json(text);
     let targets = facts["targets"].as_array().unwrap().iter();
     targets.map(|target| ["sent", "mounted", "present"].map(|kind| target[kind]["blobs"].as_u64().unwrap())).collect()
 }
@@ -158,14 +155,14 @@ fn referrers_are_copied_to_all_targets() {
     let bench = bench();
     let [from, one, two] = [(); 3].map(|()| Registry::start());
     let source = format!("{}/app:1", from.name());
-    bench.ok(&["push", "-q", &fixture("buildkit-attested/multi.tar"), &source]);
+    bench.ok(&["push", "-q", &attested(), &source]);
     let digest = bench.ok(&["digest", &source]);
     let manifest = format!(
         r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","artifactType":"a/b","config":{{"mediaType":"application/vnd.oci.empty.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2}},"layers":[],"subject":{{"mediaType":"application/vnd.oci.image.index.v1+json","digest":"{digest}","size":{}}}}}"#,
         bench.ok(&["manifest", "get", &source]).len()
     );
-    fs::write(bench.path("empty"), "{}").unwrap();
-    fs::write(bench.path("referrer.json"), manifest).unwrap();
+    bench.write("empty", "{}");
+    bench.write("referrer.json", manifest);
     let repository = format!("{}/app", from.name());
     bench.ok(&["blob", "put", "empty", &repository]);
     bench.ok(&["manifest", "put", "referrer.json", &repository]);
@@ -304,7 +301,7 @@ fn killed_copy_leaves_no_tag_at_any_target() {
 fn dry_run_reads_the_source_once_for_all_targets() {
     let bench = bench();
     let registries = [(); 4].map(|()| Registry::start());
-    bench.ok(&["push", "-q", &fixture("buildkit-multi/image.tar"), &format!("{}/app:1", registries[0].name())]);
+    bench.ok(&["push", "-q", &multi(), &format!("{}/app:1", registries[0].name())]);
     let [from, one, two, three] = registries.each_ref().map(|registry| format!("{}/app:1", registry.name()));
     let reads = |targets: &[&str]| {
         registries[0].clear_requests();

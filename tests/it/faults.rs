@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use ocikit_server::{Action, Authentication, Fault, Point, Reply, Server, User};
 use ocikit_spec::Digest;
-use ocikit_tests::{Archive, Bench, Direction, Proxy, ProxyFault, Registry, testdata, verified_digest, write_archive};
+use ocikit_tests::{
+    Archive, Bench, Direction, Proxy, ProxyFault, Registry, single, testdata, verified_digest, write_archive,
+};
 
 use crate::bench;
 
@@ -36,10 +38,6 @@ pub(crate) fn pseudo_random(seed: usize, limit: u64) -> u64 {
     state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     (state ^ (state >> 31)) % limit
-}
-
-fn single() -> String {
-    testdata("buildkit-single/image.tar").display().to_string()
 }
 
 /// Writes an archive with two layers of this size to `a.tar` and returns its digest.

@@ -1,6 +1,6 @@
 //! `ls`, `cat`, `diff`: files in images.
 
-use ocikit_tests::{Bench, Compression, Registry, Tar, testdata, write_image};
+use ocikit_tests::{Bench, Compression, Registry, Tar, multi, write_image};
 use serde_json::Value;
 
 use crate::bench;
@@ -73,7 +73,7 @@ fn ls_lists_the_entries_of_one_layer() {
     lrwxrwxrwx 0:0    - 2024-01-01T00:00:00Z  1 /tool -> /bin/tool
     hrwxrwxrwx 0:0    - 2024-01-01T00:00:00Z  1 /etc/users = /etc/passwd
     ");
-    let facts: Value = serde_json::from_str(&bench.ok(&["inspect", "--json", "a.tar"])).unwrap();
+    let facts = bench.json(&["inspect", "--json", "a.tar"]);
     let digest = facts["layers"][0]["digest"].as_str().unwrap();
     assert_eq!(bench.ok(&["ls", "a.tar", "--layer", digest]), "/etc/\n/etc/motd\n/etc/passwd");
     assert_eq!(bench.ok(&["ls", "a.tar", "/etc/motd", "--layer", "0"]), "/etc/motd");
@@ -130,7 +130,7 @@ fn missing_file_layer_or_platform_is_reported() {
 
 #[test]
 fn default_platform_is_that_of_this_machine() {
-    let multi = testdata("buildkit-multi/image.tar").display().to_string();
+    let multi = multi();
     let bench = bench();
     let text = bench.ok(&["cat", &multi, "/platform", "--platform", "linux/arm64"]);
     assert!(text.contains("arm64"), "{text}");
@@ -183,7 +183,7 @@ fn diff_lists_all_differences() {
     let quiet = bench.ocikit(&["diff", "--quiet", "a.tar", "b.tar"]);
     assert_eq!((quiet.code, quiet.stdout, quiet.stderr), (5, String::new(), String::new()));
     let outcome = bench.ocikit(&["diff", "--json", "a.tar", "b.tar"]);
-    let facts: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let facts = outcome.json();
     assert_eq!((outcome.code, &facts["same"], &facts["semantic"]), (5, &false.into(), &true.into()));
     assert!(facts["differences"].as_array().unwrap().iter().any(|difference| difference["at"] == "/etc/passwd"));
 }

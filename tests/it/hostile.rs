@@ -35,7 +35,7 @@ pub(crate) fn run_measured(bench: &Bench, arguments: &[&str]) -> (Outcome, Cost)
     command.current_dir(bench.path("")).env_clear();
     command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let outcome = run(&mut command, &[]);
-    let text = fs::read_to_string(bench.path("cost")).unwrap();
+    let text = bench.read("cost");
     fs::remove_file(bench.path("cost")).unwrap();
     let numbers: Vec<u64> = text.split(' ').map(|word| word.parse().unwrap()).collect();
     (outcome, Cost { kibibytes: numbers[0], milliseconds: numbers[1] })
@@ -84,7 +84,7 @@ fn attempt(case: &Case, bytes: &[u8], registry: &Registry) -> Vec<String> {
         let may_change = ["gc", "annotate"].contains(&command);
         fs::create_dir(bench.path("out")).unwrap();
         if !is_unchanged {
-            fs::write(bench.path("a.tar"), bytes).unwrap();
+            bench.write("a.tar", bytes);
         }
         let before = tree(&bench.path(""));
         let line: Vec<_> = ["--progress", "none", "--retries", "0"].iter().chain(line).copied().collect();
@@ -193,7 +193,7 @@ fn stored_archives_match_their_generator() {
 #[test]
 fn images_with_the_same_diff_ids_and_other_layers_are_different() {
     let (bench, case) = (bench(), CASES.iter().find(|case| case.name == "diff-ids-shared").unwrap());
-    fs::write(bench.path("a.tar"), case.bytes()).unwrap();
+    bench.write("a.tar", case.bytes());
     let outcome = bench.ocikit(&["diff", "a.tar#1", "a.tar#2"]);
     assert!(outcome.code != 0 && outcome.stdout.contains("etc/motd"), "{outcome}");
 }
@@ -202,7 +202,7 @@ fn images_with_the_same_diff_ids_and_other_layers_are_different() {
 fn archive_truncated_at_any_block_is_broken() {
     let (bench, valid) = (bench(), valid_archive());
     for length in (0..valid.len()).step_by(512) {
-        fs::write(bench.path("a.tar"), &valid[..length]).unwrap();
+        bench.write("a.tar", &valid[..length]);
         // Without the end-of-archive blocks, or without the last file, the image is still complete.
         for (line, missing) in [(["inspect", "a.tar"], 3), (["validate", "a.tar"], 3)] {
             let code = bench.ocikit(&line).code;
@@ -216,10 +216,10 @@ fn archive_truncated_at_any_block_is_broken() {
 #[test]
 fn layout_with_special_files_is_broken() {
     let bench = bench();
-    fs::write(bench.path("a.tar"), valid_archive()).unwrap();
+    bench.write("a.tar", valid_archive());
     bench.ok(&["copy", "a.tar", "oci:whole"]);
     let blob = |digest: &str| format!("blobs/{}", digest.replace(':', "/"));
-    let facts: serde_json::Value = serde_json::from_str(&bench.ok(&["inspect", "--json", "a.tar"])).unwrap();
+    let facts = bench.json(&["inspect", "--json", "a.tar"]);
     let layer = blob(facts["layers"][0]["digest"].as_str().unwrap());
     let manifest = blob(facts["digest"].as_str().unwrap());
     for (file, code) in [("index.json", 3), (&manifest, 3), (&layer, 3), ("oci-layout", 3)] {

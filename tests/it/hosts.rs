@@ -2,19 +2,13 @@
 
 use std::fs;
 
-use ocikit_tests::{Bench, CertificateAuthority, Registry, TlsProxy, testdata};
+use ocikit_tests::{Bench, CertificateAuthority, Registry, TlsProxy, single};
 
 use crate::bench;
 
-fn single() -> String {
-    testdata("buildkit-single/image.tar").display().to_string()
-}
-
 /// Writes a file below the home directory.
 fn write(bench: &Bench, name: &str, text: &str) {
-    let path = bench.path("home").join(name);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
+    bench.write(&format!("home/{name}"), text);
 }
 
 fn mirror(registry: &str, mirror: &str) -> String {
@@ -80,7 +74,7 @@ fn registries_conf_variable_replaces_the_default_file() {
     let block = format!("[[registry]]\nlocation = \"{}\"\nblocked = true\n", registry.name());
     write(&bench, CONF, &block);
     assert_eq!(bench.ocikit(&["digest", &name]).code, 4);
-    fs::write(bench.path("own.conf"), "").unwrap();
+    bench.write("own.conf", "");
     let bench = bench.with("CONTAINERS_REGISTRIES_CONF", "own.conf");
     bench.ok(&["digest", &name]);
     fs::remove_file(bench.path("own.conf")).unwrap();

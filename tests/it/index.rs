@@ -1,20 +1,12 @@
 //! `index create`, `add`, `remove` and `list`: the documents and the requests.
 
-use ocikit_tests::{Bench, Registry, testdata};
+use ocikit_tests::{Bench, Registry, attested, fixture, json, multi};
 use serde_json::Value;
 
 use crate::bench;
 
-fn attested() -> String {
-    testdata("buildkit-attested/multi.tar").display().to_string()
-}
-
-fn multi() -> String {
-    testdata("buildkit-multi/image.tar").display().to_string()
-}
-
 fn list(bench: &Bench, location: &str) -> Vec<Value> {
-    let listed: Value = serde_json::from_str(&bench.ok(&["index", "list", "--json", location])).unwrap();
+    let listed = bench.json(&["index", "list", "--json", location]);
     listed["manifests"].as_array().unwrap().clone()
 }
 
@@ -127,7 +119,7 @@ fn attestation_manifests_go_with_their_image() {
     assert!(outcome.stderr.contains("removed the attestation manifest sha256:"), "{outcome}");
     assert_eq!(list(&bench, "all.tar").len(), count - 2);
     let back = bench.ok(&["index", "add", "all.tar", "one.tar", "--flatten", "--dry-run", "--json"]);
-    let back: Value = serde_json::from_str(&back).unwrap();
+    let back = json(&back);
     assert_eq!(back["added"].as_array().unwrap().len(), 2, "{back:#}");
     bench.ok(&["index", "remove", "-q", "--platform", "unknown/unknown", "one.tar"]);
     assert_eq!(list(&bench, "one.tar").len(), 1);
@@ -185,7 +177,7 @@ fn options_describe_the_index_and_its_entries() {
         "--subject",
         names[0],
     ]);
-    let raw: Value = serde_json::from_str(&bench.ok(&["manifest", "get", "oci:layout:1"])).unwrap();
+    let raw = bench.json(&["manifest", "get", "oci:layout:1"]);
     assert_eq!(raw["annotations"]["team"], "web", "{outcome}");
     assert_eq!((&raw["artifactType"], &raw["manifests"][0]["annotations"]["k"]), (&"a/b".into(), &"v".into()));
     assert_eq!(raw["subject"]["digest"].as_str().unwrap(), bench.ok(&["digest", names[0]]));
@@ -203,7 +195,7 @@ fn options_describe_the_index_and_its_entries() {
     assert_eq!(platforms(&list(&bench, "two.tar")), ["linux/riscv64", "a/b"]);
     let wrong = bench.ocikit(&["index", "create", "two.tar", names[0], names[1], "--set-platform", "linux/riscv64"]);
     assert_eq!(wrong.code, 2, "{wrong}");
-    let docker = testdata("buildkit-docker/schema2.tar").display().to_string();
+    let docker = fixture("buildkit-docker/schema2.tar");
     bench.ok(&["index", "create", "docker.tar", &docker]);
     assert_eq!(bench.ok(&["kind", "docker.tar"]), "docker-index");
     bench.ok(&["index", "create", "--format", "oci", "oci.tar", &docker]);
@@ -221,7 +213,7 @@ fn a_nested_index_is_kept_and_said() {
     bench.ok(&["validate", "nested.tar"]);
     let flat = bench.ok(&["index", "create", "--flatten", "flat.tar", "nested.tar"]);
     assert_eq!(digests(&list(&bench, "flat.tar")), digests(&list(&bench, &multi())), "{flat}");
-    let single = bench.ocikit(&["index", "list", &testdata("buildkit-docker/schema2.tar").display().to_string()]);
+    let single = bench.ocikit(&["index", "list", &fixture("buildkit-docker/schema2.tar")]);
     assert!(single.code == 2 && single.stderr.contains("not an index"), "{single}");
 }
 
@@ -250,13 +242,13 @@ fn concurrent_additions_are_all_applied() {
 fn unknown_fields_of_entries_are_kept() {
     let bench = bench();
     let raw = bench.ok(&["manifest", "get", &multi()]);
-    let mut index: Value = serde_json::from_str(&raw).unwrap();
+    let mut index = json(&raw);
     for entry in index["manifests"].as_array_mut().unwrap() {
         entry["platform"]["x-cpu"] = "v4".into();
         entry["x-note"] = 1.into();
     }
     bench.ok(&["copy", "-q", &multi(), "oci:layout:old"]);
-    std::fs::write(bench.path("index.json"), index.to_string()).unwrap();
+    bench.write("index.json", index.to_string());
     bench.ok(&["manifest", "put", "index.json", "oci:layout:1"]);
     let target = ["index", "create", "-q", "oci:layout:2", "oci:layout:1"];
     for flags in [&["--flatten"][..], &["--platform", "linux/amd64"], &["--flatten", "--entry-annotation", "k=v"]] {
@@ -276,7 +268,7 @@ fn unknown_fields_of_entries_are_kept() {
 }
 
 fn list_raw(bench: &Bench, location: &str) -> Vec<Value> {
-    let raw: Value = serde_json::from_str(&bench.ok(&["manifest", "get", location])).unwrap();
+    let raw = bench.json(&["manifest", "get", location]);
     raw["manifests"].as_array().unwrap().clone()
 }
 

@@ -1,18 +1,14 @@
 //! `inspect`, `kind`, `digest`, `version` and `completion`.
 
-use ocikit_tests::{Registry, testdata};
+use ocikit_tests::{Registry, attested, fixture, json, multi, single, testdata};
 use serde_json::Value;
 
 use crate::bench;
 
-fn fixture(name: &str) -> String {
-    testdata(name).display().to_string()
-}
-
 /// Returns the output of other programs for a fixture.
 fn expected(name: &str) -> Value {
     let text = std::fs::read_to_string(testdata("expected.json")).unwrap();
-    serde_json::from_str::<Value>(&text).unwrap()["fixtures"][name].clone()
+    json(&text)["fixtures"][name].clone()
 }
 
 #[test]
@@ -24,13 +20,13 @@ fn digest_matches_the_output_of_other_programs() {
         let digest = root["digest"].as_str().unwrap();
         let location = format!("{}@{digest}", fixture(name));
         assert_eq!(bench().ok(&["digest", &location]), digest);
-        let facts: Value = serde_json::from_str(&bench().ok(&["digest", "--json", &location])).unwrap();
+        let facts = bench().json(&["digest", "--json", &location]);
         assert_eq!(
             (&facts["digest"], &facts["mediaType"], &facts["size"]),
             (&root["digest"], &root["media_type"], &root["size"])
         );
     }
-    let multi = fixture("buildkit-multi/image.tar");
+    let multi = multi();
     let children = &expected("buildkit-multi/image.tar")["oci"]["roots"][0]["manifests"];
     for (platform, child) in [("linux/amd64", 0), ("linux/arm64", 1), ("linux/arm/v7", 2), ("linux/arm", 2)] {
         assert_eq!(bench().ok(&["digest", &multi, "--platform", platform]), children[child], "{platform}");
@@ -57,11 +53,11 @@ fn kind_prints_one_word() {
 #[test]
 fn inspect_raw_and_config_print_exact_bytes() {
     use ocikit_spec::Digest;
-    let single = fixture("buildkit-single/image.tar");
+    let single = single();
     let digest = bench().ok(&["digest", &single]);
     let raw = bench().ocikit(&["inspect", "--raw", &single]);
     assert_eq!(Digest::sha256_of(raw.stdout.as_bytes()).to_string(), digest);
-    let facts: Value = serde_json::from_str(&bench().ok(&["inspect", "--json", &single])).unwrap();
+    let facts = bench().json(&["inspect", "--json", &single]);
     let config = bench().ocikit(&["inspect", "--config", &single]);
     assert_eq!(Digest::sha256_of(config.stdout.as_bytes()).to_string(), facts["config"]["digest"].as_str().unwrap());
 }
@@ -102,7 +98,7 @@ fn inspect_shows_annotations_of_index_manifests_and_descriptors() {
         descriptor   com.acme.manifest-descriptor=every descriptor in the index
     ");
     let outcome = bench().ok(&["inspect", "--json", &fixture("buildkit-annotated/image.tar")]);
-    let facts: Value = serde_json::from_str(&outcome).unwrap();
+    let facts = json(&outcome);
     assert_eq!(facts["kind"], "index");
     assert!(facts["annotations"].as_object().is_some_and(|found| !found.is_empty()));
     assert!(facts["manifests"][0]["annotations"].as_object().is_some_and(|found| !found.is_empty()));
@@ -110,7 +106,7 @@ fn inspect_shows_annotations_of_index_manifests_and_descriptors() {
 
 #[test]
 fn inspect_shows_all_fields_of_an_image() {
-    let outcome = bench().ocikit(&["inspect", "--sizes", &fixture("buildkit-single/image.tar")]);
+    let outcome = bench().ocikit(&["inspect", "--sizes", &single()]);
     insta::assert_snapshot!(outcome.redacted(&[(&fixture(""), "testdata/")]), @r#"
     exit 0
     --- stdout
@@ -161,9 +157,9 @@ fn inspect_shows_all_fields_of_an_image() {
 #[test]
 fn inspect_sizes_match_the_output_of_gunzip() {
     let bench = bench();
-    let line = ["inspect", "--sizes", "--json", &fixture("buildkit-attested/multi.tar")];
-    let facts: Value = serde_json::from_str(&bench.ok(&line)).unwrap();
-    bench.ok(&["copy", &fixture("buildkit-attested/multi.tar"), "oci:layout"]);
+    let line = ["inspect", "--sizes", "--json", &attested()];
+    let facts = bench.json(&line);
+    bench.ok(&["copy", &attested(), "oci:layout"]);
     let mut seen = 0;
     for manifest in facts["manifests"].as_array().unwrap() {
         let layers = manifest["layers"].as_array().unwrap();
@@ -192,16 +188,16 @@ fn inspect_sizes_match_the_output_of_gunzip() {
 fn output_for_a_registry_matches_that_for_an_archive() {
     let (bench, registry) = (bench(), Registry::start());
     let reference = format!("{}/app:1", registry.name());
-    bench.ok(&["push", &fixture("buildkit-multi/image.tar"), &reference]);
+    bench.ok(&["push", &multi(), &reference]);
     for command in [&["digest"][..], &["kind"], &["inspect", "--raw"], &["inspect", "--config"]] {
-        let here = bench.ok(&[command, &[&fixture("buildkit-multi/image.tar")]].concat());
+        let here = bench.ok(&[command, &[&multi()]].concat());
         assert_eq!(bench.ok(&[command, &[&reference]].concat()), here, "{command:?}");
     }
 }
 
 #[test]
 fn version_and_completion_print_their_output() {
-    let facts: Value = serde_json::from_str(&bench().ok(&["version", "--json"])).unwrap();
+    let facts = bench().json(&["version", "--json"]);
     assert_eq!(facts["name"], "ocikit");
     assert!(bench().ok(&["--version"]).starts_with("ocikit "));
     for shell in ["bash", "zsh", "fish"] {

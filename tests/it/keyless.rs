@@ -2,12 +2,11 @@
 
 use std::fs;
 
-use ocikit_tests::{Bench, testdata};
+use ocikit_tests::{Bench, fixture, json, testdata};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     SanType, date_time_ymd,
 };
-use serde_json::Value;
 
 use crate::bench;
 use crate::sign::{BOTH, with_keys};
@@ -28,9 +27,9 @@ fn company(bench: &Bench, name: &str, valid: (i32, i32)) {
     (leaf.not_before, leaf.not_after) = (date_time_ymd(valid.0, 1, 1), date_time_ymd(valid.1, 1, 1));
     let key = KeyPair::generate().unwrap();
     let leaf = leaf.signed_by(&key, &Issuer::new(root, root_key)).unwrap();
-    fs::write(bench.path(&format!("{name}.root")), &root_pem).unwrap();
-    fs::write(bench.path(&format!("{name}.chain")), leaf.pem() + &root_pem).unwrap();
-    fs::write(bench.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
+    bench.write(&format!("{name}.root"), &root_pem);
+    bench.write(&format!("{name}.chain"), leaf.pem() + &root_pem);
+    bench.write(&format!("{name}.key"), key.serialize_pem());
 }
 
 #[test]
@@ -56,7 +55,7 @@ fn certificates_identify_the_signer() {
     signed("now");
     assert_eq!(verify("now", identity, &["--recursive", BOTH[0], BOTH[1]]).code, 0);
     assert_eq!(verify("now", "--certificate-identity-regexp=[a-z]+@acme\\.example", &BOTH).code, 0);
-    let facts: Value = serde_json::from_str(&verify("now", identity, &["--json"]).ok()).unwrap();
+    let facts = json(&verify("now", identity, &["--json"]).ok());
     assert_eq!(facts["signatures"][0]["by"], "dev@acme.example");
     for (name, identity, why) in [
         ("now", "--certificate-identity=ops@acme.example", "it is by dev@acme.example"),
@@ -80,7 +79,7 @@ fn certificates_identify_the_signer() {
 fn keyless_flags_must_name_root_identity_and_issuer() {
     let bench = with_keys();
     fs::copy(testdata("buildkit-single/image.tar"), bench.path("a.tar")).unwrap();
-    let root = testdata("sigstore/rekor2-root.json").display().to_string();
+    let root = fixture("sigstore/rekor2-root.json");
     let (root, identity, issuer) =
         (["--trusted-root", &root], ["--certificate-identity", "a@b"], ["--certificate-oidc-issuer", "https://c"]);
     for (words, code) in [
@@ -98,7 +97,7 @@ fn keyless_flags_must_name_root_identity_and_issuer() {
     }
     // No server listens on this port, and `--dry-run` sends no requests.
     let unreachable = ["--retries", "0", "--fulcio-url", "http://127.0.0.1:1"];
-    fs::write(bench.path("token"), "e30.eyJzdWIiOiIxIn0.c2VjcmV0").unwrap();
+    bench.write("token", "e30.eyJzdWIiOiIxIn0.c2VjcmV0");
     for (words, code) in [
         (vec![], 2),
         (unreachable.to_vec(), 2),

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use ocikit_tests::{Bench, Registry, Tar, testdata};
+use ocikit_tests::{Bench, Registry, Tar, attested, testdata};
 use serde_json::Value;
 
 use crate::bench;
@@ -18,7 +18,7 @@ fn amd64(bench: &Bench, place: &str) -> Vec<String> {
 }
 
 fn layers(bench: &Bench, place: &str) -> Vec<String> {
-    let facts: Value = serde_json::from_str(&bench.ok(&["inspect", "--json", place])).unwrap();
+    let facts = bench.json(&["inspect", "--json", place]);
     let image = facts["manifests"].get(0).unwrap_or(&facts).clone();
     image["layers"].as_array().unwrap().iter().map(|layer| layer["mediaType"].as_str().unwrap().to_owned()).collect()
 }
@@ -27,8 +27,8 @@ fn layers(bench: &Bench, place: &str) -> Vec<String> {
 fn a_directory_a_file_and_deletions_are_appended_to_all_platforms() {
     let bench = with_image();
     fs::create_dir_all(bench.path("dist/css")).unwrap();
-    fs::write(bench.path("dist/css/a.css"), "a").unwrap();
-    fs::write(bench.path("tool"), "#!").unwrap();
+    bench.write("dist/css/a.css", "a");
+    bench.write("tool", "#!");
     let digest = bench.ok(&["append", "a.tar", "./dist", "--destination", "/srv/www", "--delete", "/etc/acme.conf"]);
     assert_eq!(bench.ok(&["digest", "a.tar"]), digest);
     let files = amd64(&bench, "a.tar");
@@ -49,7 +49,7 @@ fn damaged_tars_are_not_appended() {
     let before = fs::read(bench.path("a.tar")).unwrap();
     let whole = fs::read(testdata("buildkit-single/image.tar")).unwrap();
     for (name, bytes) in [("empty.tar", &b""[..]), ("text.tar", b"garbage\n"), ("cut.tar", &whole[..whole.len() / 3])] {
-        fs::write(bench.path(name), bytes).unwrap();
+        bench.write(name, bytes);
         let outcome = bench.ocikit(&["append", "a.tar", name]);
         assert_eq!(outcome.code, 3, "{name}: {outcome}");
         assert!(outcome.stderr.starts_with(&format!("error: {name} is broken: ")), "{name}: {outcome}");
@@ -63,10 +63,10 @@ fn damaged_tars_are_not_appended() {
 #[test]
 fn an_invalid_tar_is_named_with_the_entry_before_the_damage() {
     let bench = with_image();
-    fs::write(bench.path("x"), "x").unwrap();
+    bench.write("x", "x");
     let mut tar = Tar::new().file("etc/motd", b"hello").file("etc/x", b"").finish();
     tar[1024] = b'?';
-    fs::write(bench.path("bad.tar"), &tar).unwrap();
+    bench.write("bad.tar", &tar);
     for flags in [&["bad.tar"][..], &["bad.tar", "--destination", "/srv"]] {
         let outcome = bench.ocikit(&[&["append", "a.tar"], flags].concat());
         assert_eq!(outcome.code, 3, "{outcome}");
@@ -79,8 +79,8 @@ fn an_invalid_tar_is_named_with_the_entry_before_the_damage() {
 fn parents_get_entries_if_that_is_wanted() {
     let bench = with_image();
     fs::create_dir(bench.path("dist")).unwrap();
-    fs::write(bench.path("dist/a.css"), "a").unwrap();
-    fs::write(bench.path("tool"), "#!").unwrap();
+    bench.write("dist/a.css", "a");
+    bench.write("tool", "#!");
     let listed = |flags: &[&str]| -> Vec<String> {
         let line: Vec<_> = [&["append", "a.tar", "-o", "b.tar", "--platform", "linux/amd64"], flags].concat();
         bench.ok(&line);
@@ -103,7 +103,7 @@ fn parents_get_entries_if_that_is_wanted() {
     assert_eq!(names(&file), ["/opt", "/opt/bin", "/opt/bin/tool"]);
     let deleted = listed(&["--delete", "/etc/acme.conf", "--delete", "/etc/none", "--parents"]);
     assert_eq!(deleted.iter().filter(|line| line.ends_with(" /etc/")).count(), 1, "{deleted:?}");
-    fs::write(bench.path("x.tar"), Tar::new().file("a/b/c", b"x").file("a/d", b"y").finish()).unwrap();
+    bench.write("x.tar", Tar::new().file("a/b/c", b"x").file("a/d", b"y").finish());
     assert_eq!(names(&listed(&["x.tar", "--parents"])), ["/a", "/a/b", "/a/b/c", "/a/d"]);
     // The layer that every reader of zstd:chunked understands.
     bench.ok(&["append", "a.tar", "dist", "--destination", "/srv/www", "--parents", "-o", "c.tar"]);
@@ -132,7 +132,7 @@ fn deletions_of_missing_paths_are_reported() {
 fn progress_counts_what_was_read() {
     let bench = with_image();
     bench.ok(&["copy", "-q", "a.tar", "b.tar"]);
-    fs::write(bench.path("large"), vec![b'x'; 3 << 20]).unwrap();
+    bench.write("large", vec![b'x'; 3 << 20]);
     let outcome = bench.ocikit(&["append", "b.tar", "large", "--progress", "tty"]);
     assert_eq!(outcome.code, 0, "{outcome}");
     let outcome = bench.ocikit(&["recompress", "--compression", "zstd", "b.tar", "--progress", "json"]);
@@ -146,7 +146,7 @@ fn progress_counts_what_was_read() {
 fn the_history_names_no_path_of_this_machine() {
     let bench = with_image().with("SOURCE_DATE_EPOCH", "1");
     fs::create_dir_all(bench.path("here/dist")).unwrap();
-    fs::write(bench.path("here/dist/x"), "x").unwrap();
+    bench.write("here/dist/x", "x");
     let append = |source: &str, to: &str| bench.ok(&["append", "a.tar", source, "--destination", "/srv", "-o", to]);
     let absolute = bench.path("here/dist").display().to_string();
     assert_eq!(append("here/dist", "one.tar"), append(&absolute, "two.tar"));
@@ -171,7 +171,7 @@ fn the_same_files_give_the_same_digest_everywhere() {
     let registry = Registry::start();
     let reference = format!("{}/app:1", registry.name());
     fs::create_dir(bench.path("dist")).unwrap();
-    fs::write(bench.path("dist/x"), "x").unwrap();
+    bench.write("dist/x", "x");
     bench.ok(&["copy", "a.tar", &reference]);
     bench.ok(&["copy", "a.tar", "oci:layout:1"]);
     registry.clear_requests();
@@ -188,7 +188,7 @@ fn the_same_files_give_the_same_digest_everywhere() {
 #[test]
 fn a_removed_layer_gives_the_image_before_it() {
     let bench = with_image();
-    fs::write(bench.path("x"), "x").unwrap();
+    bench.write("x", "x");
     let before = bench.ok(&["digest", "a.tar"]);
     let count = layers(&bench, "a.tar").len();
     bench.ok(&["append", "a.tar", "x"]);
@@ -273,7 +273,7 @@ fn two_builds_of_the_same_files_are_normalized_to_one_digest() {
 #[test]
 fn conversions_report_what_docker_cannot_hold() {
     let bench = with_image();
-    let attested = testdata("buildkit-attested/multi.tar").display().to_string();
+    let attested = attested();
     let outcome = bench.ocikit(&["convert", "--to", "docker", &attested, "-o", "d.tar"]);
     assert_eq!(outcome.code, 1, "{outcome}");
     assert!(outcome.stderr.contains("hint: add --drop-unsupported"), "{outcome}");
@@ -295,7 +295,7 @@ fn attestations_stay_with_the_image_that_they_describe() {
     for arguments in [&["recompress", "a.tar", "--compression", "zstd"][..], &["flatten", "a.tar"]] {
         bench.ok(arguments);
         bench.ok(&["validate", "a.tar"]);
-        let index: Value = serde_json::from_str(&bench.ok(&["manifest", "get", "a.tar"])).unwrap();
+        let index = bench.json(&["manifest", "get", "a.tar"]);
         let entries = index["manifests"].as_array().unwrap();
         let digests: Vec<_> = entries.iter().map(|entry| entry["digest"].as_str().unwrap()).collect();
         let described: Vec<_> =

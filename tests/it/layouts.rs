@@ -1,42 +1,25 @@
-//! Archives and layouts of other programs, and paths that are links, pipes or devices.
+//! Archives and layouts of other programs.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::os::unix::fs::{FileTypeExt, symlink};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use ocikit_spec::{Descriptor, Digest, MediaType};
-use ocikit_tests::{Bench, Compression, Registry, Tar, testdata, write_image};
+use ocikit_tests::{Bench, Compression, Registry, Tar, fixture, json, multi, testdata, write_image};
 use serde_json::{Value, json};
 
 use crate::bench;
 
 fn case(name: &str) -> String {
-    testdata("docker-cases").join(name).display().to_string()
+    fixture(&format!("docker-cases/{name}"))
 }
 
-fn layers() -> Vec<Vec<u8>> {
+pub(super) fn layers() -> Vec<Vec<u8>> {
     vec![Tar::new().file("hello.txt", b"hello\n").finish()]
 }
 
-fn inspect(bench: &Bench, location: &str) -> Value {
-    serde_json::from_str(&bench.ok(&["inspect", "--json", location])).unwrap()
-}
-
-/// Creates files next to a layout that no command may change, and a layout whose `blobs` is a symlink to them.
-fn hostile(bench: &Bench) -> Vec<String> {
-    let outside = bench.path("outside");
-    fs::create_dir_all(outside.join("sha256")).unwrap();
-    let digest = Digest::sha256_of(b"precious");
-    fs::write(outside.join("precious.txt"), "precious").unwrap();
-    fs::write(outside.join("sha256/precious.txt"), "precious").unwrap();
-    fs::write(outside.join("sha256").join(digest.hex()), "precious").unwrap();
-    fs::write(outside.join("sha256/.ocikit-old"), "precious").unwrap();
-    tree(&outside)
-}
-
-fn tree(path: &Path) -> Vec<String> {
+/// Returns the sorted paths of all files and directories below a directory.
+pub(super) fn tree(path: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(path).unwrap() {
         let entry = entry.unwrap();
@@ -49,82 +32,18 @@ fn tree(path: &Path) -> Vec<String> {
     found
 }
 
-#[test]
-fn no_command_writes_or_removes_files_outside_a_layout() {
-    for links in ["blobs", "blobs/sha256"] {
-        let bench = bench();
-        write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
-        let outside = hostile(&bench);
-        bench.ok(&["copy", "a.tar", "oci:layout:1"]);
-        // The image is also in `outside`, so that every blob can be read through the symlink.
-        for blob in fs::read_dir(bench.path("layout/blobs/sha256")).unwrap() {
-            let blob = blob.unwrap();
-            fs::copy(blob.path(), bench.path("outside/sha256").join(blob.file_name())).unwrap();
-        }
-        let before = tree(&bench.path("outside"));
-        assert!(before.len() > outside.len());
-        let link = bench.path("layout").join(links);
-        fs::remove_dir_all(&link).unwrap();
-        let target = if links == "blobs" { bench.path("outside") } else { bench.path("outside/sha256") };
-        symlink(target, &link).unwrap();
-        write_image(&bench.path("b.tar"), Compression::Zstd, &[Tar::new().file("other", b"other").finish()]);
-        fs::write(bench.path("blob"), "a new blob").unwrap();
-        for line in [
-            &["gc", "oci:layout"][..],
-            &["gc", "--dry-run", "oci:layout"],
-            &["copy", "b.tar", "oci:layout:2"],
-            &["annotate", "oci:layout:1", "k=v"],
-            &["blob", "put", "blob", "oci:layout"],
-        ] {
-            let outcome = bench.ocikit(line);
-            assert_eq!(outcome.code, 1, "{line:?}: {outcome}");
-            assert!(outcome.stderr.contains("symlinks are not followed"), "{line:?}: {outcome}");
-            assert_eq!(tree(&bench.path("outside")), before, "{line:?}");
-        }
-        for name in ["precious.txt", "sha256/precious.txt"] {
-            assert_eq!(fs::read_to_string(bench.path("outside").join(name)).unwrap(), "precious");
-        }
-    }
-}
-
-#[test]
-fn gc_removes_regular_files_named_by_digests_and_nothing_else() {
-    let bench = bench();
-    write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
-    bench.ok(&["copy", "a.tar", "oci:layout:1"]);
-    let blobs = bench.path("layout/blobs/sha256");
-    let name = |content: &[u8]| Digest::sha256_of(content).hex();
-    fs::write(bench.path("precious"), "precious").unwrap();
-    fs::write(blobs.join(name(b"garbage")), "garbage").unwrap();
-    symlink(bench.path("precious"), blobs.join(name(b"link"))).unwrap();
-    fs::create_dir(blobs.join(name(b"directory"))).unwrap();
-    fs::write(blobs.join(name(b"directory")).join(name(b"below")), "below").unwrap();
-    fs::create_dir_all(bench.path("layout/blobs/md5")).unwrap();
-    let others = ["notes.txt", &name(b"upper").to_uppercase(), &name(b"short")[1..], "../../mine", "../md5/file"];
-    for other in others {
-        fs::write(blobs.join(other), "mine").unwrap();
-    }
-    let gone = bench.ok(&["gc", "oci:layout"]);
-    assert_eq!(gone.lines().count(), 2, "{gone}");
-    assert!(gone.starts_with(&format!("blobs/sha256/{} (7 B)\n", name(b"garbage"))), "{gone}");
-    for other in others {
-        assert!(blobs.join(other).exists(), "{other}");
-    }
-    assert!(fs::symlink_metadata(blobs.join(name(b"link"))).unwrap().is_symlink());
-    assert!(blobs.join(name(b"directory")).join(name(b"below")).exists());
-    assert!(!blobs.join(name(b"garbage")).exists());
-    assert_eq!(fs::read_to_string(bench.path("precious")).unwrap(), "precious");
-    bench.ok(&["validate", "oci:layout:1"]);
+fn inspect(bench: &Bench, location: &str) -> Value {
+    bench.json(&["inspect", "--json", location])
 }
 
 #[test]
 fn gc_fails_if_a_manifest_is_missing() {
     let bench = bench();
-    let multi = testdata("buildkit-multi/image.tar").display().to_string();
+    let multi = multi();
     bench.ok(&["copy", &multi, "oci:layout:1"]);
     bench.ok(&["copy", &multi, "whole.tar"]);
     let index = bench.ok(&["digest", "oci:layout:1"]);
-    let facts: Value = serde_json::from_str(&bench.ok(&["manifest", "get", "oci:layout:1"])).unwrap();
+    let facts = bench.json(&["manifest", "get", "oci:layout:1"]);
     let child = facts["manifests"][0]["digest"].as_str().unwrap().to_owned();
     let count = || tree(&bench.path("layout")).len();
     for (missing, sparse) in [(child, 0), (index, 3)] {
@@ -138,23 +57,6 @@ fn gc_fails_if_a_manifest_is_missing() {
         assert_eq!(count(), before);
         assert_eq!(bench.ocikit(&["gc", "--sparse", "--dry-run", "oci:layout"]).code, sparse);
         fs::write(path, bytes).unwrap();
-    }
-}
-
-#[test]
-fn symlinked_index_json_is_replaced_and_its_target_kept() {
-    let bench = bench();
-    write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
-    for line in [&["annotate", "oci:layout:1", "k=v"][..], &["tag", "oci:layout:1", "2"], &["delete", "oci:layout:1"]] {
-        bench.ok(&["copy", "a.tar", "oci:layout:1"]);
-        let list = bench.path("layout/index.json");
-        fs::rename(&list, bench.path("list.json")).unwrap();
-        let before = fs::read(bench.path("list.json")).unwrap();
-        symlink(bench.path("list.json"), &list).unwrap();
-        bench.ok(line);
-        assert!(fs::symlink_metadata(&list).unwrap().is_file(), "{line:?}");
-        assert_eq!(fs::read(bench.path("list.json")).unwrap(), before, "{line:?}");
-        fs::remove_dir_all(bench.path("layout")).unwrap();
     }
 }
 
@@ -199,7 +101,7 @@ fn ggcr_1838_archives_compressed_with_xz_bzip2_and_pzstd_are_read() {
             bytes.splice(0..0, [0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4]);
         }
         let name = format!("whole.tar.{ending}");
-        fs::write(bench.path(&name), &bytes).unwrap();
+        bench.write(&name, &bytes);
         assert_eq!(bench.ok(&["digest", &name]), digest);
         bench.ok(&["validate", &name]);
         assert_eq!(bench.ocikit_with_input(&["copy", "-", "oci:out"], &bytes).code, 0, "{program}");
@@ -249,8 +151,8 @@ fn kind_3795_moby_49473_docker_save_of_one_platform_copies_that_platform() {
     let outcome = bench.ocikit(&["copy", "--platform", "linux/arm64", &path, "oci:arm"]);
     assert!(outcome.code == 3 && outcome.stderr.contains("linux/amd64"), "{outcome}");
     // An incomplete index that docker did not write is an error.
-    bench.ok(&["copy", &testdata("buildkit-multi/image.tar").display().to_string(), "oci:multi"]);
-    let facts: Value = serde_json::from_str(&bench.ok(&["manifest", "get", "oci:multi"])).unwrap();
+    bench.ok(&["copy", &multi(), "oci:multi"]);
+    let facts = bench.json(&["manifest", "get", "oci:multi"]);
     let digest: Digest = facts["manifests"][0]["digest"].as_str().unwrap().parse().unwrap();
     fs::remove_file(bench.path("multi").join(digest.blob_path())).unwrap();
     assert_eq!(bench.ocikit(&["copy", "oci:multi", "oci:partial"]).code, 3);
@@ -277,8 +179,8 @@ fn with_foreign_layer(bench: &Bench, urls: &str) {
     let manifest = serde_json::json!({"schemaVersion": 2, "mediaType": docker, "config": config, "layers": [layer]});
     let manifest = put(docker, manifest.to_string().as_bytes());
     let index = serde_json::json!({"schemaVersion": 2, "manifests": [manifest]});
-    fs::write(bench.path("foreign/index.json"), index.to_string()).unwrap();
-    fs::write(bench.path("foreign/oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    bench.write("foreign/index.json", index.to_string());
+    bench.write("foreign/oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#);
 }
 
 #[test]
@@ -310,177 +212,6 @@ fn imgpkg_8_moby_34216_foreign_layers_without_urls_are_copied() {
 }
 
 #[test]
-fn docker_cli_1514_output_to_devices_and_pipes() {
-    let bench = bench();
-    let digest = write_image(&bench.path("a.tar"), Compression::Gzip, &layers()).to_string();
-    assert!(Command::new("mkfifo").arg(bench.path("pipe")).status().unwrap().success());
-    let manifest = bench.ok(&["manifest", "get", "a.tar"]);
-    for line in [
-        &["copy", "a.tar", "oci-archive:pipe"][..],
-        &["copy", "a.tar", "./pipe"],
-        &["annotate", "a.tar", "k=v", "-o", "./pipe"],
-        &["manifest", "get", "a.tar", "-o", "pipe"],
-        &["blob", "get", &format!("a.tar@{digest}"), "-o", "pipe"],
-    ] {
-        let path = bench.path("pipe");
-        let reader = std::thread::spawn(move || {
-            let mut bytes = Vec::new();
-            File::open(path).unwrap().read_to_end(&mut bytes).unwrap();
-            bytes
-        });
-        bench.ok(line);
-        let bytes = reader.join().unwrap();
-        assert!(fs::symlink_metadata(bench.path("pipe")).unwrap().file_type().is_fifo(), "{line:?}");
-        match line[0] {
-            "copy" => {
-                fs::write(bench.path("out.tar"), &bytes).unwrap();
-                assert_eq!(bench.ok(&["digest", "out.tar"]), digest, "{line:?}");
-            }
-            "annotate" => assert!(bytes.len() > 1024),
-            _ => assert_eq!(String::from_utf8(bytes).unwrap(), manifest),
-        }
-    }
-    for device in ["/dev/null", "/dev/full"] {
-        let link = bench.path("device.tar");
-        symlink(device, &link).unwrap();
-        for output in [device, "device.tar", "./device.tar"] {
-            let code = if device == "/dev/null" { 0 } else { 1 };
-            let outcome = bench.ocikit(&["copy", "a.tar", &format!("oci-archive:{output}")]);
-            assert_eq!(outcome.code, code, "{output}: {outcome}");
-            assert_eq!(bench.ocikit(&["manifest", "get", "a.tar", "-o", output]).code, code, "{output}");
-            assert!(fs::metadata(device).unwrap().file_type().is_char_device(), "{output}");
-        }
-        assert_eq!(fs::read_link(&link).unwrap(), Path::new(device));
-        fs::remove_file(link).unwrap();
-    }
-}
-
-#[test]
-fn docker_cli_1514_symlinks_are_followed() {
-    let bench = bench();
-    let digest = write_image(&bench.path("a.tar"), Compression::Gzip, &layers()).to_string();
-    fs::create_dir(bench.path("sub")).unwrap();
-    for target in ["sub/new.tar", "sub/there.tar"] {
-        fs::write(bench.path("sub/there.tar"), "old").unwrap();
-        symlink(target, bench.path("link.tar")).unwrap();
-        bench.ok(&["copy", "a.tar", "link.tar"]);
-        assert_eq!(bench.ok(&["digest", target]), digest);
-        // Edits in place and rewrites.
-        bench.ok(&["annotate", "link.tar", "k=v"]);
-        bench.ok(&["annotate", "link.tar", "--remove", "k"]);
-        bench.ok(&["gc", "link.tar"]);
-        bench.ok(&["manifest", "get", "a.tar", "-o", "link.tar"]);
-        assert_eq!(fs::read_to_string(bench.path(target)).unwrap(), bench.ok(&["manifest", "get", "a.tar"]));
-        assert_eq!(fs::read_link(bench.path("link.tar")).unwrap(), Path::new(target));
-        fs::remove_file(bench.path("link.tar")).unwrap();
-    }
-}
-
-#[test]
-fn standard_output_can_be_named_dash_or_by_its_path() {
-    let bench = bench();
-    let digest = write_image(&bench.path("a.tar"), Compression::Gzip, &layers()).to_string();
-    for name in ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
-        let output = bench.command(&["copy", "a.tar", name]).output().unwrap();
-        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
-        fs::write(bench.path("out.tar"), &output.stdout).unwrap();
-        assert_eq!(bench.ok(&["digest", "out.tar"]), digest, "{name}");
-        // A file that is already open is written, not replaced.
-        let file = File::create(bench.path("open.tar")).unwrap();
-        assert!(bench.command(&["copy", "a.tar", name]).stdout(file).status().unwrap().success());
-        assert_eq!(bench.ok(&["digest", "open.tar"]), digest, "{name}");
-        let got = bench.ocikit(&["manifest", "get", "a.tar", "-o", name]);
-        assert_eq!((got.code, got.stdout), (0, bench.ok(&["manifest", "get", "a.tar"])), "{name}");
-    }
-}
-
-#[test]
-fn standard_input_and_pipes_can_be_named_like_a_dash() {
-    let bench = bench();
-    let registry = Registry::start();
-    let digest = write_image(&bench.path("a.tar"), Compression::Gzip, &layers()).to_string();
-    let bytes = fs::read(bench.path("a.tar")).unwrap();
-    let manifest = bench.ok(&["manifest", "get", "a.tar"]);
-    assert!(Command::new("mkfifo").arg(bench.path("pipe")).status().unwrap().success());
-    for (number, name) in ["-", "/dev/stdin", "/dev/fd/0", "./pipe"].into_iter().enumerate() {
-        let run = |arguments: &[&str], input: &[u8]| {
-            let (path, input) = (bench.path("pipe"), input.to_vec());
-            if name != "./pipe" {
-                return bench.ocikit_with_input(arguments, &input);
-            }
-            let writer = std::thread::spawn(move || {
-                let mut file = File::options().write(true).open(path).unwrap();
-                // The write fails if the reader closes the pipe early.
-                let _ = file.write_all(&input);
-            });
-            let outcome = bench.ocikit_with_input(arguments, b"");
-            writer.join().unwrap();
-            outcome
-        };
-        let reference = format!("{}/a{number}:1", registry.name());
-        let outcome = run(&["push", name, &reference], &bytes);
-        assert_eq!(outcome.code, 0, "{name}: {outcome}");
-        assert_eq!(bench.ok(&["digest", &reference]), digest, "{name}");
-        let outcome = run(&["copy", name, &format!("oci:out{number}")], &bytes);
-        assert_eq!(outcome.code, 0, "{name}: {outcome}");
-        let outcome = run(&["manifest", "put", name, &format!("{}/a{number}:2", registry.name())], manifest.as_bytes());
-        assert_eq!(outcome.code, 0, "{name}: {outcome}");
-        let outcome = run(&["blob", "put", name, &format!("{}/a{number}", registry.name())], b"a blob");
-        assert_eq!(outcome.stdout.trim(), Digest::sha256_of(b"a blob").to_string(), "{name}: {outcome}");
-    }
-}
-
-#[test]
-fn pipes_and_devices_in_place_of_files_are_errors() {
-    let bench = bench();
-    write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
-    assert!(Command::new("mkfifo").arg(bench.path("pipe.tar")).status().unwrap().success());
-    // The pipe has no writer: opening it for reading would block.
-    for line in [
-        &["inspect", "pipe.tar"][..],
-        &["inspect", "docker-archive:pipe.tar"],
-        &["annotate", "pipe.tar", "k=v"],
-        &["validate", "pipe.tar"],
-        &["gc", "pipe.tar"],
-        &["annotate", "/dev/zero", "k=v"],
-        &["inspect", "/dev/zero"],
-    ] {
-        let outcome = bench.ocikit(line);
-        assert!(outcome.code == 2 && outcome.stderr.starts_with("error: "), "{line:?}: {outcome}");
-    }
-    for line in [
-        &["verify", "a.tar", "--key", "/dev/zero"][..],
-        &["verify", "a.tar", "--policy", "/dev/zero"],
-        &["manifest", "put", "/dev/zero", "oci:out"],
-        &["sync", "/dev/zero"],
-    ] {
-        let outcome = bench.ocikit(line);
-        assert!(outcome.code == 2 && outcome.stderr.contains("it has more than"), "{line:?}: {outcome}");
-    }
-    let registry = Registry::start();
-    for (file, repository) in [("/dev/zero", "device"), ("pipe.tar", "pipe")] {
-        let reference = format!("{}/{repository}:1", registry.name());
-        let outcome = run_with(&bench, "CONTAINERS_REGISTRIES_CONF", file, &["push", "a.tar", &reference]);
-        assert_eq!(outcome.code, 2, "{file}: {outcome}");
-        // Credentials that cannot be read do not stop anonymous access.
-        let outcome = run_with(&bench, "REGISTRY_AUTH_FILE", file, &["push", "a.tar", &reference]);
-        let reason = if file == "pipe.tar" { "it is a pipe or socket" } else { "it has more than 16777216 bytes" };
-        assert_eq!(outcome.code, 0, "{file}: {outcome}");
-        assert!(outcome.stderr.starts_with("warning: cannot read credentials for "), "{file}: {outcome}");
-        assert_eq!(outcome.stderr.matches(reason).count(), 1, "{file}: {outcome}");
-    }
-    let reference = format!("{}/null:1", registry.name());
-    let outcome = run_with(&bench, "REGISTRY_AUTH_FILE", "/dev/null", &["push", "a.tar", &reference]);
-    assert!(outcome.code == 0 && !outcome.stderr.contains("warning"), "{outcome}");
-}
-
-fn run_with(bench: &Bench, variable: &str, value: &str, arguments: &[&str]) -> ocikit_tests::Outcome {
-    let mut command = bench.command(arguments);
-    command.env(variable, value);
-    ocikit_tests::run(command.stdin(Stdio::null()), &[])
-}
-
-#[test]
 fn annotated_archive_with_an_orphaned_signature_is_readable() {
     let bench = bench().with("OCIKIT_KEY_PASSWORD", "secret");
     write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
@@ -498,7 +229,7 @@ fn annotated_archive_with_an_orphaned_signature_is_readable() {
 #[test]
 fn manifest_put_requires_the_listed_blobs() {
     let bench = bench();
-    let multi = testdata("buildkit-multi/image.tar").display().to_string();
+    let multi = multi();
     write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
     bench.ok(&["copy", "a.tar", "oci:layout"]);
     for (name, platform) in [("index.json", None), ("manifest.json", Some("linux/amd64"))] {
@@ -623,7 +354,7 @@ fn listed_legacy_signatures_of_cosign_save_belong_to_the_image() {
 fn archives_are_loadable_by_docker_by_default() {
     let bench = bench();
     write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
-    let multi = testdata("buildkit-multi/image.tar").display().to_string();
+    let multi = multi();
     let listed = |path: &str| -> Option<Value> {
         let file = File::open(bench.path(path)).unwrap();
         let index = ocikit_archive::TarIndex::read(&file).unwrap();
@@ -639,7 +370,7 @@ fn archives_are_loadable_by_docker_by_default() {
     bench.ok(&["copy", &multi, "multi.tar"]);
     let config = |path: &str, platform: &str| {
         let manifest = bench.ok(&["manifest", "get", path, "--platform", platform]);
-        let manifest: Value = serde_json::from_str(&manifest).unwrap();
+        let manifest = json(&manifest);
         format!("blobs/{}", manifest["config"]["digest"].as_str().unwrap().replace(':', "/"))
     };
     let here = ocikit_spec::Platform::of_this_machine().to_string();
@@ -648,7 +379,7 @@ fn archives_are_loadable_by_docker_by_default() {
     assert_eq!(listed("arm.tar").unwrap()[0]["Config"], config(&multi, "linux/arm64").as_str());
     // Archives written to a pipe, by `annotate -o` and by `pull` are loadable too.
     let piped = bench.command(&["copy", "a.tar", "-"]).output().unwrap();
-    fs::write(bench.path("piped.tar"), piped.stdout).unwrap();
+    bench.write("piped.tar", piped.stdout);
     bench.ok(&["annotate", "none.tar", "k=v", "-o", "annotated.tar"]);
     let registry = Registry::start();
     let reference = format!("{}/app:1", registry.name());
@@ -675,20 +406,6 @@ fn null_annotation_is_absent_and_preserved() {
     bench.ok(&["copy", &path, "oci:out"]);
     let text = bench.ok(&["manifest", "get", "oci:out"]);
     assert!(text.contains(r#""annotations":{"a":null}"#), "{text}");
-}
-
-#[test]
-fn buildx_4092_path_may_contain_a_number_sign() {
-    let bench = bench();
-    fs::create_dir(bench.path("dir#7")).unwrap();
-    write_image(&bench.path("a.tar"), Compression::Gzip, &layers());
-    for path in ["dir#7/app.tar", "app#1.2.tar", "./app#1"] {
-        bench.ok(&["copy", "a.tar", path]);
-        assert!(bench.path(path).exists(), "{path}");
-        bench.ok(&["validate", path]);
-    }
-    bench.ok(&["copy", "a.tar", "dir#7/tagged.tar#v2"]);
-    bench.ok(&["digest", "dir#7/tagged.tar#v2"]);
 }
 
 /// Changes a byte in the middle of every blob that is selected by its first bytes.
@@ -720,7 +437,7 @@ fn damaged_blobs_at_the_target_are_written_again() {
             damage(&mut archive[start..start + size], |bytes| is_document(bytes) == documents);
         }
         bench.ok(&["copy", "a.tar", "good.tar"]);
-        fs::write(bench.path("damaged.tar"), archive).unwrap();
+        bench.write("damaged.tar", archive);
         for (target, append) in [("oci:layout:2", None), ("damaged.tar#2", Some("--append"))] {
             let arguments = [&["copy", "good.tar", target], recheck.as_slice(), append.as_slice()].concat();
             bench.ok(&arguments);

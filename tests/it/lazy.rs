@@ -2,8 +2,7 @@
 
 use ocikit_archive::Compression;
 use ocikit_image::testing::{Tar, hard_layer, random};
-use ocikit_tests::{Registry, write_image};
-use serde_json::Value;
+use ocikit_tests::{Registry, json, write_image};
 
 use crate::bench;
 
@@ -111,12 +110,12 @@ fn fp_12_soci_indexes_are_found() {
     assert!(referrers.contains("application/vnd.amazon.soci.index.v1+json"), "{referrers}");
     let target = format!("{source}-soci");
     bench.ok(&["convert", "--to", "soci", &source, "-o", &target]);
-    let index: Value = serde_json::from_str(&bench.ok(&["manifest", "get", &target])).unwrap();
+    let index = bench.json(&["manifest", "get", &target]);
     let entry = &index["manifests"][1];
     assert_eq!(entry["artifactType"], "application/vnd.amazon.soci.index.v2+json");
     let soci =
         bench.ok(&["manifest", "get", &format!("{}/app@{}", registry.name(), entry["digest"].as_str().unwrap())]);
-    let soci: Value = serde_json::from_str(&soci).unwrap();
+    let soci = json(&soci);
     assert_eq!(soci["layers"].as_array().unwrap().len(), 2);
 }
 
@@ -157,7 +156,7 @@ fn fp_03_a_nydus_image_has_blobs_and_a_bootstrap() {
     bench.ok(&["copy", &image(&bench), &source]);
     let converted = bench.ok(&["convert", "--to", "nydus", "--suffix", &source]);
     let target = format!("{source}-fastpull");
-    let manifest: Value = serde_json::from_str(&bench.ok(&["manifest", "get", &target])).unwrap();
+    let manifest = bench.json(&["manifest", "get", &target]);
     let layers = manifest["layers"].as_array().unwrap();
     let (bootstrap, blobs) = layers.split_last().unwrap();
     assert_eq!(bootstrap["annotations"]["containerd.io/snapshot/nydus-bootstrap"], "true");

@@ -13,11 +13,11 @@ fn image(bench: &Bench) {
     let upper = Tar::new().file("noise", &random(3, 20_000)).finish();
     write_image(&bench.path("app"), Compression::Gzip, &[lower, upper]);
     std::fs::create_dir(bench.path("more")).unwrap();
-    std::fs::write(bench.path("more/file"), "x").unwrap();
+    bench.write("more/file", "x");
 }
 
 fn index(bench: &Bench, location: &str) -> Value {
-    serde_json::from_str(&bench.ok(&["manifest", "get", location])).unwrap()
+    bench.json(&["manifest", "get", location])
 }
 
 /// A changed layer beside the bootstrap would make an image that nothing can read.
@@ -28,7 +28,7 @@ fn layers_of_a_nydus_image_cannot_be_changed() {
     bench.ok(&["convert", "--to", "nydus", "oci:app:1", "-o", "oci:nydus:1"]);
     bench.ok(&["convert", "--to", "nydus", "--placement", "index", "oci:app:1", "-o", "oci:mixed:1"]);
     bench.ok(&["unpack", "--bundle", "oci:nydus:1", "bundle"]);
-    std::fs::write(bench.path("bundle/rootfs/etc/motd"), "other").unwrap();
+    bench.write("bundle/rootfs/etc/motd", "other");
     for line in [
         &["append", "oci:nydus:1", "more"][..],
         &["append", "oci:nydus:1", "--remove-layer", "1"],

@@ -189,8 +189,7 @@ fn formats_of_layers_are_shown() {
         convert(&bench, format, "oci:app:1", &target);
         let shown = bench.ok(&["inspect", "--platform", "linux/amd64", &target]);
         assert!(shown.contains(wanted), "{shown}");
-        let json: Value =
-            serde_json::from_str(&bench.ok(&["inspect", "--json", "--platform", "linux/amd64", &target])).unwrap();
+        let json = bench.json(&["inspect", "--json", "--platform", "linux/amd64", &target]);
         let layer = json["layers"].as_array().unwrap().last().unwrap();
         assert!(layer["format"]["tableSize"].as_u64().unwrap() > 0, "{json}");
     }
@@ -231,9 +230,9 @@ fn formats_of_images_in_an_index_are_shown() {
 /// Changes the manifest of an image in a layout.
 fn with_manifest(bench: &Bench, layout: &str, change: impl FnOnce(&mut Value)) {
     let location = format!("oci:{layout}:1");
-    let mut manifest: Value = serde_json::from_str(&bench.ok(&["manifest", "get", &location])).unwrap();
+    let mut manifest = bench.json(&["manifest", "get", &location]);
     change(&mut manifest);
-    fs::write(bench.path("manifest.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
+    bench.write("manifest.json", serde_json::to_vec(&manifest).unwrap());
     bench.ok(&["manifest", "put", "manifest.json", &location]);
 }
 

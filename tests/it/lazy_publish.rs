@@ -1,21 +1,16 @@
 //! Lazily pulled images in `publish`, beside plain ones in one index, and as referrers, with an in-process registry.
 
 use std::collections::HashSet;
-use std::fs;
 
 use ocikit_archive::Compression;
 use ocikit_image::testing::{Tar, random};
 use ocikit_server::{Action, Fault, Reply};
-use ocikit_tests::{Bench, Registry, write_image};
+use ocikit_tests::{Bench, Registry, json, write_image};
 use serde_json::Value;
 
 use crate::bench;
 
 const NYDUS_FEATURE: &str = "nydus.remoteimage.v1";
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap()
-}
 
 /// Writes an archive with two layers.
 fn archive(bench: &Bench) -> String {
@@ -181,7 +176,7 @@ fn fp_01_publish_puts_a_lazy_tag_beside_every_tag() {
     let more = ["--lazy", "nydus", "--annotation", "team=web", "--key", &key_file, "--report", "report.json"];
     bench.ok(&[&line[..], &more].concat());
     assert_eq!(bench.ok(&["tags", &target]), "latest\nlatest-fastpull\nv1\nv1-fastpull");
-    let report = json(&fs::read_to_string(bench.path("report.json")).unwrap());
+    let report = json(&bench.read("report.json"));
     let lazy = &report["lazy"][0];
     assert_eq!(
         (&report["status"], &lazy["format"], &lazy["signed"]),
@@ -260,7 +255,7 @@ fn fp_08_a_format_that_fails_leaves_its_tag_and_the_plain_image() {
     let said = outcome.stderr.contains("v1-fastpull (soci)") && outcome.stderr.contains("the plain image is published");
     assert!(said, "{outcome}");
     assert_eq!(bench.ok(&["tags", &target]), "v1");
-    let report = json(&fs::read_to_string(bench.path("report.json")).unwrap());
+    let report = json(&bench.read("report.json"));
     assert_eq!((&report["status"], &report["targets"][0]["tags"][0]["state"]), (&"partial".into(), &"verified".into()));
     assert_eq!(report["lazy"][0]["missing"], serde_json::json!([format!("{target}:v1-fastpull")]));
     // A tag that exists stays, also if the registry refuses what belongs to the new one.
@@ -308,8 +303,7 @@ fn a_configuration_asks_for_lazy_images() {
     let registry = Registry::start();
     let app = archive(&bench);
     let target = registry.name();
-    let write =
-        |lazy: &str| fs::write(bench.path("c.yaml"), format!("registry: {target}\nname: app\n{lazy}\n")).unwrap();
+    let write = |lazy: &str| bench.write("c.yaml", format!("registry: {target}\nname: app\n{lazy}\n"));
     let line = ["publish", &app, "--config", "c.yaml", "--event", "push", "--commit", "6c22711f", "--tag", "v1"];
     write("lazy: {formats: [nydus], suffix: -nydus}");
     bench.ok(&line);

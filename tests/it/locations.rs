@@ -2,18 +2,14 @@
 
 use std::fs;
 
-use ocikit_tests::{Registry, testdata};
+use ocikit_tests::{Registry, fixture, json, single, testdata};
 
 use crate::bench;
-
-fn fixture(name: &str) -> String {
-    testdata(name).display().to_string()
-}
 
 #[test]
 fn errors_name_layouts_and_archives_as_they_were_typed() {
     let bench = bench();
-    bench.ok(&["copy", "-q", &fixture("buildkit-single/image.tar"), "oci:t2:v1"]);
+    bench.ok(&["copy", "-q", &single(), "oci:t2:v1"]);
     bench.ok(&["copy", "-q", "oci:t2:v1", "oci-archive:a.bin:v1"]);
     for (place, name) in [
         ("oci:t2", ":v2"),
@@ -55,7 +51,7 @@ fn transports_of_other_tools_are_refused_with_a_hint() {
             hint: write `oci-archive:PATH` for an OCI archive\n";
         assert!(outcome.stderr.starts_with(expected), "{outcome}");
         let outcome = bench().ocikit(&["--json", command, "tarball:x"]);
-        let error: serde_json::Value = serde_json::from_str(&outcome.stderr).unwrap();
+        let error = json(&outcome.stderr);
         assert_eq!(error["error"]["hint"], "write `oci-archive:PATH` for an OCI archive", "{outcome}");
     }
 }
@@ -76,7 +72,7 @@ fn missing_dot_slash_is_suggested() {
 #[test]
 fn all_images_of_a_layout_are_listed() {
     let bench = bench();
-    let archive = fixture("buildkit-single/image.tar");
+    let archive = single();
     bench.ok(&["copy", &archive, "oci:two:one"]);
     bench.ok(&["annotate", "oci:two:one", "k=v", "-o", "oci:two:other"]);
     assert_eq!(bench.ok(&["tags", "oci:two"]), "one\nother");
@@ -86,7 +82,7 @@ fn all_images_of_a_layout_are_listed() {
         for location in ["oci:two:one", "oci:two:other"] {
             assert!(shown.lines().any(|line| line == location), "{command}: {shown}");
         }
-        let facts: serde_json::Value = serde_json::from_str(&bench.ok(&[command, "--json", "oci:two"])).unwrap();
+        let facts = bench.json(&[command, "--json", "oci:two"]);
         assert_eq!(facts["images"].as_array().unwrap().len(), 2);
         assert_eq!(facts["images"][1]["location"], "oci:two:other");
     }
@@ -110,7 +106,7 @@ fn command_names_of_other_tools_are_aliases() {
 fn delete_requires_a_tag_or_digest() {
     let (bench, registry) = (bench(), Registry::start());
     let repository = format!("{}/acme/app", registry.name());
-    let archive = fixture("buildkit-single/image.tar");
+    let archive = single();
     bench.ok(&["push", &archive, &repository]);
     let outcome = bench.ocikit(&["delete", &repository]);
     assert_eq!(outcome.code, 2, "{outcome}");
@@ -128,10 +124,10 @@ fn delete_requires_a_tag_or_digest() {
 fn manifest_put_without_a_tag_stores_a_referrer_by_digest() {
     let (bench, registry) = (bench(), Registry::start());
     let repository = format!("{}/acme/app", registry.name());
-    bench.ok(&["push", &fixture("buildkit-single/image.tar"), &repository]);
+    bench.ok(&["push", &single(), &repository]);
     let digest = bench.ok(&["digest", &repository]);
-    let facts: serde_json::Value = serde_json::from_str(&bench.ok(&["digest", "--json", &repository])).unwrap();
-    fs::write(bench.path("empty"), "{}").unwrap();
+    let facts = bench.json(&["digest", "--json", &repository]);
+    bench.write("empty", "{}");
     bench.ok(&["blob", "put", "empty", &repository]);
     let empty = serde_json::json!({
         "mediaType": "application/vnd.oci.empty.v1+json", "size": 2,
@@ -141,7 +137,7 @@ fn manifest_put_without_a_tag_stores_a_referrer_by_digest() {
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "artifactType": "application/vnd.example", "config": empty, "layers": [empty], "subject": facts,
     });
-    fs::write(bench.path("referrer.json"), referrer.to_string()).unwrap();
+    bench.write("referrer.json", referrer.to_string());
     bench.ok(&["manifest", "put", "referrer.json", &repository]);
     assert_eq!(bench.ok(&["digest", &repository]), digest, "`latest` must not move");
     assert_eq!(bench.ok(&["referrers", &repository]).lines().count(), 1);

@@ -41,6 +41,7 @@ mod processes;
 mod project;
 mod public_api;
 mod publish;
+mod publish_registries;
 mod pull;
 mod push;
 mod recovery;
@@ -52,6 +53,7 @@ mod serve;
 mod sign;
 mod signify;
 mod signing_ca;
+mod special_files;
 #[cfg(unix)]
 mod streams;
 mod stub_server;

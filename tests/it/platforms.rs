@@ -1,24 +1,23 @@
 //! Selection of an image from an index by platform.
 
-use ocikit_tests::testdata;
-use serde_json::Value;
+use ocikit_tests::fixture;
 
 use crate::bench;
 
-fn fixture(name: &str) -> String {
-    testdata("platforms").join(name).display().to_string()
+fn platform_fixture(name: &str) -> String {
+    fixture(&format!("platforms/{name}"))
 }
 
 /// Returns the platform in the config of the image that `--platform` selects.
 fn chosen(archive: &str, wanted: &str) -> String {
-    let config: Value = serde_json::from_str(&bench().ok(&["config", "--platform", wanted, archive])).unwrap();
+    let config = bench().json(&["config", "--platform", wanted, archive]);
     let text = |key: &str| config[key].as_str().unwrap_or_default();
     [text("os"), text("architecture"), text("variant")].join("/").trim_end_matches('/').to_owned()
 }
 
 #[test]
 fn ocidir_rs_73_entries_without_platform_use_that_of_their_config() {
-    let archive = fixture("index-without-platforms.tar");
+    let archive = platform_fixture("index-without-platforms.tar");
     assert_eq!(chosen(&archive, "linux/amd64"), "linux/amd64");
     assert_eq!(chosen(&archive, "linux/arm64"), "linux/arm64");
     let (bench, archive) = (bench(), &*archive);
@@ -37,7 +36,7 @@ fn ocidir_rs_73_entries_without_platform_use_that_of_their_config() {
 
 #[test]
 fn moby_34875_arm_selects_the_best_variant_for_v7() {
-    let archive = fixture("platform-armv5v7.tar");
+    let archive = platform_fixture("platform-armv5v7.tar");
     for (wanted, found) in [
         ("linux/arm", "linux/arm/v7"),
         ("linux/arm/v7", "linux/arm/v7"),
@@ -52,7 +51,7 @@ fn moby_34875_arm_selects_the_best_variant_for_v7() {
 
 #[test]
 fn kaniko_1591_architecture_without_variant_is_preferred() {
-    let archive = fixture("platform-amd64v3.tar");
+    let archive = platform_fixture("platform-amd64v3.tar");
     for (wanted, found) in
         [("linux/amd64", "linux/amd64"), ("linux/amd64/v3", "linux/amd64/v3"), ("linux/amd64/v2", "linux/amd64")]
     {
@@ -67,7 +66,7 @@ fn missing_platform_error_lists_the_available_ones() {
         ("index-without-platforms.tar", "only for linux/amd64, linux/arm64"),
         ("platform-armv5v7.tar", "only for linux/amd64, linux/arm/v5, linux/arm/v7, linux/arm64/v8"),
     ] {
-        let archive = &*fixture(name);
+        let archive = &*platform_fixture(name);
         for line in [
             &["ls", "--platform", "linux/s390x", archive][..],
             &["inspect", "--platform", "linux/s390x", archive],

@@ -23,7 +23,7 @@ fn with_plugins() -> (Bench, Vec<String>) {
         "name": "all", "registryScopes": ["*"], "signatureVerification": {"level": "strict"},
         "trustStores": ["ca:acme"], "trustedIdentities": ["*"],
     }]});
-    fs::write(bench.path("notation/trustpolicy.json"), policy.to_string()).unwrap();
+    bench.write("notation/trustpolicy.json", policy.to_string());
     let config = ["key", "chain"].into_iter().zip([key, chain]);
     let config = config.flat_map(|(name, file)| ["--plugin-config".to_owned(), format!("{name}={file}")]);
     (bench, config.collect())
@@ -47,7 +47,7 @@ fn notation_plugins_sign() {
         let mut line = sign(plugin, format, &config);
         line.extend(["--user-metadata", "a=b", "--expiry", "1h"]);
         bench.ok(&line);
-        let facts: serde_json::Value = serde_json::from_str(&bench.ok(&verify)).unwrap();
+        let facts = bench.json(&verify);
         assert_eq!(facts["signatures"][0]["metadata"], json!({"a": "b"}), "{plugin} {format}");
     }
     // The directory where notation installs plugins.
@@ -98,7 +98,7 @@ fn notation_plugins_verify_envelopes_that_name_them() {
             "signatureVerification": {"level": "strict",
                 "override": {"revocation": revocation, "authenticity": authenticity}},
         }]});
-        fs::write(bench.path("notation/trustpolicy.json"), policy.to_string()).unwrap();
+        bench.write("notation/trustpolicy.json", policy.to_string());
     };
     let verify = |more: &[&str]| {
         bench.ocikit(&[&["verify", "a.tar", "--trust-policy", "notation/trustpolicy.json"], more].concat())
@@ -132,7 +132,7 @@ fn notation_plugins_verify_envelopes_that_name_them() {
     policy("enforce", "enforce", "x509.subject: C=US, ST=WA, O=other");
     let rules = "rules: [{scope: '*', require: [{signers: [corp]}]}]\n";
     let text = format!("version: 1\nsigners: {{corp: {{trustPolicy: notation/trustpolicy.json}}}}\n{rules}");
-    fs::write(bench.path("policy.yaml"), text).unwrap();
+    bench.write("policy.yaml", text);
     for (errs, code) in [("", 0), (IDENTITY, 5), (REVOCATION, 5)] {
         let config = format!("errs={errs}");
         let verify =

@@ -3,7 +3,7 @@
 use std::fs;
 
 use insta::assert_snapshot;
-use ocikit_tests::{Bench, Registry, testdata};
+use ocikit_tests::{Bench, Registry, multi, single, testdata};
 use serde_json::Value;
 
 use crate::bench;
@@ -19,7 +19,7 @@ fn with_policy(rules: &str) -> Bench {
         fs::copy(bench.path(name), bench.path("policy").join(name)).unwrap();
     }
     let signers = "signers:\n  release: {key: release.pub}\n  ci: {key: ./ci.pub}\n";
-    fs::write(bench.path("policy/policy.yaml"), format!("version: 1\n{signers}rules:\n{rules}")).unwrap();
+    bench.write("policy/policy.yaml", format!("version: 1\n{signers}rules:\n{rules}"));
     bench
 }
 
@@ -70,7 +70,7 @@ fn a_policy_requires_a_threshold_of_signers() {
     let facts: Value = serde_json::from_str(&bench.ocikit(&json).stdout).unwrap();
     assert_eq!((&facts["verified"], &facts["scope"]), (&false.into(), &"ghcr.io/acme/*".into()));
     bench.ok(&["sign", "--key", "release.key", "a.tar"]);
-    let facts: Value = serde_json::from_str(&bench.ok(&json)).unwrap();
+    let facts = bench.json(&json);
     let finding = &facts["requirements"][0];
     assert_eq!(
         (&facts["verified"], &finding["requirement"], &finding["threshold"], &finding["counted"], &finding["met"]),
@@ -99,7 +99,7 @@ fn invalid_policies_are_reported() {
         ("version: 1\nsigners: {a: {key: release.pub}, b: {key: ../release.pub}}\nrules: []", "same key"),
         ("version: 1\nsigners: {}\nrules: []\nmore: 1", "more"),
     ] {
-        fs::write(bench.path("policy/policy.yaml"), text).unwrap();
+        bench.write("policy/policy.yaml", text);
         let outcome = bench.ocikit(&["verify", POLICY, "a.tar"]);
         assert!(outcome.code != 0 && outcome.code != 5 && outcome.stderr.contains(problem), "{outcome}");
     }
@@ -113,7 +113,7 @@ fn invalid_policies_are_reported() {
 fn images_that_fail_a_policy_are_not_copied() {
     let bench = with_policy("  - {scope: '*', require: [{signers: [release]}]}\n");
     let (from, to) = (Registry::start(), Registry::start());
-    let image = testdata("buildkit-multi/image.tar").display().to_string();
+    let image = multi();
     let (source, target) = (format!("{}/acme/app:1", from.name()), format!("{}/acme/app:1", to.name()));
     bench.ok(&["push", &image, &source]);
     bench.ok(&["sign", "--key", "stranger.key", &source]);
@@ -153,14 +153,20 @@ fn images_that_fail_a_policy_are_not_copied() {
     bench.ok(&["push", GATE, "copy.tar", &format!("{}/acme/again:1", to.name())]);
 }
 
+/// Pushes an image under the tag `1` and another one under `2`, and returns their repository.
+fn two_images(bench: &Bench, registry: &Registry) -> String {
+    let repository = format!("{}/acme/app", registry.name());
+    for (tag, image) in [("1", single()), ("2", multi())] {
+        bench.ok(&["push", &image, &format!("{repository}:{tag}")]);
+    }
+    repository
+}
+
 #[test]
 fn all_images_of_one_copy_must_pass() {
     let bench = with_policy("  - {scope: '*', require: [{signers: [release]}]}\n");
     let (from, to) = (Registry::start(), Registry::start());
-    let repository = format!("{}/acme/app", from.name());
-    for (tag, name) in [("1", "buildkit-single/image.tar"), ("2", "buildkit-multi/image.tar")] {
-        bench.ok(&["push", &testdata(name).display().to_string(), &format!("{repository}:{tag}")]);
-    }
+    let repository = two_images(&bench, &from);
     bench.ok(&["sign", "--key", "release.key", &format!("{repository}:1")]);
     let target = format!("{}/acme/app", to.name());
     let copy = || bench.ocikit(&["copy", GATE, "--all-tags", &repository, &target]);
@@ -192,15 +198,12 @@ fn a_pipe_cannot_be_verified_before_it_is_copied() {
 fn sync_refuses_images_that_fail_the_policy() {
     let bench = with_policy("  - {scope: '*', require: [{signers: [release]}]}\n");
     let (from, to) = (Registry::start(), Registry::start());
-    let repository = format!("{}/acme/app", from.name());
-    for (tag, name) in [("1", "buildkit-single/image.tar"), ("2", "buildkit-multi/image.tar")] {
-        bench.ok(&["push", &testdata(name).display().to_string(), &format!("{repository}:{tag}")]);
-    }
+    let repository = two_images(&bench, &from);
     bench.ok(&["sign", "--key", "release.key", &format!("{repository}:1")]);
     bench.ok(&["sign", "--key", "stranger.key", &format!("{repository}:2")]);
     let sync = |tags: &str, more: &[&str]| {
         let image = format!("{{from: {repository}, to: {}/mirror, tags: [{tags}]}}", to.name());
-        fs::write(bench.path("sync.yaml"), format!("jobs: 1\nimages: [{image}]\n")).unwrap();
+        bench.write("sync.yaml", format!("jobs: 1\nimages: [{image}]\n"));
         let outcome = bench.ocikit(&[&["sync", GATE, "sync.yaml"], more].concat());
         outcome.redacted(&[(&from.name(), "from"), (&to.name(), "to")])
     };
@@ -250,9 +253,9 @@ fn sync_with_platforms_verifies_the_whole_index() {
     let bench = with_policy("  - {scope: 'example.com/acme', require: [{signers: [release]}]}\n");
     let (from, to) = (Registry::start(), Registry::start());
     let source = format!("{}/acme/app", from.name());
-    bench.ok(&["push", &testdata("buildkit-multi/image.tar").display().to_string(), &format!("{source}:1")]);
+    bench.ok(&["push", &multi(), &format!("{source}:1")]);
     let image = format!("{{from: {source}, to: {}/app, platforms: [linux/arm64]}}", to.name());
-    fs::write(bench.path("sync.yaml"), format!("images: [{image}]\n")).unwrap();
+    bench.write("sync.yaml", format!("images: [{image}]\n"));
     let sync = |more: &[&str]| bench.ocikit(&[&["sync", "sync.yaml", GATE], more].concat());
     let outcome = sync(&[]);
     assert!(
@@ -266,7 +269,7 @@ fn sync_with_platforms_verifies_the_whole_index() {
     sync(&scope).ok();
     assert_eq!(bench.ok(&["kind", &format!("{}/app:1", to.name())]), "image");
     // An invalid policy file is found before any request.
-    fs::write(bench.path("policy/policy.yaml"), "version: 2").unwrap();
+    bench.write("policy/policy.yaml", "version: 2");
     from.clear_requests();
     assert_eq!((sync(&[]).code, from.requests().len()), (2, 0));
 }

@@ -34,7 +34,7 @@ fn with_programs(programs: &[&str]) -> Bench {
 }
 
 fn check(bench: &Bench) {
-    let seen = fs::read_to_string(bench.path("environment")).unwrap();
+    let seen = bench.read("environment");
     assert!(seen.contains("KEPT=kept"), "{seen}");
     assert!(!seen.contains("s3cret-value"), "{seen}");
 }
@@ -43,7 +43,7 @@ fn check(bench: &Bench) {
 fn credential_helpers_get_no_secrets() {
     let bench = with_programs(&["docker-credential-spy"]);
     fs::create_dir_all(bench.path("home/.docker")).unwrap();
-    fs::write(bench.path("home/.docker/config.json"), r#"{"credsStore": "spy"}"#).unwrap();
+    bench.write("home/.docker/config.json", r#"{"credsStore": "spy"}"#);
     bench.ocikit(&["logout", "registry.example"]);
     check(&bench);
 }
@@ -52,7 +52,7 @@ fn credential_helpers_get_no_secrets() {
 fn buildctl_gets_no_secrets() {
     let bench = with_programs(&["buildctl"]).with("BUILDKIT_HOST", "unix:///nonexistent");
     fs::create_dir(bench.path("source")).unwrap();
-    fs::write(bench.path("source/Dockerfile"), "FROM scratch\n").unwrap();
+    bench.write("source/Dockerfile", "FROM scratch\n");
     bench.ocikit(&["build", "source", "--no-cache-directory"]);
     check(&bench);
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
-use ocikit_tests::{Bench, CertificateAuthority, Registry, TlsProxy};
+use ocikit_tests::{Bench, CertificateAuthority, Registry, TlsProxy, attested, json, single};
 use serde_json::Value;
 
 use crate::bench;
@@ -42,10 +42,6 @@ fn project() -> Bench {
     bench
 }
 
-fn json(bench: &Bench, arguments: &[&str]) -> Value {
-    serde_json::from_str(&bench.ok(arguments)).unwrap()
-}
-
 /// Returns the names of the images that a plan builds.
 fn builds(plan: &Value) -> Vec<&str> {
     plan["images"].as_array().unwrap().iter().map(|image| image["name"].as_str().unwrap()).collect()
@@ -53,7 +49,7 @@ fn builds(plan: &Value) -> Vec<&str> {
 
 /// Publishes an image with a platform for each name, under the version of the project.
 fn publish(bench: &Bench, registry: &str, name: &str, version: &str) {
-    let archive = ocikit_tests::testdata("buildkit-attested/multi.tar").display().to_string();
+    let archive = attested();
     bench.ok(&["push", &archive, &format!("{registry}/{name}:{version}")]);
 }
 
@@ -66,7 +62,7 @@ fn cip_1_graph_shows_stages() {
         "stage 0\n  debian-slim 1.2.9\nstage 1\n  dev 2.0.9 ← debian-slim\n  java 0.3.0 ← debian-slim\n\
          stage 2\n  clojure-dev 0.1.0 ← dev, java"
     );
-    let graph = json(&bench, &["project", "graph", "--json"]);
+    let graph = bench.json(&["project", "graph", "--json"]);
     assert_eq!(graph["images"][3]["dependencies"][1]["via"], "copy-from");
     assert_eq!(graph["images"][3]["dependencies"][1]["place"]["line"], 6);
     assert!(bench.ok(&["project", "graph", "--format", "svg"]).starts_with("<svg "));
@@ -91,7 +87,7 @@ fn cip_16_wrong_projects_and_options_fail_without_output() {
     let outcome = bench.ocikit(&["project", "graph", "--project-dir", "missing"]);
     assert_eq!((outcome.code, outcome.stdout.as_str()), (3, ""), "{outcome}");
     let outcome = bench.ocikit(&["project", "graph", "--json"]);
-    let error: Value = serde_json::from_str(&outcome.stderr).unwrap();
+    let error = json(&outcome.stderr);
     assert_eq!(error["error"]["details"].as_array().unwrap().len(), 2, "{error}");
 }
 
@@ -99,14 +95,14 @@ fn cip_16_wrong_projects_and_options_fail_without_output() {
 fn cip_3_complete_images_are_not_built_again() {
     let (bench, registry) = (project(), Registry::start());
     let place = format!("{}/group/project", registry.name());
-    let plan = |bench: &Bench| json(bench, &["project", "plan", "--registry", &place, "--json"]);
+    let plan = |bench: &Bench| bench.json(&["project", "plan", "--registry", &place, "--json"]);
     let first = plan(&bench);
     assert_eq!(builds(&first), ["debian-slim", "dev", "java", "clojure-dev"]);
     assert_eq!((first["stages"].as_u64(), first["images"][0]["reason"].as_str()), (Some(3), Some("not-published")));
     publish(&bench, &place, "debian-slim", "1.2.9");
     publish(&bench, &place, "dev", "2.0.9");
     // An image for one platform only.
-    let archive = ocikit_tests::testdata("buildkit-single/image.tar").display().to_string();
+    let archive = single();
     bench.ok(&["push", &archive, &format!("{place}/java:0.3.0")]);
     registry.clear_requests();
     let second = plan(&bench);
@@ -136,27 +132,27 @@ fn cip_4_a_registry_that_does_not_answer_is_an_error() {
     assert_eq!((outcome.code, outcome.stdout.as_str()), (4, ""), "{outcome}");
     let known = bench.with("OCIKIT_USERNAME", "user").with("OCIKIT_PASSWORD", "password");
     publish(&known, &place, "debian-slim", "1.2.9");
-    let plan = json(&known, &["project", "plan", "--registry", &place, "--json"]);
+    let plan = known.json(&["project", "plan", "--registry", &place, "--json"]);
     assert_eq!(builds(&plan), ["dev", "java", "clojure-dev"]);
 }
 
 #[test]
 fn cip_8_to_11_cascade_changes_versions_only() {
     let bench = project();
-    fs::write(bench.path("contexts/00-debian-slim/info.edn"), "{:version \"1.3.0\"}\n").unwrap();
-    let before = fs::read_to_string(bench.path("contexts/01-dev/Dockerfile")).unwrap();
+    bench.write("contexts/00-debian-slim/info.edn", "{:version \"1.3.0\"}\n");
+    let before = bench.read("contexts/01-dev/Dockerfile");
     let diff = bench.ok(&["project", "cascade", "--dry-run"]);
     assert!(diff.contains("-FROM ${REGISTRY}/debian-slim:1.2.9\n+FROM ${REGISTRY}/debian-slim:1.3.0\n"), "{diff}");
-    assert_eq!(fs::read_to_string(bench.path("contexts/01-dev/Dockerfile")).unwrap(), before);
+    assert_eq!(bench.read("contexts/01-dev/Dockerfile"), before);
     let out = bench.ok(&["project", "cascade"]);
     assert_eq!(
         out,
         "dev 2.0.9 → 2.0.10: debian-slim 1.3.0\njava 0.3.0 → 0.3.1: debian-slim 1.3.0\n\
          clojure-dev 0.1.0 → 0.1.1: dev 2.0.10, java 0.3.1"
     );
-    assert_eq!(fs::read_to_string(bench.path("contexts/01-dev/info.edn")).unwrap(), "{:version \"2.0.10\"} ; ours\n");
+    assert_eq!(bench.read("contexts/01-dev/info.edn"), "{:version \"2.0.10\"} ; ours\n");
     assert_eq!(bench.ok(&["project", "cascade"]), "");
-    let again = json(&bench, &["project", "cascade", "--json"]);
+    let again = bench.json(&["project", "cascade", "--json"]);
     assert_eq!(again["bumps"].as_array().unwrap().len(), 0);
     // The diff of the dry run, applied by another program, gives the same files.
     let other = project();
@@ -174,7 +170,7 @@ fn cip_8_to_11_cascade_changes_versions_only() {
 #[test]
 fn cip_12_other_versions_are_refused() {
     let bench = project();
-    fs::write(bench.path("contexts/00-debian-slim/info.edn"), "{:version \"1.3\"}\n").unwrap();
+    bench.write("contexts/00-debian-slim/info.edn", "{:version \"1.3\"}\n");
     let outcome = bench.ocikit(&["project", "cascade"]);
     assert_eq!((outcome.code, outcome.stdout.as_str()), (2, ""), "{outcome}");
     let place = "contexts/00-debian-slim/info.edn:1:11: the version `1.3` of `debian-slim` is not of the form x.y.z";
@@ -261,10 +257,10 @@ fn since_selects_what_a_change_touches() {
         return;
     }
     assert!(git(&["add", "."]) && git(&["commit", "-m", "one"]));
-    let plan = |bench: &Bench| json(bench, &["project", "plan", "--since", "HEAD", "--json"]);
+    let plan = |bench: &Bench| bench.json(&["project", "plan", "--since", "HEAD", "--json"]);
     assert_eq!(builds(&plan(&bench)), [""; 0]);
-    fs::write(bench.path("contexts/02-java/new file"), "").unwrap();
-    fs::write(bench.path("README.md"), "").unwrap();
+    bench.write("contexts/02-java/new file", "");
+    bench.write("README.md", "");
     assert_eq!(builds(&plan(&bench)), ["java", "clojure-dev"]);
     let outcome = bench.ocikit(&["project", "plan", "--since", "--output=x"]);
     assert_eq!(outcome.code, 2, "{outcome}");
@@ -278,12 +274,12 @@ fn shards_and_matrices_cover_every_image_once() {
     let bench = project();
     let mut names = Vec::new();
     for shard in ["1/3", "2/3", "3/3"] {
-        let plan = json(&bench, &["project", "plan", "--shard", shard, "--json"]);
+        let plan = bench.json(&["project", "plan", "--shard", shard, "--json"]);
         names.extend(builds(&plan).into_iter().map(str::to_owned));
     }
     names.sort();
     assert_eq!(names, ["clojure-dev", "debian-slim", "dev", "java"]);
-    let matrix = json(&bench, &["project", "plan", "--shards", "3", "--matrix", "github"]);
+    let matrix = bench.json(&["project", "plan", "--shards", "3", "--matrix", "github"]);
     assert_eq!(matrix["stages"].as_array().unwrap().len(), 3);
     let pipeline = bench.ok(&["project", "plan", "--shards", "3", "--matrix", "gitlab"]);
     assert!(pipeline.starts_with("stages: [stage-0, stage-1, stage-2]\n"), "{pipeline}");
@@ -295,10 +291,10 @@ fn cip_4_a_private_authority_and_paths_work() {
     let authority = CertificateAuthority::new();
     let proxy = TlsProxy::start(registry.address(), &authority, false);
     let place = format!("{}/deep/path/below", proxy.name());
-    fs::write(bench.path("ca.pem"), authority.pem()).unwrap();
+    bench.write("ca.pem", authority.pem());
     let outcome = bench.ocikit(&["project", "plan", "--registry", &place]);
     assert_eq!(outcome.code, 6, "{outcome}");
-    let plan = json(&bench, &["project", "plan", "--registry", &place, "--ca-file", "ca.pem", "--json"]);
+    let plan = bench.json(&["project", "plan", "--registry", &place, "--ca-file", "ca.pem", "--json"]);
     assert_eq!(builds(&plan).len(), 4);
 }
 
@@ -306,7 +302,7 @@ fn cip_4_a_private_authority_and_paths_work() {
 fn bases_are_asked_once_and_without_the_credential_of_the_project() {
     let (bench, registry, bases) = (bench(), Registry::start(), Registry::start());
     let base = format!("{}/base:1", bases.name());
-    bench.ok(&["push", &ocikit_tests::testdata("buildkit-single/image.tar").display().to_string(), &base]);
+    bench.ok(&["push", &single(), &base]);
     let digest = bench.ok(&["digest", &base]);
     let names = ["a", "b", "c", "d"];
     for name in names {
@@ -324,7 +320,7 @@ fn bases_are_asked_once_and_without_the_credential_of_the_project() {
     }
     bases.clear_requests();
     let arguments = ["project", "plan", "--registry", &registry.name(), "--bases", "--json"];
-    let plan = json(&bench, &arguments);
+    let plan = bench.json(&arguments);
     assert_eq!(builds(&plan), ["c"], "{plan}");
     assert_eq!(plan["images"][0]["reason"], "base-changed");
     let asked = bases.requests().iter().filter(|request| request.path.contains("/manifests/")).count();
@@ -332,7 +328,7 @@ fn bases_are_asked_once_and_without_the_credential_of_the_project() {
     // The registry of a base image asks for a password too, which is not that of the project.
     let closed = Registry::for_user("user", "password");
     let dockerfile = format!("FROM {}/base:1\n", closed.name());
-    fs::write(bench.path("contexts/a/Dockerfile"), dockerfile).unwrap();
+    bench.write("contexts/a/Dockerfile", dockerfile);
     let outcome = bench.with("OCIKIT_USERNAME", "user").with("OCIKIT_PASSWORD", "password").ocikit(&arguments);
     assert_eq!((outcome.code, outcome.stdout.as_str()), (4, ""), "{outcome}");
 }
@@ -366,7 +362,7 @@ fn large_projects_are_planned_and_shared_evenly() {
         let bench = bench();
         generated(&bench, count);
         let started = std::time::Instant::now();
-        let matrix = json(&bench, &["project", "plan", "--shards", "64", "--matrix", "github"]);
+        let matrix = bench.json(&["project", "plan", "--shards", "64", "--matrix", "github"]);
         let elapsed = started.elapsed();
         let mut work = std::collections::BTreeMap::new();
         for job in matrix["stages"].as_array().unwrap().iter().flat_map(|stage| stage["include"].as_array().unwrap()) {
@@ -392,7 +388,7 @@ fn files_that_cannot_be_read_are_problems() {
     fs::create_dir(context(".hidden")).unwrap();
     fs::write(context("03-clojure-dev/info.edn"), "{:version \"1.0.0\"} {:version \"2.0.0\"}").unwrap();
     let outcome = bench.ocikit(&["project", "graph", "--json"]);
-    let error: Value = serde_json::from_str(&outcome.stderr).unwrap();
+    let error = json(&outcome.stderr);
     assert_eq!((outcome.code, outcome.stdout.as_str()), (2, ""), "{outcome}");
     assert_eq!(
         error["error"]["details"],

@@ -3,20 +3,16 @@
 use std::fs;
 
 use ocikit_archive::TarIndex;
-use ocikit_tests::{Registry, testdata};
+use ocikit_tests::{Registry, attested, multi, single};
 use serde_json::Value;
 
 use crate::bench;
-
-fn fixture(name: &str) -> String {
-    testdata(name).display().to_string()
-}
 
 #[test]
 fn pulled_image_has_the_pushed_digest() {
     let (bench, registry) = (bench(), Registry::start());
     let reference = format!("{}/acme/app:1", registry.name());
-    let source = fixture("buildkit-attested/multi.tar");
+    let source = attested();
     bench.ok(&["push", &source, &reference]);
     bench.ok(&["pull", &reference]);
     assert_eq!(bench.names(), ["app.tar"], "the default name is that of the repository");
@@ -33,8 +29,8 @@ fn pulled_image_has_the_pushed_digest() {
 fn several_images_are_pulled_into_one_archive() {
     let (bench, registry) = (bench(), Registry::start());
     let (one, two) = (format!("{}/one:1", registry.name()), format!("{}/two:1", registry.name()));
-    bench.ok(&["push", &fixture("buildkit-multi/image.tar"), &one]);
-    bench.ok(&["push", &fixture("buildkit-single/image.tar"), &two]);
+    bench.ok(&["push", &multi(), &one]);
+    bench.ok(&["push", &single(), &two]);
     bench.ok(&["pull", &one, &two, "-o", "both.tar"]);
     for reference in [&one, &two] {
         assert_eq!(bench.ok(&["digest", &format!("both.tar#{reference}")]), bench.ok(&["digest", reference]));
@@ -53,7 +49,7 @@ fn several_images_are_pulled_into_one_archive() {
 fn pulled_archive_lists_its_tag_for_docker_load() {
     let (bench, registry) = (bench(), Registry::start());
     let reference = format!("{}/acme/app:1", registry.name());
-    bench.ok(&["push", &fixture("buildkit-single/image.tar"), &reference]);
+    bench.ok(&["push", &single(), &reference]);
     bench.ok(&["pull", &reference, "--docker"]);
     let bytes = fs::read(bench.path("app.tar")).unwrap();
     let span = TarIndex::read(&bytes).unwrap().file("manifest.json").unwrap();
@@ -65,7 +61,7 @@ fn pulled_archive_lists_its_tag_for_docker_load() {
 #[test]
 fn login_to_a_namespace_is_for_its_repositories_only() {
     let (bench, registry) = (bench(), Registry::for_user("alice", "s3cret"));
-    let (name, source) = (registry.name(), fixture("buildkit-single/image.tar"));
+    let (name, source) = (registry.name(), single());
     let scope = format!("{name}/acme");
     let login = |scope: &str| bench.ocikit_with_input(&["login", scope, "-u", "alice", "--password-stdin"], b"s3cret");
     let said = login(&scope);
@@ -78,7 +74,7 @@ fn login_to_a_namespace_is_for_its_repositories_only() {
     bench.ok(&["logout", &scope]);
     bench.ok(&["digest", &format!("{scope}/app:1")]);
 
-    fs::write(bench.path("helper.json"), r#"{"credsStore":"store"}"#).unwrap();
+    bench.write("helper.json", r#"{"credsStore":"store"}"#);
     let refused = bench.ocikit_with_input(
         &["login", &scope, "-u", "alice", "--password-stdin", "--authfile", "helper.json"],
         b"s3cret",
@@ -90,7 +86,7 @@ fn login_to_a_namespace_is_for_its_repositories_only() {
 fn login_checks_and_stores_and_logout_removes_credentials() {
     let (bench, registry) = (bench(), Registry::for_user("alice", "s3cret,\"=ä"));
     let (name, reference) = (registry.name(), format!("{}/app:1", registry.name()));
-    let source = fixture("buildkit-single/image.tar");
+    let source = single();
     let denied = bench.ocikit(&["push", &source, &reference]);
     assert_eq!(denied.code, 4, "{denied}");
     assert!(denied.stderr.contains(&format!("hint: log in with `ocikit login {name}`")), "{denied}");

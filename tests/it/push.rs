@@ -4,14 +4,10 @@ use std::fs;
 use std::io::Write;
 use std::process::Stdio;
 
-use ocikit_tests::{Archive, Registry, testdata, write_archive};
+use ocikit_tests::{Archive, Registry, attested, fixture, multi, single, write_archive};
 use serde_json::Value;
 
 use crate::bench;
-
-fn fixture(name: &str) -> String {
-    testdata(name).display().to_string()
-}
 
 #[test]
 fn push_keeps_the_digest() {
@@ -38,9 +34,9 @@ fn push_keeps_the_digest() {
 fn second_push_takes_one_request_per_tag() {
     let (bench, registry) = (bench(), Registry::start());
     let (one, two) = (format!("{}/app:1", registry.name()), format!("{}/app:2", registry.name()));
-    bench.ok(&["push", &fixture("buildkit-multi/image.tar"), &one, &two]);
+    bench.ok(&["push", &multi(), &one, &two]);
     registry.clear_requests();
-    bench.ok(&["push", &fixture("buildkit-multi/image.tar"), &one, &two]);
+    bench.ok(&["push", &multi(), &one, &two]);
     let asked: Vec<_> =
         registry.requests().iter().map(|request| format!("{} {}", request.method, request.path)).collect();
     assert_eq!(asked, ["HEAD /v2/app/manifests/1", "HEAD /v2/app/manifests/2"]);
@@ -49,7 +45,7 @@ fn second_push_takes_one_request_per_tag() {
 #[test]
 fn second_push_of_a_signed_image_takes_one_request_per_signature() {
     let (bench, registry) = (bench(), Registry::start());
-    fs::copy(fixture("buildkit-single/image.tar"), bench.path("app.tar")).unwrap();
+    fs::copy(single(), bench.path("app.tar")).unwrap();
     for key in ["a", "b", "c", "d"] {
         bench.ok(&["keygen", "--unencrypted", "-o", key]);
         bench.ok(&["sign", "--key", &format!("{key}.key"), "app.tar"]);
@@ -67,7 +63,7 @@ fn second_push_of_a_signed_image_takes_one_request_per_signature() {
 #[test]
 fn first_push_takes_three_requests_per_blob() {
     let (bench, registry) = (bench(), Registry::start());
-    bench.ok(&["push", &fixture("buildkit-single/image.tar"), &format!("{}/app:1", registry.name())]);
+    bench.ok(&["push", &single(), &format!("{}/app:1", registry.name())]);
     let requests = registry.requests();
     let count = |method: &str, part: &str| {
         requests.iter().filter(|request| request.method.as_str() == method && request.path.contains(part)).count()
@@ -110,7 +106,7 @@ fn pipe_is_uploaded_while_it_is_written() {
 #[test]
 fn several_archives_are_pushed_with_their_tags() {
     let (bench, registry) = (bench(), Registry::start());
-    let (single, tags) = (fixture("buildkit-single/image.tar"), fixture("buildkit-tags/image.tar#2"));
+    let (single, tags) = (single(), fixture("buildkit-tags/image.tar#2"));
     let repository = format!("{}/app", registry.name());
     bench.ok(&["annotate", &single, "k=v", "-o", "oci:named:one"]);
     bench.ok(&["push", "oci:named:one", &tags, &repository]);
@@ -126,7 +122,7 @@ fn several_archives_are_pushed_with_their_tags() {
 fn push_prints_its_result_as_json() {
     let (bench, registry) = (bench(), Registry::start());
     let reference = format!("{}/app:1", registry.name());
-    let text = bench.ok(&["push", "--json", &fixture("buildkit-single/image.tar"), &reference]);
+    let text = bench.ok(&["push", "--json", &single(), &reference]);
     let facts: Value = serde_json::from_str(&text).unwrap();
     let target = &facts["targets"][0];
     assert_eq!((target["target"].as_str(), target["sent"]["blobs"].as_u64()), (Some(&*reference), Some(6)));
@@ -138,15 +134,14 @@ fn progress_option_selects_the_format() {
     let (bench, registry) = (bench(), Registry::start());
     let push = |tag: &str, form: &str| {
         let reference = format!("{}/app:{tag}", registry.name());
-        bench.ocikit(&["push", "--progress", form, &fixture("buildkit-single/image.tar"), &reference])
+        bench.ocikit(&["push", "--progress", form, &single(), &reference])
     };
     let json = push("json", "json");
     let events = json.stderr.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let events: Vec<_> = events.map(|event| event["event"].as_str().unwrap().to_owned()).collect();
     assert_eq!((events.first().unwrap().as_str(), events.last().unwrap().as_str()), ("planned", "published"), "{json}");
     assert_eq!(push("none", "none").stderr.lines().count(), 1);
-    let quiet =
-        bench.ocikit(&["push", "-q", &fixture("buildkit-single/image.tar"), &format!("{}/app:q", registry.name())]);
+    let quiet = bench.ocikit(&["push", "-q", &single(), &format!("{}/app:q", registry.name())]);
     assert_eq!(quiet.stderr, "");
 }
 
@@ -154,7 +149,7 @@ fn progress_option_selects_the_format() {
 fn copies_between_all_locations_keep_the_digest() {
     let (bench, registry) = (bench(), Registry::start());
     let reference = format!("{}/app:1", registry.name());
-    let source = fixture("buildkit-attested/multi.tar");
+    let source = attested();
     let digest = bench.ok(&["digest", &source]);
     for (from, to) in [
         (&*source, "oci:layout:1"),
@@ -176,7 +171,7 @@ fn copies_between_all_locations_keep_the_digest() {
 fn copy_within_a_registry_mounts_all_blobs() {
     let (bench, registry) = (bench(), Registry::start());
     let (from, to) = (format!("{}/one:1", registry.name()), format!("{}/two:1", registry.name()));
-    bench.ok(&["push", &fixture("buildkit-multi/image.tar"), &from]);
+    bench.ok(&["push", &multi(), &from]);
     registry.clear_requests();
     bench.ok(&["copy", &from, &to]);
     assert!(
@@ -191,7 +186,7 @@ fn copy_within_a_registry_mounts_all_blobs() {
 fn failed_target_does_not_stop_the_others() {
     let (bench, registry) = (bench(), Registry::start());
     let (good, bad) = (format!("{}/app:1", registry.name()), "localhost:1/app:1");
-    let outcome = bench.ocikit(&["push", "--retries", "0", &fixture("buildkit-single/image.tar"), bad, &good]);
+    let outcome = bench.ocikit(&["push", "--retries", "0", &single(), bad, &good]);
     assert_eq!(outcome.code, 7, "{outcome}");
     assert!(outcome.stdout.starts_with(&good) && outcome.stderr.contains("1 of 2 targets failed"), "{outcome}");
 }

@@ -5,16 +5,11 @@ use std::fs;
 use ocikit::registry::RetryOptions;
 use ocikit::{Client, ClientOptions, Location, Session, SessionOptions};
 use ocikit_server::{Rules, Server, Switch};
-use ocikit_tests::{Bench, Registry, testdata};
-use serde_json::Value;
+use ocikit_tests::{Bench, Registry, json, single};
 
 use crate::bench;
 
 const FORMATS: [&str; 2] = ["--format=cosign-legacy", "--format=cosign"];
-
-fn archive() -> String {
-    testdata("buildkit-single/image.tar").display().to_string()
-}
 
 /// A program with two key pairs, `one` and `two`.
 fn with_keys() -> Bench {
@@ -40,7 +35,7 @@ fn copy_to_a_registry_keeps_signatures_of_the_target() {
         for registries in [[Registry::start(), Registry::start()], [without_referrers_api(), without_referrers_api()]] {
             let [from, to] = registries.each_ref().map(|registry| format!("{}/app:1", registry.name()));
             for (key, image) in [("one", &from), ("two", &to)] {
-                bench.ok(&["push", &archive(), image]);
+                bench.ok(&["push", &single(), image]);
                 bench.ok(&["sign", "--key", &format!("{key}.key"), format, image]);
             }
             bench.ok(&["copy", &from, &to]);
@@ -55,9 +50,9 @@ fn copy_to_a_layout_keeps_its_signatures() {
     let bench = with_keys();
     let registry = Registry::start();
     let from = format!("{}/app:1", registry.name());
-    bench.ok(&["push", &archive(), &from]);
+    bench.ok(&["push", &single(), &from]);
     bench.ok(&["sign", "--key", "one.key", "--format=cosign-legacy", &from]);
-    bench.ok(&["copy", &archive(), "oci:layout:1"]);
+    bench.ok(&["copy", &single(), "oci:layout:1"]);
     bench.ok(&["sign", "--key", "two.key", "--format=cosign-legacy", "oci:layout:1"]);
     bench.ok(&["copy", &from, "oci:layout:1"]);
     assert!(verified(&bench, "one", "oci:layout:1") && verified(&bench, "two", "oci:layout:1"));
@@ -67,7 +62,7 @@ fn copy_to_a_layout_keeps_its_signatures() {
 fn signatures_under_tags_are_copied_to_new_targets() {
     let bench = with_keys();
     let from = "signed.tar";
-    bench.ok(&["copy", &archive(), from]);
+    bench.ok(&["copy", &single(), from]);
     bench.ok(&["sign", "--key", "one.key", "--format=cosign-legacy", from]);
     fs::create_dir(bench.path("empty")).unwrap();
     let registry = Registry::start();
@@ -99,7 +94,7 @@ fn no_clobber_keeps_existing_signature_tags() {
     let registries = [Registry::start(), Registry::start()];
     let [from, to] = registries.each_ref().map(|registry| format!("{}/app:1", registry.name()));
     for (key, image) in [("one", &from), ("two", &to)] {
-        bench.ok(&["push", &archive(), image]);
+        bench.ok(&["push", &single(), image]);
         bench.ok(&["sign", "--key", &format!("{key}.key"), "--format=cosign-legacy", image]);
     }
     let refused = bench.ocikit(&["copy", "--no-clobber", &from, &to]);
@@ -114,14 +109,14 @@ fn all_tags_excludes_fallback_tags() {
     let bench = with_keys();
     let (from, api, tags) = (without_referrers_api(), Registry::start(), without_referrers_api());
     let source = format!("{}/app:1", from.name());
-    bench.ok(&["push", &archive(), &source]);
+    bench.ok(&["push", &single(), &source]);
     bench.ok(&["sign", "--key", "one.key", "--format=cosign", &source]);
     let listed = bench.ok(&["tags", &format!("{}/app", from.name())]);
     assert!(listed.lines().any(|tag| tag.starts_with("sha256-")), "{listed}");
     for to in [&api, &tags] {
         let target = format!("{}/app", to.name());
         // Signatures that only the target has are kept.
-        bench.ok(&["push", &archive(), &format!("{target}:1")]);
+        bench.ok(&["push", &single(), &format!("{target}:1")]);
         bench.ok(&["sign", "--key", "two.key", "--format=cosign", &format!("{target}:1")]);
         bench.ok(&["copy", "--all-tags", &format!("{}/app", from.name()), &target]);
         assert!(verified(&bench, "one", &format!("{target}:1")) && verified(&bench, "two", &format!("{target}:1")));
@@ -143,12 +138,12 @@ fn all_tags_excludes_fallback_tags() {
 fn sync_refuses_two_sources_for_one_target() {
     let (bench, from, to) = (bench(), Registry::start(), Registry::start());
     for name in ["a/app", "b/app"] {
-        bench.ok(&["push", &archive(), &format!("{}/{name}:1", from.name())]);
+        bench.ok(&["push", &single(), &format!("{}/{name}:1", from.name())]);
     }
     let (from, to) = (from.name(), to.name());
     let images = |second: &str| {
         let text = format!("images:\n  - {{from: {from}/a/app, to: {to}/app}}\n  - {second}\n");
-        fs::write(bench.path("sync.yaml"), text).unwrap();
+        bench.write("sync.yaml", text);
         bench.ocikit(&["sync", "-k", "sync.yaml"])
     };
     let refused = images(&format!("{{from: {from}/b/app, to: {to}/app, match: ['^1$']}}"));
@@ -168,14 +163,14 @@ fn annotate_counts_and_drops_orphaned_referrers() {
     let places =
         ["a.tar".to_owned(), "oci:dir:1".to_owned(), format!("{}/app:1", api.name()), format!("{}/app:1", tags.name())];
     for place in &places {
-        bench.ok(&["copy", &archive(), place]);
+        bench.ok(&["copy", &single(), place]);
         for format in FORMATS {
             bench.ok(&["sign", "--key", "one.key", format, place]);
         }
         let planned = bench.ocikit(&["annotate", place, "k=v", "--dry-run"]);
         assert!(planned.code == 0 && planned.stderr.contains("2 signatures"), "{place}: {planned}");
         let facts = bench.ok(&["annotate", place, "k=v", "--json", "--drop-referrers"]);
-        let facts: Value = serde_json::from_str(&facts).unwrap();
+        let facts = json(&facts);
         assert_eq!((&facts["orphanedReferrers"], &facts["droppedReferrers"]), (&2.into(), &2.into()), "{place}");
         // The annotated image is the only one, so it needs no tag. It can be signed and annotated again.
         let plain = place.trim_end_matches(":1");
@@ -196,7 +191,7 @@ fn push_to_several_targets_reports_each_failure() {
     let retry = RetryOptions::default().attempts(1);
     let client = Client::new(ClientOptions::default().retry(retry));
     let session = Session::new(client, SessionOptions::default());
-    let archive: Location = archive().parse().unwrap();
+    let archive: Location = single().parse().unwrap();
     let good = format!("{}/app:1", registry.name()).parse().unwrap();
     let bad = "localhost:1/app:1".parse().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -4,26 +4,18 @@ use std::fs;
 
 use ocikit_server::{Rules, Server, Switch};
 use ocikit_spec::Digest;
-use ocikit_tests::{Bench, Registry, testdata};
+use ocikit_tests::{Bench, Registry, attested, fixture, json, multi, single, testdata};
 use serde_json::Value;
 
 use crate::bench;
-
-fn fixture(name: &str) -> String {
-    testdata(name).display().to_string()
-}
 
 /// Starts a registry with an attested image for two platforms as `acme/app:1`. Returns it and the name of the repository.
 fn with_image(bench: &Bench, rules: Rules) -> (Registry, String) {
     let registry = Registry::start_with(Server::default().rules(rules));
     let repository = format!("{}/acme/app", registry.name());
-    bench.ok(&["push", "-q", &fixture("buildkit-attested/multi.tar"), &format!("{repository}:1")]);
+    bench.ok(&["push", "-q", &attested(), &format!("{repository}:1")]);
     registry.clear_requests();
     (registry, repository)
-}
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap()
 }
 
 fn asked(registry: &Registry) -> Vec<String> {
@@ -54,7 +46,7 @@ fn tag_takes_two_requests_per_tag_and_one_for_the_manifest() {
 #[test]
 fn tags_of_archives_and_layouts_are_edited_in_place() {
     let bench = bench();
-    bench.ok(&["copy", &fixture("buildkit-multi/image.tar"), "oci:layout:one"]);
+    bench.ok(&["copy", &multi(), "oci:layout:one"]);
     bench.ok(&["copy", "oci:layout:one", "a.tar#one"]);
     for place in ["oci:layout:", "a.tar#"] {
         let digest = bench.ok(&["digest", &format!("{place}one")]);
@@ -141,7 +133,7 @@ fn deleting_a_manifest_deletes_its_tags_as_the_dry_run_lists() {
     let (_registry, repository) = with_image(&bench, Rules::default());
     let one = format!("{repository}:1");
     let digest = bench.ok(&["digest", &one]);
-    bench.ok(&["copy", "-q", &fixture("buildkit-single/image.tar"), &format!("{repository}:other")]);
+    bench.ok(&["copy", "-q", &single(), &format!("{repository}:other")]);
     bench.ok(&["tag", &one, "2", "3"]);
     let planned = bench.ok(&["delete", "--dry-run", &format!("{repository}@{digest}")]);
     assert_eq!(planned, format!("{repository}@{digest}\n{repository}:1\n{repository}:2\n{repository}:3"));
@@ -222,7 +214,7 @@ fn blob_get_and_put_preserve_bytes() {
     let repository = format!("{}/blobs", registry.name());
     let content = vec![7; 300_000];
     let digest = Digest::sha256_of(&content).to_string();
-    fs::write(bench.path("blob"), &content).unwrap();
+    bench.write("blob", &content);
     assert_eq!(bench.ok(&["blob", "put", "--dry-run", "blob", &repository]), digest);
     assert!(registry.requests().is_empty());
     let facts = json(&bench.ok(&["blob", "put", "--json", "blob", &repository]));
@@ -234,7 +226,7 @@ fn blob_get_and_put_preserve_bytes() {
     let out = bench.command(&["blob", "get", &format!("{repository}@{digest}")]).output().unwrap();
     assert!(out.stdout == content);
 
-    bench.ok(&["copy", "-q", &fixture("buildkit-single/image.tar"), "oci:layout"]);
+    bench.ok(&["copy", "-q", &single(), "oci:layout"]);
     bench.ok(&["blob", "put", "blob", "oci:layout"]);
     bench.ok(&["blob", "get", &format!("oci:layout@{digest}"), "-o", "out"]);
     assert!(fs::read(bench.path("out")).unwrap() == content);
@@ -276,7 +268,7 @@ fn tree_shows_referrers_below_their_subject() {
     assert_eq!(amd64["children"][6]["digest"], sbom);
     let text = bench.ok(&["tree", &one]);
     assert!(text.contains(&format!("│   └── artifact {sbom}")), "{text}");
-    let local = json(&bench.ok(&["tree", "--json", &fixture("buildkit-attested/multi.tar")]));
+    let local = json(&bench.ok(&["tree", "--json", &attested()]));
     assert_eq!(local["children"][1], tree["children"][1], "the archive and the registry have the same tree");
 
     let listed =
@@ -292,7 +284,7 @@ fn tree_shows_referrers_below_their_subject() {
 
 #[test]
 fn tree_of_an_image() {
-    let outcome = bench().ocikit(&["tree", &fixture("buildkit-single/image.tar")]);
+    let outcome = bench().ocikit(&["tree", &single()]);
     insta::assert_snapshot!(outcome.redacted(&[(&fixture(""), "testdata/")]), @"
     exit 0
     --- stdout
@@ -343,7 +335,7 @@ fn probe_results_are_cached_and_used() {
     assert_eq!(json(&bench.ok(&["probe", "--cached", "--json", &scratch]))["capabilities"], *found);
     assert!(registry.requests().is_empty());
     // With the known capability, one request checks a blob and starts its upload.
-    bench.ok(&["push", "-q", &fixture("buildkit-single/image.tar"), &format!("{scratch}:1")]);
+    bench.ok(&["push", "-q", &single(), &format!("{scratch}:1")]);
     let requests = asked(&registry);
     assert!(!requests.iter().any(|asked| asked.starts_with("HEAD /v2/scratch/blobs/")), "{requests:?}");
 }

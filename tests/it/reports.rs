@@ -2,33 +2,28 @@
 
 use std::fs;
 
-use ocikit_tests::{Registry, free_port, testdata};
-use serde_json::Value;
+use ocikit_tests::{Registry, free_port, json, single};
 
 use crate::bench;
 
 const JOB: [&str; 4] = ["--branch", "main", "--commit", "6c22711f5a0c"];
-
-fn image() -> String {
-    testdata("buildkit-single/image.tar").display().to_string()
-}
 
 #[test]
 fn a_publication_that_fails_is_reported_for_each_repository() {
     let (bench, registry) = (bench(), Registry::start());
     let (good, dead) = (format!("{}/a", registry.name()), format!("127.0.0.1:{}/a", free_port()));
     let files = ["--report", "r.json", "--html", "r.html", "--summary", "r.md", "--build-report", "b.json"];
-    let targets = ["publish", &image(), "--to", &good, "--to", &dead];
+    let targets = ["publish", &single(), "--to", &good, "--to", &dead];
     let outcome = bench.ocikit(&[&targets[..], &JOB, &files].concat());
     assert_eq!(outcome.code, 6, "{outcome}");
-    let read = |name: &str| fs::read_to_string(bench.path(name)).unwrap();
-    let report: Value = serde_json::from_str(&read("r.json")).unwrap();
+    let read = |name: &str| bench.read(name);
+    let report = json(&read("r.json"));
     assert_eq!(report["status"], "failed");
     let problem = |target: usize| report["targets"][target]["tags"][0]["problem"].as_str().unwrap().to_owned();
     assert!(problem(0).contains("another repository failed"), "{report}");
     assert!(problem(1).contains("refused"), "{report}");
     assert!(read("r.html").contains("failed") && read("r.md").contains(&dead), "{}", read("r.md"));
-    let build: Value = serde_json::from_str(&read("b.json")).unwrap();
+    let build = json(&read("b.json"));
     assert_eq!((&build["status"], &build["pushed"]), (&"Failed".into(), &false.into()));
     assert_eq!(registry.verified_digest("a", "main"), None);
 }
@@ -40,11 +35,11 @@ fn files_that_cannot_be_written_fail_before_anything_is_published() {
     fs::create_dir(bench.path("dir")).unwrap();
     for flag in ["--report", "--html", "--summary", "--outputs", "--build-report"] {
         for path in ["none/r", "dir"] {
-            let outcome = bench.ocikit(&[&["publish", &image(), "--to", &name, flag, path], &JOB[..]].concat());
+            let outcome = bench.ocikit(&[&["publish", &single(), "--to", &name, flag, path], &JOB[..]].concat());
             assert!(outcome.code != 0 && outcome.stderr.contains(path), "{outcome}");
         }
     }
-    let outcome = bench.ocikit(&["copy", &image(), &format!("{name}:1"), "--digest-file", "none/d"]);
+    let outcome = bench.ocikit(&["copy", &single(), &format!("{name}:1"), "--digest-file", "none/d"]);
     assert!(outcome.code != 0, "{outcome}");
     assert_eq!(registry.requests().len(), 0);
     assert_eq!(bench.names(), ["dir"], "nothing is left");
@@ -64,7 +59,7 @@ fn publish_refuses_the_flags_of_a_build_without_a_build() {
         &["--addr", "tcp://127.0.0.1:1"],
         &["--export-tags"],
     ] {
-        let line = ["publish", &image(), "--to", "localhost:1/a"];
+        let line = ["publish", &single(), "--to", "localhost:1/a"];
         let outcome = bench.ocikit(&[&line, &JOB[..], flag].concat());
         assert_eq!(outcome.code, 2, "{flag:?}: {outcome}");
     }
@@ -100,7 +95,7 @@ fn secrets_in_arguments_are_not_repeated() {
 fn an_unreachable_address_is_not_used() {
     let address = format!("tcp://127.0.0.1:{}", free_port());
     let outcome = bench().ocikit(&["buildkit", "status", "--json", "--addr", &address]);
-    let found: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let found = outcome.json();
     assert_eq!((outcome.code, &found["builders"][0]["used"]), (3, &false.into()), "{outcome}");
     assert!(!outcome.stderr.contains("buildkit install"), "{outcome}");
 }
@@ -112,5 +107,5 @@ fn login_creates_the_authfile() {
     assert_eq!(bench.ocikit_with_input(&line, b"wrong").code, 4);
     assert!(!bench.path("new.json").exists());
     bench.ocikit_with_input(&line, b"s3cret").ok();
-    assert!(fs::read_to_string(bench.path("new.json")).unwrap().contains(&registry.name()));
+    assert!(bench.read("new.json").contains(&registry.name()));
 }

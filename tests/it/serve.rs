@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Stdio};
 
-use ocikit_tests::Bench;
+use ocikit_tests::{Bench, single};
 
 use crate::bench;
 
@@ -55,9 +55,9 @@ fn only_allowed_host_names_are_served() {
 #[test]
 fn storage_errors_are_not_reported_as_address_in_use() {
     let bench = bench();
-    fs::write(bench.path("file"), "x").unwrap();
+    bench.write("file", "x");
     fs::create_dir(bench.path("other")).unwrap();
-    fs::write(bench.path("other/x"), "x").unwrap();
+    bench.write("other/x", "x");
     for (storage, message) in [
         ("file", "cannot open file: not a directory"),
         ("file/below", "cannot open file/below: Not a directory"),
@@ -75,10 +75,10 @@ fn storage_errors_are_not_reported_as_address_in_use() {
 #[test]
 fn passwords_are_required_and_a_read_only_registry_stores_nothing() {
     let bench = bench();
-    let image = ocikit_tests::testdata("buildkit-single/image.tar").display().to_string();
+    let image = single();
     // The hash of `secret` by crypt(3).
     let hash = "$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a";
-    fs::write(bench.path("users"), format!("alice:{hash}\n")).unwrap();
+    bench.write("users", format!("alice:{hash}\n"));
     let reference = |serving: &Serving| format!("{}/app:1", serving.address.replace("127.0.0.1", "localhost"));
     {
         let serving = Serving::start(&bench, &["--storage", "registry", "--htpasswd", "users"]);
@@ -98,7 +98,7 @@ fn passwords_are_required_and_a_read_only_registry_stores_nothing() {
     let outcome = bench.ocikit(&["tag", &reference, "2"]);
     assert!(outcome.code != 0 && outcome.stderr.contains("read-only"), "{outcome}");
     assert_eq!(bench.ok(&["tags", reference.trim_end_matches(":1")]), "1");
-    fs::write(bench.path("users"), "alice:secret").unwrap();
+    bench.write("users", "alice:secret");
     let outcome = bench.ocikit(&["serve", "--address", "127.0.0.1:0", "--htpasswd", "users"]);
     assert_eq!(outcome.code, 2, "{outcome}");
     assert!(outcome.stderr.contains("line 1") && !outcome.stderr.contains("secret"), "{outcome}");

@@ -12,8 +12,7 @@ use insta::assert_snapshot;
 use ocikit_image::{CopyOptions, Memory, Name, Naming, Root, Sink, copy, testing};
 use ocikit_layout::Dir;
 use ocikit_sign::{Outcome, PublicKey, Trust, VerifyOptions, verify};
-use ocikit_tests::{Bench, Registry, testdata};
-use serde_json::Value;
+use ocikit_tests::{Bench, Registry, fixture, json, single, testdata};
 
 use crate::bench;
 
@@ -44,12 +43,12 @@ fn key_files_are_private_and_not_overwritten() {
     assert_eq!(again.code, 2, "{again}");
     assert_eq!(fs::read(bench.path("a.b.key")).unwrap(), before);
     // An existing public key prevents writing the private key.
-    fs::write(bench.path("half.pub"), "").unwrap();
+    bench.write("half.pub", "");
     assert_eq!(bench.ocikit(&["keygen", "-o", "half"]).code, 2);
     assert!(!bench.path("half.key").exists());
 
     bench.ok(&["keygen", "--unencrypted", "--type", "ed25519", "-o", "plain"]);
-    assert!(fs::read_to_string(bench.path("plain.key")).unwrap().starts_with("-----BEGIN PRIVATE KEY-----\n"));
+    assert!(bench.read("plain.key").starts_with("-----BEGIN PRIVATE KEY-----\n"));
     let no_password = crate::bench().ocikit(&["keygen"]);
     assert_eq!(no_password.code, 2, "{no_password}");
 }
@@ -59,8 +58,8 @@ fn passwords_come_from_a_file_or_the_environment() {
     let bench = bench().with("OCIKIT_KEY_PASSWORD", "secret");
     bench.ok(&["keygen", "-o", "ocikit"]);
     fs::copy(testdata("buildkit-single/image.tar"), bench.path("a.tar")).unwrap();
-    fs::write(bench.path("right"), "secret\n").unwrap();
-    fs::write(bench.path("wrong"), "Secret\n").unwrap();
+    bench.write("right", "secret\n");
+    bench.write("wrong", "Secret\n");
     bench.ok(&["sign", "--key", "ocikit.key", "--key-password-file", "right", "a.tar"]);
     let refused = bench.ocikit(&["sign", "--key", "ocikit.key", "--key-password-file", "wrong", "a.tar"]);
     assert_snapshot!(refused, @r"
@@ -148,7 +147,7 @@ fn verify_reports_each_digest_signer_and_format() {
     linux/arm/v7 other.pub cosign missing
     ");
     assert!(outcome.stderr.contains("3 of 8 required signatures"), "{outcome}");
-    let facts: Value = serde_json::from_str(&bench.ocikit(&[&["--json"], &line[..]].concat()).stdout).unwrap();
+    let facts = json(&bench.ocikit(&[&["--json"], &line[..]].concat()).stdout);
     assert_eq!((&facts["verified"], facts["signatures"].as_array().unwrap().len()), (&false.into(), 8));
     let missing = &facts["signatures"][3];
     assert_eq!(
@@ -182,13 +181,13 @@ fn write_certificates(bench: &Bench) {
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
     let key = KeyPair::generate().unwrap();
     let leaf = leaf.signed_by(&key, &authority).unwrap();
-    fs::write(bench.path("leaf.key"), key.serialize_pem()).unwrap();
-    fs::write(bench.path("chain.pem"), leaf.pem() + &authority.pem()).unwrap();
+    bench.write("leaf.key", key.serialize_pem());
+    bench.write("chain.pem", leaf.pem() + &authority.pem());
     fs::create_dir_all(bench.path("truststore/x509/ca/acme")).unwrap();
-    fs::write(bench.path("truststore/x509/ca/acme/root.crt"), authority.pem()).unwrap();
+    bench.write("truststore/x509/ca/acme/root.crt", authority.pem());
     let policy = serde_json::json!({"version": "1.0", "trustPolicies": [{"name": "p", "registryScopes": ["*"],
         "signatureVerification": {"level": "strict"}, "trustStores": ["ca:acme"], "trustedIdentities": ["*"]}]});
-    fs::write(bench.path("trustpolicy.json"), policy.to_string()).unwrap();
+    bench.write("trustpolicy.json", policy.to_string());
 }
 
 #[test]
@@ -200,7 +199,7 @@ fn envelopes_are_attached_to_their_subject_only() {
     for format in ["notation-jws", "notation-cose"] {
         for (name, image) in [("from", "multi"), ("to", "multi"), ("other", "single")] {
             let _ = fs::remove_dir_all(bench.path(name));
-            let image = testdata(&format!("buildkit-{image}/image.tar")).display().to_string();
+            let image = fixture(&format!("buildkit-{image}/image.tar"));
             bench.ok(&["copy", &image, &format!("oci:{name}:1")]);
         }
         let before = blobs(&bench.path("from"));
@@ -210,7 +209,7 @@ fn envelopes_are_attached_to_their_subject_only() {
         let is_manifest = |bytes: &[u8]| bytes.starts_with(b"{\"schemaVersion\"") || bytes == b"{}";
         let new = after.difference(&before).map(|blob| bench.path("from/blobs/sha256").join(blob));
         let envelope = new.map(|path| fs::read(path).unwrap()).find(|bytes| !is_manifest(bytes)).unwrap();
-        fs::write(bench.path("envelope"), &envelope).unwrap();
+        bench.write("envelope", &envelope);
 
         let attach = |more: &[&str]| bench.ocikit(&[&["attach", "--json", "--envelope", "envelope"], more].concat());
         let trusted = "--trust-policy=trustpolicy.json";
@@ -223,14 +222,14 @@ fn envelopes_are_attached_to_their_subject_only() {
             assert_eq!(attach(how).code, 2, "{format} {how:?}");
         }
         assert_eq!(verify("oci:to:1"), 5, "{format}: nothing of that was stored");
-        let facts: Value = serde_json::from_str(&attach(&[trusted, "oci:to:1"]).ok()).unwrap();
+        let facts = json(&attach(&[trusted, "oci:to:1"]).ok());
         assert_eq!((&facts["checked"], &facts["signatures"][0]["format"]), (&"signer".into(), &format.into()));
         assert_eq!(verify("oci:to:1"), 0, "{format}");
         // A changed byte is detected without a trust policy.
         for position in (0..envelope.len()).step_by(97) {
             let mut changed = envelope.clone();
             changed[position] ^= 1;
-            fs::write(bench.path("envelope"), changed).unwrap();
+            bench.write("envelope", changed);
             assert_eq!(attach(&["--unverified", "oci:to:1"]).code, 5, "{format} {position}");
         }
     }
@@ -251,7 +250,7 @@ fn buildkit_attestations_are_promoted() {
         assert_eq!(verify("slsaprovenance1", &archive).code, 5, "{name}");
         let promote = ["attest", "--key", "ocikit.key", "--promote"];
         bench.ok(&[&promote[..], &["--type", "slsaprovenance1", &archive]].concat());
-        let facts: Value = serde_json::from_str(&verify("slsaprovenance1", &archive).ok()).unwrap();
+        let facts = json(&verify("slsaprovenance1", &archive).ok());
         let cells = facts["signatures"].as_array().unwrap();
         assert_eq!(cells.len(), platforms, "{name}");
         for cell in cells {
@@ -362,7 +361,7 @@ fn no_stored_byte_can_be_changed() {
     let key = PublicKey::from_pem(&fs::read(bench.path("ocikit.pub")).unwrap()).unwrap();
     for (name, flag) in ["bundle", "legacy"].into_iter().zip(BOTH) {
         let place = format!("oci:{name}:1");
-        bench.ok(&["copy", &testdata("buildkit-single/image.tar").display().to_string(), &place]);
+        bench.ok(&["copy", &single(), &place]);
         let layout = bench.path(name);
         let before = blobs(&layout);
         bench.ok(&["sign", "--key", "ocikit.key", flag, &place]);

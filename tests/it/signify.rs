@@ -3,7 +3,7 @@
 use std::fs;
 
 use insta::assert_snapshot;
-use ocikit_tests::{Bench, CertificateAuthority, Outcome, Registry, TlsProxy, testdata};
+use ocikit_tests::{Bench, CertificateAuthority, Outcome, Registry, TlsProxy, fixture, json, multi};
 use serde_json::{Value, json};
 
 use crate::bench;
@@ -30,12 +30,12 @@ impl Place {
         let (authority, bench) = (CertificateAuthority::new(), bench());
         let service = service(statuses);
         let secure = TlsProxy::start(service.address, &authority, true);
-        fs::write(bench.path("ca.pem"), authority.pem()).unwrap();
+        bench.write("ca.pem", authority.pem());
         let place = Place { bench, registry: Registry::start(), service, secure };
         place.write_secret(&authority);
         place.write_config("'*': [one]");
         for (tag, name) in [("index", "buildkit-multi/image.tar"), ("image", "buildkit-single/image.tar")] {
-            place.bench.ok(&["push", &testdata(name).display().to_string(), &place.reference(tag)]);
+            place.bench.ok(&["push", &fixture(name), &place.reference(tag)]);
         }
         place
     }
@@ -45,7 +45,7 @@ impl Place {
         let encode = |pem: &str| base64(pem.as_bytes());
         let secret = json!({"certData": encode(&identity.certificate), "privateKeyData": encode(&identity.key),
             "clientID": "client"});
-        fs::write(self.bench.path("secret.json"), secret.to_string()).unwrap();
+        self.bench.write("secret.json", secret.to_string());
     }
 
     fn write_config(&self, enabled: &str) {
@@ -64,7 +64,7 @@ sign-config:
 ",
             self.secure.name()
         );
-        fs::write(self.bench.path("config.yaml"), config).unwrap();
+        self.bench.write("config.yaml", config);
     }
 
     fn reference(&self, tag: &str) -> String {
@@ -110,7 +110,7 @@ fn kym_8_and_9_request_has_one_collection_per_image() {
         assert_eq!(body, format!(r#"{{"trustedCollections":[{collection}]}}"#));
         assert!(head.starts_with("POST /sign?token=hidden HTTP/1.1\r\n"), "{head}");
         assert!(head.to_lowercase().contains("\r\ncontent-type: application/json\r\n"), "{head}");
-        let facts: Value = serde_json::from_str(&outcome.ok()).unwrap();
+        let facts = json(&outcome.ok());
         let signer = &facts["signers"][0];
         assert_eq!(signer["endpoint"], "https://service/sign");
         assert_eq!(
@@ -164,13 +164,13 @@ fn client_certificates_of_other_authorities_are_refused() {
     let outcome = place.signify(&[&JOB[..], &["--json", &place.reference("index")]].concat());
     assert_eq!((outcome.code, place.service.requests().len()), (6, 0), "{outcome}");
     assert!(outcome.stderr.contains("asked 5 times"), "{outcome}");
-    let facts: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let facts = outcome.json();
     assert_eq!((&facts["signers"][0]["outcome"], &facts["signers"][0]["status"]), (&"failed".into(), &Value::Null));
     // A service whose certificate is not trusted gets no request.
     place.write_secret(&CertificateAuthority::new());
     let line = ["signify", "--config", "config.yaml", &place.reference("index")];
     assert_eq!(place.bench.ocikit(&[&line[..], &JOB].concat()).code, 6);
-    fs::write(place.bench.path("secret.json"), r#"{"certData": "", "privateKeyData": "QUJD"}"#).unwrap();
+    place.bench.write("secret.json", r#"{"certData": "", "privateKeyData": "QUJD"}"#);
     let outcome = place.signify(&[&JOB[..], &[&place.reference("index")]].concat());
     assert!(
         outcome.code == 2 && outcome.stderr.contains("secret.json") && !outcome.stderr.contains("QUJD"),
@@ -264,33 +264,33 @@ fn certificates_are_renewed_or_the_secret_stays() {
     let chain = answer("200 OK", br#"{"certificateChain": {"value": "canary-chain"}}"#);
     let service = StubServer::start(vec![token, chain]);
     let secure = TlsProxy::start(service.address, &authority, true);
-    fs::write(bench.path("ca.pem"), authority.pem()).unwrap();
+    bench.write("ca.pem", authority.pem());
     let identity = authority.client();
     let encode = |pem: &str| base64(pem.as_bytes());
     let secret = json!({"certData": encode(&identity.certificate), "privateKeyData": encode(&identity.key),
         "clientID": "the client", "tokenURL": format!("https://{}/token", secure.name()),
         "certServiceURL": format!("https://{}/certificates", secure.name()), "password": "canary-password"});
-    fs::write(bench.path("secret.json"), secret.to_string()).unwrap();
+    bench.write("secret.json", secret.to_string());
     let outcome = bench.ocikit(&["signify", "renew", "secret.json", "--ca-file", "ca.pem", "--days", "3"]);
     assert_snapshot!(outcome, @r"
     exit 1
     --- stderr
     error: secret.json: cannot renew the client certificate: the certificate chain is not PKCS #7 in PEM
     ");
-    assert_eq!(fs::read_to_string(bench.path("secret.json")).unwrap(), secret.to_string());
+    assert_eq!(bench.read("secret.json"), secret.to_string());
     let requests = service.requests();
     let [(token_head, form), (chain_head, body)] = &requests[..] else { panic!("{requests:?}") };
     assert!(token_head.starts_with("POST /token HTTP/1.1\r\n"), "{token_head}");
     assert_eq!(form, "grant_type=client_credentials&client_id=the+client");
     assert!(chain_head.to_lowercase().contains("\r\nauthorization: bearer canary-token\r\n"), "{chain_head}");
-    let body: Value = serde_json::from_str(body).unwrap();
+    let body = json(body);
     assert_eq!(
         (&body["validity"], &body["policy"]),
         (&json!({"value": 3, "type": "DAYS"}), &"sap-cloud-platform-clients".into())
     );
     assert!(body["csr"]["value"].as_str().unwrap().starts_with("-----BEGIN CERTIFICATE REQUEST-----\n"), "{body}");
     let plain = secret.to_string().replace("https://", "http://");
-    fs::write(bench.path("secret.json"), plain).unwrap();
+    bench.write("secret.json", plain);
     let outcome = bench.ocikit(&["signify", "renew", "secret.json", "--ca-file", "ca.pem"]);
     assert!(outcome.code != 0, "{outcome}");
 }
@@ -312,27 +312,27 @@ fn kym_8_15_and_19_publications_are_recorded() {
         place.bench = place.bench.with(name, value);
     }
     let registry = place.registry.name();
-    let config = fs::read_to_string(place.bench.path("config.yaml")).unwrap();
+    let config = place.bench.read("config.yaml");
     fs::write(
         place.bench.path("config.yaml"),
         config.replace("registry: localhost", &format!("registry: {registry}/prod")),
     )
     .unwrap();
-    let source = testdata("buildkit-multi/image.tar").display().to_string();
+    let source = multi();
     let line = ["publish", "-v", &source, "--config", "config.yaml", "--name", "app", "--tag", "a", "--tag", "b"];
     let files =
         ["--report", "report.json", "--build-report", "build.json", "--html", "page.html", "--ca-file", "ca.pem"];
     let outcome = place.bench.ocikit(&[&line[..], &files].concat());
     let digest = place.bench.ok(&["digest", &source]);
     let (_, body) = place.service.requests().pop().unwrap_or_else(|| panic!("{outcome}"));
-    let body: Value = serde_json::from_str(&body).unwrap();
+    let body = json(&body);
     for (collection, tag) in body["trustedCollections"].as_array().unwrap().iter().zip(["a", "b"]) {
         assert_eq!(collection["gun"], format!("{registry}/prod/app"));
         assert_eq!(collection["targets"][0]["name"], tag);
         assert_eq!(format!("sha256:{}", collection["targets"][0]["digest"].as_str().unwrap()), digest);
     }
-    let read = |name: &str| fs::read_to_string(place.bench.path(name)).unwrap();
-    let build: Value = serde_json::from_str(&read("build.json")).unwrap();
+    let read = |name: &str| place.bench.read(name);
+    let build = json(&read("build.json"));
     assert_eq!(
         (&build["signed"], &build["tags"], &build["digest"]),
         (&true.into(), &json!(["a", "b"]), &json!(digest))
@@ -341,7 +341,7 @@ fn kym_8_15_and_19_publications_are_recorded() {
         outcome.stderr.contains("##vso[task.setvariable variable=digest;issecret=false;isoutput=true]sha256:"),
         "{outcome}"
     );
-    let secret: Value = serde_json::from_str(&read("secret.json")).unwrap();
+    let secret = json(&read("secret.json"));
     for text in [&outcome.stdout, &outcome.stderr, &read("report.json"), &read("build.json"), &read("page.html")] {
         for canary in ["canary", "hidden", secret["privateKeyData"].as_str().unwrap()] {
             assert!(!text.contains(canary), "{canary}: {text}");

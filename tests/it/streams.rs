@@ -5,13 +5,9 @@ use std::io::Write;
 use std::process::Command;
 use std::thread::JoinHandle;
 
-use ocikit_tests::{Bench, Registry, testdata, verified_digest, write_image};
+use ocikit_tests::{Bench, Registry, fixture, single, verified_digest, write_image};
 
 use crate::bench;
-
-fn fixture(name: &str) -> String {
-    testdata(name).display().to_string()
-}
 
 /// A bench with the archives `a.tar` and `b.tar`, whose images differ.
 fn two_archives() -> Bench {
@@ -105,7 +101,7 @@ fn pull_output_is_a_path() {
     let path = bench.path("fifo");
     let reader = std::thread::spawn(move || fs::read(path).unwrap());
     bench.ok(&["pull", &reference, "-o", "fifo"]);
-    fs::write(bench.path("fifo.tar"), reader.join().unwrap()).unwrap();
+    bench.write("fifo.tar", reader.join().unwrap());
     assert_eq!(bench.ok(&["digest", "fifo.tar"]), digest);
     for output in ["docker://localhost:5000/b", "dir:x", ""] {
         assert_eq!(bench.ocikit(&["pull", &reference, "-o", output]).code, 2, "{output}");
@@ -222,7 +218,7 @@ fn all_tags_are_copied_between_archives_layouts_and_registries() {
         assert_eq!(bench.ok(&["digest", &format!("{to}{separator}one")]), one, "{from} {to}");
         assert_eq!(bench.ok(&["digest", &format!("{to}{separator}two")]), two, "{from} {to}");
     }
-    let single = fixture("buildkit-single/image.tar");
+    let single = single();
     for (line, code) in [(["oci:names:one", "x.tar"], 2), ([single.as_str(), "x.tar"], 3), (["-", "x.tar"], 2)] {
         let outcome = bench.ocikit(&["copy", "--all-tags", line[0], line[1]]);
         assert_eq!(outcome.code, code, "{line:?}: {outcome}");
@@ -246,11 +242,11 @@ fn copy_all_tags_refuses_names_with_the_same_tag() {
 #[test]
 fn a_truncated_stream_is_a_broken_archive() {
     let bench = bench();
-    bench.ok(&["copy", &fixture("buildkit-single/image.tar"), "a.tar.gz"]);
+    bench.ok(&["copy", &single(), "a.tar.gz"]);
     let whole = fs::read(bench.path("a.tar.gz")).unwrap();
     assert_eq!(whole[..2], [0x1f, 0x8b]);
     for length in [20, whole.len() / 2, whole.len() - 9] {
-        fs::write(bench.path("cut.tar.gz"), &whole[..length]).unwrap();
+        bench.write("cut.tar.gz", &whole[..length]);
         let file = bench.ocikit(&["copy", "cut.tar.gz", "oci:x:1"]);
         let stream = bench.ocikit_with_input(&["copy", "-", "oci:y:1"], &whole[..length]);
         assert_eq!((file.code, stream.code), (3, 3), "{length}: {file} {stream}");

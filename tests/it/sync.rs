@@ -1,8 +1,6 @@
 //! `sync`: mirroring by a configuration file.
 
-use std::fs;
-
-use ocikit_tests::{Bench, Registry, testdata};
+use ocikit_tests::{Bench, Registry, fixture};
 use serde_json::Value;
 
 use crate::bench;
@@ -15,7 +13,7 @@ fn filled(bench: &Bench) -> Registry {
         ("buildkit-multi", "acme/multi", &["1.0", "nightly"]),
     ] {
         for tag in tags {
-            let source = testdata(&format!("{name}/image.tar")).display().to_string();
+            let source = fixture(&format!("{name}/image.tar"));
             bench.ok(&["push", &source, &format!("{}/{repository}:{tag}", registry.name())]);
         }
     }
@@ -37,7 +35,7 @@ fn sync_file_selects_tags_and_platforms() {
   - {{from: {from_name}/acme/multi, match: ['^1'], platforms: [linux/arm64]}}
 "
     );
-    fs::write(bench.path("sync.yaml"), text).unwrap();
+    bench.write("sync.yaml", text);
     let target = format!("{to_name}/more");
     let planned = bench.ok(&["sync", "--dry-run", "sync.yaml", &target]);
     assert_eq!(planned.lines().filter(|line| line.starts_with("planned")).count(), 4, "{planned}");
@@ -73,7 +71,7 @@ fn skopeo_sync_files_are_read() {
 ",
         from.name()
     );
-    fs::write(bench.path("skopeo.yaml"), text).unwrap();
+    bench.write("skopeo.yaml", text);
     let outcome = bench.ocikit(&["sync", "skopeo.yaml"]);
     assert!(outcome.code == 2 && outcome.stderr.contains("has no target"), "{outcome}");
     bench.ok(&["sync", "skopeo.yaml", &to.name()]);
@@ -90,14 +88,14 @@ fn keep_going_continues_after_a_failure() {
         from.name(),
         to.name()
     );
-    fs::write(bench.path("sync.yaml"), text).unwrap();
+    bench.write("sync.yaml", text);
     assert_eq!(bench.ocikit(&["sync", "sync.yaml"]).code, 3);
     let outcome = bench.ocikit(&["sync", "-k", "sync.yaml"]);
     assert_eq!(outcome.code, 7, "{outcome}");
     assert!(outcome.stderr.contains("2 of 3 images failed"), "{outcome}");
     assert_eq!(tags(&bench, &format!("{}/app", to.name())), ["1.0"]);
     for (text, problem) in [("images: [{from: a, too: b}]", "too"), ("[", "sync.yaml")] {
-        fs::write(bench.path("sync.yaml"), text).unwrap();
+        bench.write("sync.yaml", text);
         let outcome = bench.ocikit(&["sync", "sync.yaml"]);
         assert!(outcome.code == 2 && outcome.stderr.contains(problem), "{outcome}");
     }
@@ -114,7 +112,7 @@ fn hint_for_an_invalid_file_names_the_side() {
         ("registry.example: {images: {app: []}}", None, "registry.example/app: it has no target", "name the target"),
         ("images: [{from: alpine, to: localhost/a, tagz: [1]}]", Some("localhost/b"), "tagz", ""),
     ] {
-        fs::write(bench.path("sync.yaml"), text).unwrap();
+        bench.write("sync.yaml", text);
         let outcome = bench.ocikit(&[&["sync", "sync.yaml"], to.as_slice()].concat());
         assert_eq!(outcome.code, 2, "{text}: {outcome}");
         assert!(outcome.stderr.contains(problem) && outcome.stderr.contains(hint), "{text}: {outcome}");
@@ -130,7 +128,7 @@ fn invalid_yaml_is_reported_in_plain_words() {
         ("images: []\n---\nimages: []\n", "line 3"),
         ("images: 5\n", "line 1"),
     ] {
-        fs::write(bench.path("sync.yaml"), text).unwrap();
+        bench.write("sync.yaml", text);
         let outcome = bench.ocikit(&["sync", "sync.yaml"]);
         assert!(outcome.code == 2 && outcome.stderr.contains(problem), "{outcome}");
         for word in ["Options", "from_str", "<input>", "\\n"] {

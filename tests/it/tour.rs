@@ -3,8 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use ocikit_tests::testdata;
-use serde_json::Value;
+use ocikit_tests::{json, single};
 
 use crate::bench;
 
@@ -26,7 +25,7 @@ fn tour_runs_without_other_programs() {
 #[test]
 fn tour_prints_one_json_object() {
     let text = bench().ok(&["tour", "--json", "--no-build"]);
-    let facts: Value = serde_json::from_str(&text).unwrap();
+    let facts = json(&text);
     assert!(facts["digest"].as_str().unwrap().starts_with("sha256:"));
     assert_eq!(facts["built"], false);
 }
@@ -34,7 +33,7 @@ fn tour_prints_one_json_object() {
 #[test]
 fn storage_persists_between_runs_of_serve() {
     let bench = bench();
-    let single = testdata("buildkit-single/image.tar").display().to_string();
+    let single = single();
     let mut digests = Vec::new();
     for round in 0..2 {
         let arguments = ["serve", "--storage", "registry", "--address", "127.0.0.1:0"];

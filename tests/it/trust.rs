@@ -6,7 +6,7 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ocikit_spec::{Descriptor, Digest, MediaType};
-use ocikit_tests::{Bench, Registry, testdata};
+use ocikit_tests::{Bench, Registry, json, single, testdata};
 use serde_json::{Value, json};
 
 use crate::bench;
@@ -147,7 +147,7 @@ fn documents_that_go_reads_differently_are_not_verified() {
     fs::create_dir(bench.path("layout")).unwrap();
     let policy = "version: 1\nsigners: {release: {key: release.pub}}\n\
         rules: [{scope: '*', depth: leaves, require: [{signers: [release]}]}]\n";
-    fs::write(bench.path("policy.yaml"), policy).unwrap();
+    bench.write("policy.yaml", policy);
     let path = bench.path("layout");
     let layout = Layout(&path);
     let (signed, other) = (layout.image(0), layout.image(1));
@@ -220,10 +220,10 @@ fn only_verified_referrers_are_copied_with_a_policy() {
     .unwrap();
     let (from, to) = (Registry::start(), Registry::start());
     let source = format!("{}/acme/app:1", from.name());
-    bench.ok(&["push", &testdata("buildkit-single/image.tar").display().to_string(), &source]);
+    bench.ok(&["push", &single(), &source]);
     bench.ok(&["sign", "--key", "release.key", &source]);
     bench.ok(&["sign", "--key", "stranger.key", &source]);
-    fs::write(bench.path("said.json"), "{}").unwrap();
+    bench.write("said.json", "{}");
     for key in ["release.key", "stranger.key"] {
         bench.ok(&["attest", "--key", key, "--type", "custom", "--predicate", "said.json", &source]);
     }
@@ -241,7 +241,7 @@ fn only_verified_referrers_are_copied_with_a_policy() {
         let named = outcome.stderr.lines().filter(|line| !said.is_empty() && line.contains(said)).count();
         assert_eq!((count(&target), named), (copied, if said.is_empty() { 0 } else { 2 }), "{name}: {outcome}");
         let image = format!("{{from: {}/acme/app, to: {}/mirror/{name}, tags: ['1']}}", from.name(), to.name());
-        fs::write(bench.path("sync.yaml"), format!("images: [{image}]\n")).unwrap();
+        bench.write("sync.yaml", format!("images: [{image}]\n"));
         if name != "never" {
             bench.ok(&[&["sync", "--verify", "policy.yaml", "sync.yaml"][..], more].concat());
             assert_eq!(count(&format!("{}/mirror/{name}:1", to.name())), copied, "{name}");
@@ -304,10 +304,10 @@ fn statements_about_an_image_before_it_was_annotated_are_signed_on_request() {
     assert_eq!((flags[0], flags.len() % 2), ("--annotated-from", 0), "{refused}");
     promote(&flags[..]).ok();
     let verify = ["verify", "--json", "--recursive", "--images-only", "--key", "release.pub", "--attestation"];
-    let facts: Value = serde_json::from_str(&bench.ok(&[&verify[..], &["slsaprovenance1", "a.tar"]].concat())).unwrap();
+    let facts = bench.json(&[&verify[..], &["slsaprovenance1", "a.tar"]].concat());
     let signature = facts["signatures"][0]["signature"].as_str().unwrap();
     let manifest = bench.ok(&["manifest", "get", &format!("a.tar@{signature}")]);
-    let manifest: Value = serde_json::from_str(&manifest).unwrap();
+    let manifest = json(&manifest);
     let recorded = manifest["annotations"]["dev.ocikit.annotated-from"].as_str().unwrap();
     assert!(flags.contains(&recorded), "{manifest}");
     // cosign writes the artifact type into the config descriptor, and `cosign clean` depends on it.

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use ocikit_archive::Compression;
 use ocikit_image::testing::Tar;
-use ocikit_tests::{Bench, Registry, write_image};
+use ocikit_tests::{Bench, Registry, json, write_image};
 use serde_json::Value;
 
 use crate::bench;
@@ -65,7 +65,7 @@ fn a_bundle_without_changes_is_repacked_to_the_same_image() {
     let before = bench.ok(&["digest", "a.tar"]);
     assert_eq!(bench.ok(&["repack", "bundle", "a.tar"]), before, "nothing changed");
     fs::remove_file(bench.path("bundle/rootfs/link")).unwrap();
-    fs::write(bench.path("bundle/rootfs/added"), "x").unwrap();
+    bench.write("bundle/rootfs/added", "x");
     let after = bench.ok(&["repack", "bundle", "a.tar", "-o", "b.tar"]);
     assert_ne!(after, before);
     bench.ok(&[&["unpack", "b.tar", "again"], owners].concat());
@@ -88,7 +88,7 @@ fn an_export_holds_the_merged_files() {
     write_image(&bench.path("flat.tar"), Compression::None, &[tar]);
     let files = |archive: &str| -> Vec<String> {
         let lines = bench.ok(&["ls", "--json", archive]);
-        let entries = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let entries = lines.lines().map(json);
         entries.map(|entry| format!("{} {} {}", entry["path"], entry["type"], entry["size"])).collect()
     };
     assert_eq!(files("a.tar"), files("flat.tar"));
@@ -156,7 +156,7 @@ fn unpack_hostile(layers: &[Vec<u8>], code: i32) -> (Bench, String) {
     let (bench, owners) = with_image();
     write_image(&bench.path("b.tar"), Compression::Gzip, layers);
     fs::create_dir(bench.path("outside")).unwrap();
-    fs::write(bench.path("outside/file"), "kept").unwrap();
+    bench.write("outside/file", "kept");
     let mut errors = Vec::new();
     for (options, target) in [
         (owners, "rootfs"),

@@ -1,9 +1,7 @@
 //! Output of untrusted text: it can neither forge a line nor control the terminal.
 
-use std::fs;
-
 use ocikit_tests::hostile::{CASES, valid_archive};
-use ocikit_tests::{Bench, Outcome, Registry};
+use ocikit_tests::{Bench, Outcome, Registry, json};
 
 use crate::bench;
 
@@ -35,7 +33,7 @@ fn with_archives() -> Bench {
         ("index.tar", case("platform-deceptive")),
         ("honest.tar", valid_archive()),
     ] {
-        fs::write(bench.path(name), bytes).unwrap();
+        bench.write(name, bytes);
     }
     bench
 }
@@ -91,15 +89,12 @@ fn raw_and_json_output_is_not_escaped() {
     let bench = with_archives();
     let raw = bench.ok(&["inspect", "--raw", "text.tar"]);
     assert_eq!(raw, bench.ok(&["manifest", "get", "text.tar"]));
-    let manifest: serde_json::Value = serde_json::from_str(&raw).unwrap();
-    let facts: serde_json::Value = serde_json::from_str(&bench.ok(&["inspect", "--json", "text.tar"])).unwrap();
+    let manifest = json(&raw);
+    let facts = bench.json(&["inspect", "--json", "text.tar"]);
     assert_eq!(facts["annotations"], manifest["annotations"]);
     assert!(facts["annotations"].to_string().contains("FORGED"));
     let rows = bench.ok(&["ls", "--json", "text.tar"]);
-    let paths: Vec<String> = rows
-        .lines()
-        .map(|row| serde_json::from_str::<serde_json::Value>(row).unwrap()["path"].as_str().unwrap().to_owned())
-        .collect();
+    let paths: Vec<String> = rows.lines().map(|row| json(row)["path"].as_str().unwrap().to_owned()).collect();
     assert!(paths.iter().any(|path| path.contains("\nFORGED")), "{paths:?}");
 }
 
@@ -115,7 +110,7 @@ fn ls_prints_one_line_per_file() {
 #[test]
 fn diff_compares_layers_and_not_diff_ids_of_configs() {
     let bench = with_archives();
-    fs::write(bench.path("lies.tar"), case("diff-id-lies")).unwrap();
+    bench.write("lies.tar", case("diff-id-lies"));
     let outcome = bench.ocikit(&["diff", "honest.tar", "lies.tar"]);
     assert_eq!(outcome.code, 5, "{outcome}");
     assert!(outcome.stdout.contains("file /etc/motd content"), "{outcome}");
@@ -125,8 +120,8 @@ fn diff_compares_layers_and_not_diff_ids_of_configs() {
 #[test]
 fn exceeded_memory_limit_is_named() {
     let bench = bench();
-    fs::write(bench.path("a.tar"), case("layer-long-paths")).unwrap();
-    fs::write(bench.path("b.tar"), valid_archive()).unwrap();
+    bench.write("a.tar", case("layer-long-paths"));
+    bench.write("b.tar", valid_archive());
     let outcome = bench.ocikit(&["diff", "a.tar", "b.tar"]);
     assert_eq!(outcome.code, 1, "{outcome}");
     assert!(outcome.stderr.contains("exceed the limit of 112 MiB for paths and metadata of files"), "{outcome}");

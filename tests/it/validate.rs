@@ -3,15 +3,14 @@
 use std::fs;
 
 use ocikit_archive::TarIndex;
-use ocikit_tests::{Archive, Registry, testdata, write_archive};
-use serde_json::Value;
+use ocikit_tests::{Archive, Registry, fixture, json, testdata, write_archive};
 
 use crate::bench;
 
 /// Returns the archives and layouts that other programs wrote.
 fn fixtures() -> Vec<String> {
     let text = fs::read_to_string(testdata("expected.json")).unwrap();
-    let expected: Value = serde_json::from_str(&text).unwrap();
+    let expected = json(&text);
     let names: Vec<_> = expected["fixtures"].as_object().unwrap().keys().cloned().collect();
     assert!(names.len() > 25);
     names
@@ -21,11 +20,11 @@ fn fixtures() -> Vec<String> {
 fn archives_of_other_programs_are_valid() {
     let bench = bench();
     for name in fixtures() {
-        let path = testdata(&name).display().to_string();
+        let path = fixture(&name);
         for line in [vec!["validate", "--json", &path], vec!["validate", "--json", "--fast", &path]] {
             let outcome = bench.ocikit(&line);
             assert_eq!(outcome.code, 0, "{name}: {outcome}");
-            let facts: Value = serde_json::from_str(&outcome.stdout).unwrap();
+            let facts = outcome.json();
             assert_eq!((&facts["valid"], &facts["errors"]), (&true.into(), &0.into()), "{name}");
             let problems = facts["problems"].as_array().unwrap().iter();
             let kinds: Vec<_> = problems.map(|problem| problem["kind"].as_str().unwrap()).collect();
@@ -56,7 +55,7 @@ fn damaged(bench: &ocikit_tests::Bench) {
     let name = &mut bytes[config..config + 100];
     let at = (20..70).find(|at| name[*at] != name[at + 1]).unwrap();
     name.swap(at, at + 1);
-    fs::write(bench.path("a.tar"), bytes).unwrap();
+    bench.write("a.tar", bytes);
 }
 
 #[test]
@@ -75,7 +74,7 @@ fn all_problems_are_reported_with_their_position() {
     ");
     let outcome = bench.ocikit(&["validate", "--json", "a.tar"]);
     assert_eq!(outcome.code, 5);
-    let facts: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let facts = outcome.json();
     assert_eq!((&facts["errors"], &facts["warnings"], &facts["omitted"]), (&2.into(), &1.into(), &0.into()));
     let problem = &facts["problems"][2];
     assert_eq!(problem["kind"], "digest");
@@ -88,7 +87,7 @@ fn all_problems_are_reported_with_their_position() {
 fn image_in_a_registry_is_validated_with_its_referrers() {
     let (bench, registry) = (bench(), Registry::start());
     let reference = format!("{}/app:1", registry.name());
-    bench.ok(&["push", &testdata("buildkit-attested/image.tar").display().to_string(), &reference]);
+    bench.ok(&["push", &fixture("buildkit-attested/image.tar"), &reference]);
     let outcome = bench.ocikit(&["validate", &reference]);
     assert_eq!(outcome.code, 0, "{outcome}");
     assert!(outcome.stdout.ends_with("0 errors, 0 warnings; 4 documents, 7 blobs, 14.5 KiB\n"), "{outcome}");
@@ -109,7 +108,7 @@ fn gc_lists_and_removes_unreferenced_blobs() {
     let dry = bench.ok(&["gc", "--dry-run", "a.tar"]);
     assert!(dry.contains(&before.replace(':', "/")) && !dry.contains(&after.replace(':', "/")), "{dry}");
     assert_eq!(size(), with_garbage);
-    let facts: Value = serde_json::from_str(&bench.ok(&["gc", "--json", "a.tar"])).unwrap();
+    let facts = bench.json(&["gc", "--json", "a.tar"]);
     assert_eq!(with_garbage - size(), facts["freed"].as_u64().unwrap());
     assert_eq!(bench.ok(&["digest", "a.tar"]), after);
     assert!(bench.ok(&["validate", "a.tar"]).contains("0 errors, 0 warnings"));
@@ -127,7 +126,7 @@ fn gc_does_not_change_a_damaged_archive() {
     let mut bytes = fs::read(bench.path("a.tar")).unwrap();
     let manifest = TarIndex::read(&bytes).unwrap().file(&format!("blobs/{}", digest.replace(':', "/"))).unwrap();
     bytes[manifest.offset as usize + 20] ^= 1;
-    fs::write(bench.path("a.tar"), &bytes).unwrap();
+    bench.write("a.tar", &bytes);
     assert_eq!(bench.ocikit(&["gc", "a.tar"]).code, 5);
     assert!(fs::read(bench.path("a.tar")).unwrap() == bytes);
 }

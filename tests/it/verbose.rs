@@ -1,14 +1,10 @@
 //! `-v`: shows requests to registries, without secrets.
 
 use ocikit_server::{Action, Authentication, Fault, Reply, Server, User};
-use ocikit_tests::{Registry, testdata};
+use ocikit_tests::{Registry, single};
 use serde_json::Value;
 
 use crate::bench;
-
-fn single() -> String {
-    testdata("buildkit-single/image.tar").display().to_string()
-}
 
 /// Returns the IDs of upload sessions. They are secret, because every client with the ID can write to the session.
 fn sessions(registry: &Registry) -> Vec<String> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ocikit_server::{Action, Fault, Reply};
 use ocikit_spec::{Digest, Index, MediaType};
-use ocikit_tests::{Bench, Compression, Registry, testdata, verified_digest, write_image};
+use ocikit_tests::{Bench, Compression, Registry, fixture, testdata, verified_digest, write_image};
 use serde_json::{Value, json};
 
 use crate::bench;
@@ -13,8 +13,8 @@ use crate::hostile::run_measured;
 
 const PAGE: &str = "<!DOCTYPE html><html><title>Sign in</title></html>";
 
-fn fixture(name: &str) -> String {
-    testdata(name).join("image.tar").display().to_string()
+fn archive(name: &str) -> String {
+    fixture(&format!("{name}/image.tar"))
 }
 
 fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Action {
@@ -52,11 +52,11 @@ const COMMANDS: [&[&str]; 24] = [
 
 fn signing(registry: &Registry) -> Bench {
     let bench = bench().with("OCIKIT_KEY_PASSWORD", "secret");
-    std::fs::copy(fixture("buildkit-single"), bench.path("one.tar")).unwrap();
-    std::fs::write(bench.path("predicate.json"), "{}").unwrap();
+    std::fs::copy(archive("buildkit-single"), bench.path("one.tar")).unwrap();
+    bench.write("predicate.json", "{}");
     bench.ok(&["keygen", "--unencrypted", "-o", "k"]);
     bench.ok(&["push", "-q", "one.tar", &format!("{}/a:1", registry.name())]);
-    bench.ok(&["push", "-q", &fixture("buildkit-zstd"), &format!("{}/a:2", registry.name())]);
+    bench.ok(&["push", "-q", &archive("buildkit-zstd"), &format!("{}/a:2", registry.name())]);
     // The image of the other tag is signed, so that its verification would succeed.
     bench.ok(&["sign", "--key", "k.key", &format!("{}/a:2", registry.name())]);
     bench
@@ -68,7 +68,7 @@ fn pinned_digest_binds_for_every_command_and_media_type() {
     let bench = signing(&registry);
     let (wanted, other) = (bench.ok(&["digest", "one.tar"]), format!("{}/a:2", registry.name()));
     let bytes = bench.ok(&["manifest", "get", &other]);
-    std::fs::write(bench.path("manifest.json"), &bytes).unwrap();
+    bench.write("manifest.json", &bytes);
     let pinned = format!("{}/a:1@{wanted}", registry.name());
     let labels = [
         MediaType::DOCKER_SCHEMA1_SIGNED.to_string(),
@@ -110,10 +110,10 @@ fn pinned_digest_binds_for_every_command_and_media_type() {
 #[test]
 fn child_manifest_with_wrong_bytes_is_not_copied() {
     let (bench, registry) = (bench(), Registry::start());
-    bench.ok(&["push", "-q", &fixture("buildkit-multi"), &format!("{}/a:1", registry.name())]);
+    bench.ok(&["push", "-q", &archive("buildkit-multi"), &format!("{}/a:1", registry.name())]);
     let index = Index::parse(bench.ok(&["manifest", "get", &format!("{}/a:1", registry.name())])).unwrap();
     let child = index.manifests()[0].digest;
-    let other = bench.ok(&["manifest", "get", &fixture("buildkit-single")]);
+    let other = bench.ok(&["manifest", "get", &archive("buildkit-single")]);
     registry.faults().add(Fault::on(
         &format!("GET /v2/a/manifests/{child}"),
         answer(200, &[("content-type", MediaType::DOCKER_SCHEMA1_SIGNED.as_str())], other),
@@ -343,7 +343,7 @@ fn root_that_is_no_manifest_is_refused() {
 #[test]
 fn tag_that_is_dropped_is_an_error() {
     let (bench, registry) = (bench(), Registry::start());
-    std::fs::copy(fixture("buildkit-single"), bench.path("one.tar")).unwrap();
+    std::fs::copy(archive("buildkit-single"), bench.path("one.tar")).unwrap();
     let name = format!("{}/a:1", registry.name());
     bench.ok(&["push", "-q", "one.tar", &name]);
     let digest = bench.ok(&["digest", &name]);
@@ -357,9 +357,9 @@ fn tag_that_is_dropped_is_an_error() {
 #[test]
 fn web_page_in_place_of_a_registry_is_an_error() {
     let (bench, registry) = (bench(), Registry::start());
-    std::fs::copy(fixture("buildkit-single"), bench.path("one.tar")).unwrap();
-    std::fs::write(bench.path("blob"), "blob").unwrap();
-    std::fs::write(bench.path("manifest.json"), bench.ok(&["manifest", "get", "one.tar"])).unwrap();
+    std::fs::copy(archive("buildkit-single"), bench.path("one.tar")).unwrap();
+    bench.write("blob", "blob");
+    bench.write("manifest.json", bench.ok(&["manifest", "get", "one.tar"]));
     let lines = [
         "push one.tar HOST/a:1",
         "copy one.tar HOST/a:1",
@@ -393,7 +393,7 @@ fn web_page_in_place_of_a_registry_is_an_error() {
 fn unknown_fields_of_lists_take_no_memory() {
     let registry = Registry::start();
     let bench = bench();
-    bench.ok(&["push", "-q", &fixture("buildkit-single"), &format!("{}/a:1", registry.name())]);
+    bench.ok(&["push", "-q", &archive("buildkit-single"), &format!("{}/a:1", registry.name())]);
     let names = vec!["\"\""; 4 << 20].join(",");
     let zeros = vec!["0"; 7 << 20].join(",");
     let digest = Digest::sha256_of(b"x");

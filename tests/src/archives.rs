@@ -15,6 +15,26 @@ pub fn testdata(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../testdata").join(name)
 }
 
+/// Returns the path of a fixture as text.
+pub fn fixture(name: &str) -> String {
+    testdata(name).display().to_string()
+}
+
+/// Returns the path of an archive with an image for one platform.
+pub fn single() -> String {
+    fixture("buildkit-single/image.tar")
+}
+
+/// Returns the path of an archive with an image for two platforms.
+pub fn multi() -> String {
+    fixture("buildkit-multi/image.tar")
+}
+
+/// Returns the path of an archive with an image for two platforms, and their attestation manifests.
+pub fn attested() -> String {
+    fixture("buildkit-attested/multi.tar")
+}
+
 /// An OCI archive to write: one image with layers of zeros. The file is sparse, so that an archive of any size takes no disk
 /// space.
 #[derive(Debug, Clone, Copy)]

@@ -14,9 +14,9 @@ mod tls;
 pub use ocikit_archive::Compression;
 pub use ocikit_image::testing::Tar;
 
-pub use archives::{Archive, testdata, verified_digest, write_archive, write_image};
+pub use archives::{Archive, attested, fixture, multi, single, testdata, verified_digest, write_archive, write_image};
 pub use peers::{Daemon, Peers, free_port};
-pub use program::{Bench, Outcome, run, wait_for_signal_handlers};
+pub use program::{Bench, Outcome, json, run, wait_for_signal_handlers};
 pub use proxy::{Direction, Proxy, ProxyFault};
 pub use registry::Registry;
 pub use tls::{CertificateAuthority, TlsProxy};

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// A test bench: runs the program in a temporary directory, with an environment that does not depend on the user.
@@ -47,6 +48,18 @@ impl Bench {
         self.directory.path().join(name)
     }
 
+    /// Writes a file in the directory, and makes the directories above it.
+    pub fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("it is in the directory")).expect("a directory");
+        fs::write(path, contents).expect("a file");
+    }
+
+    /// Reads a text file in the directory.
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
     /// Returns the sorted file names in the directory, without the home directory.
     pub fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.directory.path()).expect("the directory");
@@ -81,6 +94,11 @@ impl Bench {
     pub fn ok<S: AsRef<OsStr>>(&self, arguments: &[S]) -> String {
         self.ocikit(arguments).ok()
     }
+
+    /// Runs the program, requires exit code 0, and parses standard output.
+    pub fn json<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Value {
+        json(&self.ok(arguments))
+    }
 }
 
 impl Outcome {
@@ -92,6 +110,11 @@ impl Outcome {
     pub fn ok(self) -> String {
         assert_eq!(self.code, 0, "{self}");
         self.stdout.trim_end_matches('\n').to_owned()
+    }
+
+    /// Parses standard output.
+    pub fn json(&self) -> Value {
+        json(&self.stdout)
     }
 
     /// Replaces text that differs from run to run.
@@ -113,6 +136,15 @@ impl fmt::Display for Outcome {
         };
         write!(f, "exit {}\n{}{}", self.code, block("stdout", &self.stdout), block("stderr", &self.stderr))
     }
+}
+
+/// Parses a JSON document.
+///
+/// # Panics
+///
+/// If it is none.
+pub fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
 /// Runs a command with this standard input and waits until it ends.

@@ -72,6 +72,13 @@ impl Registry {
         self.running().requests()
     }
 
+    /// Returns the number of writing requests that were not refused.
+    pub fn writes(&self) -> usize {
+        let is_write = |method: &str| matches!(method, "PUT" | "POST" | "PATCH" | "DELETE");
+        let is_accepted = |status: Option<u16>| status.is_none_or(|status| status < 400);
+        self.requests().iter().filter(|request| is_write(&request.method) && is_accepted(request.status)).count()
+    }
+
     /// Returns the faults to inject.
     pub fn faults(&self) -> &Faults {
         self.running().faults()

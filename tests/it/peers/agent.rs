@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use ocikit_build::agent::{
     BuildResult, DockerfileOrigin, Endpoint, ErrorCode, Host, HostHandler, LogLine, Secret, SourceHash,
 };
-use ocikit_tests::{Bench, Peers, Registry};
+use ocikit_tests::{Bench, Peers, Registry, json};
 use serde_json::{Value, json};
 
 use super::build::{BUILDERS, context, nothing_remains, shell};
@@ -81,7 +81,7 @@ fn config(registry: &str) -> Value {
 impl Agent {
     /// Starts an agent with this `build.json`.
     fn start(bench: Bench, config: &Value) -> Agent {
-        fs::write(bench.path("build.json"), config.to_string()).unwrap();
+        bench.write("build.json", config.to_string());
         let temporary = bench.path("temporary");
         fs::create_dir_all(&temporary).unwrap();
         let mut command = bench.command(&["agent", "--config", "build.json", "--listen", "unix:agent.sock"]);
@@ -156,7 +156,7 @@ fn hyp_2_and_13_the_source_wins_and_is_hashed() {
     let _guard = one_at_a_time();
     let (bench, registry) = (bench(), Registry::for_user("builder", "t0ken-of-registry"));
     shell(&bench, "app", &["echo made | /busybox tee /made"]);
-    fs::write(bench.path("app/package-lock.json"), "{}").unwrap();
+    bench.write("app/package-lock.json", "{}");
     let mut config = config(&registry.name());
     config["dockerfile"] = json!("FROM scratch\nCOPY nothing /\n");
     config["registry_token"] = json!("t0ken-of-registry");
@@ -179,8 +179,7 @@ fn hyp_2_and_13_the_source_wins_and_is_hashed() {
     peers.ok(&format!("crane auth login -u builder -p t0ken-of-registry {}", registry.name()));
     let digest = result.image_digest.unwrap().to_string();
     assert_eq!(peers.ok(&format!("crane digest --insecure {name}")), digest);
-    let manifest: Value =
-        serde_json::from_str(&peers.ok(&format!("crane manifest --insecure {name}@{digest}"))).unwrap();
+    let manifest = json(&peers.ok(&format!("crane manifest --insecure {name}@{digest}")));
     assert_eq!(manifest["mediaType"], "application/vnd.oci.image.manifest.v1+json", "{manifest}");
     assert_eq!(manifest["config"]["mediaType"], "application/vnd.oci.image.config.v1+json");
     assert_eq!(manifest["layers"][0]["mediaType"], "application/vnd.oci.image.layer.v1.tar+gzip");
@@ -190,7 +189,7 @@ fn hyp_2_and_13_the_source_wins_and_is_hashed() {
 /// Pushes a base image and returns its name and digest.
 fn base(bench: &Bench, registry: &str) -> (String, String) {
     context(&bench.path("base"));
-    fs::write(bench.path("base/Dockerfile"), "FROM scratch\nCOPY busybox /busybox\n").unwrap();
+    bench.write("base/Dockerfile", "FROM scratch\nCOPY busybox /busybox\n");
     let name = format!("{registry}/base");
     let digest = bench.ok(&["build", "-q", "--no-cache-directory", "base", "--tag", &format!("{name}:1"), "--push"]);
     (name, digest.trim().to_owned())
@@ -208,7 +207,7 @@ fn hyp_5_the_requested_base_image_is_used_or_the_build_fails() {
         context(&bench.path("app"));
         let dockerfile =
             format!("FROM {base}:1\nRUN [\"/busybox\", \"sh\", \"-c\", \"/busybox grep -c : /proc/net/dev\"]\n");
-        fs::write(bench.path("app/Dockerfile"), dockerfile).unwrap();
+        bench.write("app/Dockerfile", dockerfile);
         let mut config = config(&registry.name());
         let other = format!("sha256:{}", "0".repeat(64));
         config["base_image_digest"] = json!(if is_right { &digest } else { &other });
@@ -227,7 +226,7 @@ fn hyp_5_the_requested_base_image_is_used_or_the_build_fails() {
         match is_right {
             true => {
                 assert_eq!((result.success, code), (true, 0), "{result:?}");
-                let facts: Value = serde_json::from_str(&pushed.ok()).unwrap();
+                let facts = json(&pushed.ok());
                 assert_eq!(facts["annotations"]["org.opencontainers.image.base.digest"], digest, "{facts}");
                 assert_eq!(facts["annotations"]["org.opencontainers.image.base.name"], format!("{base}:1"));
             }
@@ -338,7 +337,7 @@ fn hyp_9_secrets_are_in_memory_and_in_no_layer_or_log() {
     let texts = follower.texts();
     assert!(texts.iter().any(|line| line == "12 /token") && follower.has("value ***"), "{texts:?}");
     assert!(!format!("{texts:?} {result:?}").contains("s3cret-value"));
-    let log = fs::read_to_string(agent.bench.path("agent.log")).unwrap();
+    let log = agent.bench.read("agent.log");
     assert!(log.contains("value ***") && !log.contains("s3cret-value"), "{log}");
     let bench = crate::bench();
     bench.ok(&["copy", "-q", &format!("{}/builds/job1", registry.name()), "oci:layout:1"]);
@@ -385,13 +384,13 @@ fn hyp_19_one_command_builds_and_pushes_a_builder_image() {
     let (bench, registry) = (bench(), Registry::start());
     context(&bench.path("builder"));
     let lines = "FROM scratch\nCOPY busybox /usr/bin/ocikit\nENTRYPOINT [\"/usr/bin/ocikit\", \"agent\"]\n";
-    fs::write(bench.path("builder/Dockerfile"), lines).unwrap();
+    bench.write("builder/Dockerfile", lines);
     let name = format!("{}/hypeman/builder:1", registry.name());
     let line = ["build", "--no-cache-directory", "builder", "--tag", &name, "--push", "-o", "oci:layout:1"];
     let digest = bench.ok(&line);
     assert_eq!(peers.ok(&format!("crane digest --insecure {name}")), digest);
     assert_eq!(bench.ok(&["digest", "oci:layout:1"]), digest);
-    let manifest: Value = serde_json::from_str(&peers.ok(&format!("crane manifest --insecure {name}"))).unwrap();
+    let manifest = json(&peers.ok(&format!("crane manifest --insecure {name}")));
     assert_eq!(manifest["mediaType"], "application/vnd.oci.image.manifest.v1+json");
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use ocikit_tests::{Bench, Daemon, Peers};
+use ocikit_tests::{Bench, Daemon, Peers, json, multi};
 use serde_json::Value;
 
 use crate::bench;
@@ -13,10 +13,6 @@ const CREATED: &str = "org.opencontainers.image.created=2000-01-01T00:00:00Z";
 
 fn local(registry: &Daemon) -> String {
     registry.address.replace("127.0.0.1", "localhost")
-}
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
 /// Writes the same files for both programs, which run in different directories.
@@ -110,7 +106,7 @@ fn attached_files_are_found_by_every_tool() {
     for (name, registry) in peers.registries() {
         let (bench, host) = (bench(), local(&registry));
         peers.ok(&format!("regctl registry set --tls disabled {host}"));
-        let image = ocikit_tests::testdata("buildkit-multi/image.tar").display().to_string();
+        let image = multi();
         let subject = format!("{host}/app:1");
         bench.ok(&["push", "-q", &image, &subject]);
         write(&bench, &peers, "sbom.json", "{}");

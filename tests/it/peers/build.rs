@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use ocikit_tests::{Bench, Daemon, Outcome, Peers, Registry};
+use ocikit_tests::{Bench, Daemon, Outcome, Peers, Registry, json};
 use serde_json::Value;
 
 use super::engine;
@@ -23,6 +23,45 @@ pub(super) fn context(path: &Path) {
     fs::write(path.join("file"), "one\n").unwrap();
 }
 
+/// Flags that, with [`with_every_input`], give a build inputs of every kind.
+pub(super) const EVERY_INPUT: [&str; 8] = [
+    "--target",
+    "wanted",
+    "--build-arg",
+    "GREETING=hello",
+    "--secret",
+    "id=t,env=TOKEN",
+    "--platform",
+    "linux/amd64,linux/arm64",
+];
+
+/// Writes a context whose Dockerfile is `Dockerfile.custom`, and puts a program on the path that notes its arguments before it
+/// starts the real `buildctl`.
+pub(super) fn with_every_input(bench: Bench, peers: &Peers, place: &str) -> Bench {
+    context(&bench.path(place));
+    let dockerfile = "FROM scratch AS wanted\nARG GREETING\nCOPY file /$GREETING\nFROM scratch\nCOPY nothing /\n";
+    bench.write(&format!("{place}/Dockerfile.custom"), dockerfile);
+    fs::remove_file(bench.path(place).join("Dockerfile")).unwrap();
+    let real = peers.ok("busybox which buildctl");
+    let (programs, calls) = (bench.path("programs"), bench.path("calls"));
+    let script = format!("#!/bin/sh\necho \"$@\" >> {}\nexec {} \"$@\"\n", calls.display(), real.trim());
+    bench.write("programs/buildctl", script);
+    #[cfg(unix)]
+    fs::set_permissions(programs.join("buildctl"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    bench.with("PATH", &path).with("TOKEN", "s3cret")
+}
+
+/// Checks that every input reached one solve, and that the secret is not in its arguments.
+pub(super) fn check_every_input(bench: &Bench) {
+    let calls = bench.read("calls");
+    let solves: Vec<_> = calls.lines().filter(|line| line.contains(" build ")).collect();
+    let [solve] = solves[..] else { panic!("{calls}") };
+    for part in ["Dockerfile.custom", "target=wanted", "GREETING=hello", "id=t,env=TOKEN", "linux/amd64,linux/arm64"] {
+        assert!(solve.contains(part) && !solve.contains("s3cret"), "{part}: {solve}");
+    }
+}
+
 /// Sets the environment variables of the plugin, with directories of this test.
 fn plugin(bench: Bench) -> Bench {
     let path = |name: &str| bench.path(name).display().to_string();
@@ -33,7 +72,7 @@ fn plugin(bench: Bench) -> Bench {
 }
 
 fn inspect(bench: &Bench, location: &str) -> Value {
-    serde_json::from_str(&bench.ok(&["inspect", "--json", location])).unwrap()
+    bench.json(&["inspect", "--json", location])
 }
 
 #[test]
@@ -107,7 +146,7 @@ fn plp_8_cached_steps_do_not_run_again() {
     };
     let once = size();
     for number in 0..4 {
-        fs::write(bench.path("source/file"), format!("{number}\n")).unwrap();
+        bench.write("source/file", format!("{number}\n"));
         let again = bench.ocikit(&["build"]);
         assert_eq!(again.code, 0, "{again}");
         assert!(!again.stderr.contains("| seen"), "the step ran again: {again}");
@@ -197,7 +236,7 @@ fn the_daemon_stops_with_ocikit() {
     let Some(_peers) = Peers::find(&BUILDERS) else { return };
     let bench = plugin(bench());
     let slow = "FROM scratch\nCOPY busybox /busybox\nRUN [\"/busybox\", \"sleep\", \"600\"]\n";
-    fs::write(bench.path("source/Dockerfile"), slow).unwrap();
+    bench.write("source/Dockerfile", slow);
     let marker = bench.path("temporary");
     fs::create_dir(&marker).unwrap();
     for signal in ["-INT", "-KILL"] {
@@ -274,7 +313,7 @@ fn plp_2_3_and_4_annotations_equal_the_variables() {
 fn plp_7_an_unusable_cache_is_reported_and_not_used() {
     let Some(_peers) = Peers::find(&BUILDERS) else { return };
     let bench = plugin(bench());
-    fs::write(bench.path("file"), "").unwrap();
+    bench.write("file", "");
     let cache = bench.path("file").display().to_string();
     let bench = bench.with("PLP_CACHE_PATH", &cache);
     let outcome = bench.ocikit(&["build"]);
@@ -291,7 +330,7 @@ fn plp_8_the_cache_stays_below_its_limit() {
         blobs.map(|blob| blob.unwrap().metadata().unwrap().len()).sum::<u64>()
     };
     for number in 0..3 {
-        fs::write(bench.path("source/file"), format!("{number}\n")).unwrap();
+        bench.write("source/file", format!("{number}\n"));
         let outcome = bench.ocikit(&["build"]);
         // The layer with busybox exceeds the limit; the layers of the later steps are on top of it.
         assert_eq!(outcome.code, 0, "{outcome}");
@@ -316,9 +355,9 @@ fn inputs_have_the_names_of_docker() {
     ];
     shell(&bench, "app", &steps);
     fs::create_dir(bench.path("other")).unwrap();
-    fs::write(bench.path("other/named"), "from the named context\n").unwrap();
-    let dockerfile = fs::read_to_string(bench.path("app/Dockerfile")).unwrap();
-    fs::write(bench.path("app/Dockerfile"), dockerfile.replacen("FROM scratch", "FROM scratch AS wanted", 1)).unwrap();
+    bench.write("other/named", "from the named context\n");
+    let dockerfile = bench.read("app/Dockerfile");
+    bench.write("app/Dockerfile", dockerfile.replacen("FROM scratch", "FROM scratch AS wanted", 1));
     let line =
         ["app", "-o", "app.tar", "--target", "wanted", "--build-arg", "GIVEN=a,b=c", "--build-arg", "FROM_ENVIRONMENT"];
     let more = ["--add-host", "example.test:192.0.2.7", "--ulimit", "nofile=77:88", "--shm-size", "3m"];
@@ -327,7 +366,7 @@ fn inputs_have_the_names_of_docker() {
     for expected in ["args a,b=c taken", "192.0.2.7", "files 77", "3072", "from the named context"] {
         assert!(outcome.stderr.contains(expected), "{expected}: {outcome}");
     }
-    let config: Value = serde_json::from_str(&bench.ok(&["config", "app.tar"])).unwrap();
+    let config = bench.json(&["config", "app.tar"]);
     assert_eq!(config["config"]["Labels"]["team"], "web, mobile");
 }
 
@@ -335,7 +374,7 @@ fn inputs_have_the_names_of_docker() {
 fn secrets_are_in_no_layer_log_or_argument() {
     let Some(_peers) = Peers::find(&BUILDERS) else { return };
     let bench = bench().with("TOKEN", "s3cret-of-environment");
-    fs::write(bench.path("secret,file"), "s3cret-of-file").unwrap();
+    bench.write("secret,file", "s3cret-of-file");
     let mount = |id: &str| {
         format!(
             "!RUN --mount=type=secret,id={id},target=/{id} [\"/busybox\", \"sh\", \"-c\", \"/busybox wc -c /{id}\"]"
@@ -405,7 +444,7 @@ fn one_build_writes_every_output() {
     let files = ["--digest-file", "digest", "--iidfile", "iid", "--metadata-file", "metadata.json", "--json"];
     let outcome = built(&bench, &[&["app"], &outputs[..], &tags, &files].concat());
     assert_eq!(outcome.stderr.matches("| ran").count(), 0, "--json shows no progress");
-    let result: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let result = outcome.json();
     let digest = result["digest"].as_str().unwrap();
     assert_eq!(result["targets"].as_array().unwrap().len(), 5, "{result}");
     for location in ["app.tar", "oci:layout:v1", &one, &two] {
@@ -413,11 +452,11 @@ fn one_build_writes_every_output() {
     }
     assert_eq!(peers.ok(&format!("crane digest {two} --insecure")), digest);
     assert!(bench.path("out/busybox").exists());
-    assert_eq!(fs::read_to_string(bench.path("digest")).unwrap().trim(), digest);
+    assert_eq!(bench.read("digest").trim(), digest);
     let facts = inspect(&bench, "app.tar");
     let config = bench.ok(&["manifest", "get", "app.tar"]);
-    let config: Value = serde_json::from_str(&config).unwrap();
-    assert_eq!(fs::read_to_string(bench.path("iid")).unwrap(), config["config"]["digest"].as_str().unwrap(), "{facts}");
+    let config = json(&config);
+    assert_eq!(bench.read("iid"), config["config"]["digest"].as_str().unwrap(), "{facts}");
     let metadata: Value = serde_json::from_slice(&fs::read(bench.path("metadata.json")).unwrap()).unwrap();
     assert_eq!(metadata["containerimage.digest"], digest);
     assert_eq!(metadata["containerimage.descriptor"]["digest"], digest);
@@ -449,18 +488,16 @@ fn annotations_have_the_scopes_of_docker() {
     let Some(_peers) = Peers::find(&BUILDERS) else { return };
     let bench = bench();
     fs::create_dir(bench.path("app")).unwrap();
-    fs::write(bench.path("app/Dockerfile"), "FROM scratch\nWORKDIR /made\n").unwrap();
+    bench.write("app/Dockerfile", "FROM scratch\nWORKDIR /made\n");
     let scopes = ["A=plain", "index:A=index", "manifest-descriptor[linux/arm64]:A=entry", "index-descriptor:A=own"];
     let annotations: Vec<_> = scopes.iter().flat_map(|scope| ["--annotation", scope]).collect();
     built(&bench, &[&["app", "-o", "app.tar", "--platform", "linux/amd64,linux/arm64"], &annotations[..]].concat());
     let facts = inspect(&bench, "app.tar");
     assert_eq!(facts["annotations"]["A"], "index", "{facts}");
     assert_eq!(facts["descriptorAnnotations"]["A"], "own", "{facts}");
-    let manifest = |platform: &str| -> Value {
-        serde_json::from_str(&bench.ok(&["inspect", "--json", "--platform", platform, "app.tar"])).unwrap()
-    };
+    let manifest = |platform: &str| -> Value { bench.json(&["inspect", "--json", "--platform", platform, "app.tar"]) };
     assert_eq!(manifest("linux/amd64")["annotations"]["A"], "plain");
-    let index: Value = serde_json::from_str(&bench.ok(&["manifest", "get", "app.tar"])).unwrap();
+    let index = bench.json(&["manifest", "get", "app.tar"]);
     assert_eq!(index["manifests"][1]["annotations"]["A"], "entry", "{index}");
     assert!(index["manifests"][0]["annotations"].get("A").is_none(), "{index}");
 }
@@ -472,7 +509,7 @@ fn attestations_name_the_annotated_image() {
     let registry = peers.distribution("registry");
     shell(&bench, "scanner", &["!ENTRYPOINT [\"/busybox\", \"sh\", \"/scan\"]", "!COPY scan /scan"]);
     let scan = "/busybox echo '{\"_type\":\"https://in-toto.io/Statement/v0.1\",\"predicateType\":\"https://spdx.dev/Document\",\"predicate\":{\"name\":\"found\"}}' > $BUILDKIT_SCAN_DESTINATION/scan.spdx.json\n";
-    fs::write(bench.path("scanner/scan"), scan).unwrap();
+    bench.write("scanner/scan", scan);
     let scanner = format!("{}/scanner:1", registry.address);
     built(&bench, &["scanner", "--tag", &scanner, "--push"]);
 
@@ -492,7 +529,7 @@ fn attestations_name_the_annotated_image() {
             "metadata.json",
         ],
     );
-    let index: Value = serde_json::from_str(&bench.ok(&["manifest", "get", "app.tar"])).unwrap();
+    let index = bench.json(&["manifest", "get", "app.tar"]);
     let image = index["manifests"][0]["digest"].as_str().unwrap();
     let attestation = &index["manifests"][1];
     assert_eq!(attestation["annotations"]["vnd.docker.reference.digest"], image, "{index}");
@@ -553,11 +590,11 @@ fn several_builders_make_one_index() {
     let bench = bench().with("SOURCE_DATE_EPOCH", "1700000000");
     fs::create_dir(bench.path("app")).unwrap();
     let dockerfile = "FROM scratch\nARG TARGETARCH\nCOPY . /$TARGETARCH/\n";
-    fs::write(bench.path("app/Dockerfile"), dockerfile).unwrap();
+    bench.write("app/Dockerfile", dockerfile);
     let line = ["app", "--provenance=mode=min", &builders[0], &builders[1], "-o"];
     let outcome = built(&bench, &[&line[..], &["app.tar"]].concat());
     assert!(outcome.stderr.contains("linux/arm64: "), "{outcome}");
-    let index: Value = serde_json::from_str(&bench.ok(&["manifest", "get", "app.tar"])).unwrap();
+    let index = bench.json(&["manifest", "get", "app.tar"]);
     let entries = index["manifests"].as_array().unwrap();
     let images: Vec<_> = entries.iter().filter(|entry| entry["platform"]["os"] == "linux").collect();
     assert_eq!((images.len(), entries.len()), (2, 4), "{index}");
@@ -567,14 +604,14 @@ fn several_builders_make_one_index() {
     }
     bench.ok(&["validate", "app.tar"]);
 
-    fs::write(bench.path("app/Dockerfile"), "FROM scratch\nCOPY gone /\n").unwrap();
+    bench.write("app/Dockerfile", "FROM scratch\nCOPY gone /\n");
     let before = fs::read(bench.path("app.tar")).unwrap();
     assert_eq!(build(&bench, &[&line[..], &["app.tar"]].concat()).code, 1);
     assert!(fs::read(bench.path("app.tar")).unwrap() == before);
     let outcome = build(&bench, &["app", &builders[0], "--platform", "linux/s390x"]);
     assert_eq!(outcome.code, 2, "{outcome}");
     let status = bench.ocikit(&["buildkit", "status", &builders[0], "--json"]);
-    let status: Value = serde_json::from_str(&status.ok()).unwrap();
+    let status = json(&status.ok());
     assert_eq!(status["builders"][0]["used"], true, "{status}");
     daemons.iter_mut().for_each(Daemon::stop);
 }
@@ -583,7 +620,7 @@ fn several_builders_make_one_index() {
 fn status_says_which_buildkit_would_be_used() {
     let Some(peers) = Peers::find(&BUILDERS) else { return };
     let bench = bench();
-    let status: Value = serde_json::from_str(&bench.ok(&["buildkit", "status", "--json"])).unwrap();
+    let status = bench.json(&["buildkit", "status", "--json"]);
     let daemon = &status["builders"][0];
     assert_eq!((&daemon["kind"], &daemon["used"]), (&Value::from("buildkitd"), &Value::from(true)), "{status}");
     assert!(daemon["version"].as_str().is_some_and(|version| version.starts_with('v')), "{status}");
@@ -609,7 +646,7 @@ fn the_dockerfile_is_checked() {
     let bench = bench();
     shell(&bench, "app", &["echo one"]);
     bench.ok(&["build", "--check", "app"]);
-    fs::write(bench.path("app/Dockerfile"), "from scratch\nCOPY file /file\nENV TOKEN=x\n").unwrap();
+    bench.write("app/Dockerfile", "from scratch\nCOPY file /file\nENV TOKEN=x\n");
     let outcome = bench.ocikit(&["build", "--check", "app"]);
     assert_eq!(outcome.code, 5, "{outcome}");
     assert!(outcome.stdout.contains("SecretsUsedInArgOrEnv"), "{outcome}");
@@ -663,19 +700,19 @@ fn wait_for(child: &mut std::process::Child, text: &str) -> impl Iterator<Item =
 fn plp_5_a_build_that_exceeds_its_time_limit_is_cancelled() {
     let Some(_peers) = Peers::find(&BUILDERS) else { return };
     let bench = bench();
-    fs::write(bench.path("app.tar"), "before").unwrap();
+    bench.write("app.tar", "before");
     let (mut child, temporary) = waiting(&bench, &["--time-limit", "2"]);
     let rest: Vec<_> = wait_for(&mut child, "error: ").collect();
     assert_eq!(child.wait().unwrap().code(), Some(1), "{rest:?}");
     nothing_remains(&temporary, "time limit");
-    assert_eq!(fs::read_to_string(bench.path("app.tar")).unwrap(), "before");
+    assert_eq!(bench.read("app.tar"), "before");
 }
 
 #[test]
 fn plp_5_a_buildkitd_that_is_killed_fails_the_build() {
     let Some(_peers) = Peers::find(&BUILDERS) else { return };
     let bench = bench();
-    fs::write(bench.path("app.tar"), "before").unwrap();
+    bench.write("app.tar", "before");
     // A number of its own, by which the process is found.
     let (mut child, temporary) = waiting_for(&bench, "7531", &[]);
     let lines = wait_for(&mut child, "| started");
@@ -692,7 +729,7 @@ fn plp_5_a_buildkitd_that_is_killed_fails_the_build() {
     // The container of the step, whose process has the identity of the test in no argument, and its mounts end too.
     nothing_remains(&temporary, "a killed buildkitd");
     wait_for_no_process("sleep\u{0}7531\u{0}");
-    assert_eq!(fs::read_to_string(bench.path("app.tar")).unwrap(), "before");
+    assert_eq!(bench.read("app.tar"), "before");
 }
 
 /// Waits until no process has these arguments.
@@ -713,14 +750,14 @@ fn wait_for_no_process(arguments: &str) {
 fn plp_5_an_interrupted_build_leaves_nothing() {
     let Some(_peers) = Peers::find(&BUILDERS) else { return };
     let bench = bench();
-    fs::write(bench.path("app.tar"), "before").unwrap();
+    bench.write("app.tar", "before");
     let (mut child, temporary) = waiting(&bench, &["-o", "type=local,dest=out"]);
     let lines = wait_for(&mut child, "| started");
     std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     let rest: Vec<_> = lines.collect();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
     nothing_remains(&temporary, "interrupt");
-    assert_eq!(fs::read_to_string(bench.path("app.tar")).unwrap(), "before");
+    assert_eq!(bench.read("app.tar"), "before");
     let names = bench.names();
     assert!(!names.iter().any(|name| name.starts_with(".ocikit") || name == "out"), "{names:?}");
 }

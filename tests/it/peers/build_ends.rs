@@ -17,7 +17,7 @@ fn bench_with_archive() -> (Bench, PathBuf) {
     let bench = bench();
     let temporary = bench.path("temporary");
     fs::create_dir(&temporary).unwrap();
-    fs::write(bench.path("app.tar"), "before").unwrap();
+    bench.write("app.tar", "before");
     let bench = bench.with("TMPDIR", &temporary.display().to_string());
     (bench, temporary)
 }
@@ -59,7 +59,7 @@ fn plp_5_every_failure_has_its_exit_code_and_leaves_nothing() {
         let (bench, temporary) = bench_with_archive();
         context(&bench.path("app"));
         match dockerfile {
-            Some(text) => fs::write(bench.path("app/Dockerfile"), text).unwrap(),
+            Some(text) => bench.write("app/Dockerfile", text),
             None => fs::remove_file(bench.path("app/Dockerfile")).unwrap(),
         }
         let outcome =
@@ -67,7 +67,7 @@ fn plp_5_every_failure_has_its_exit_code_and_leaves_nothing() {
         assert_eq!(outcome.code, expected, "{what}: {outcome}");
         assert!(outcome.stderr.contains(message), "{what}: {outcome}");
         nothing_remains(&temporary, what);
-        assert_eq!(fs::read_to_string(bench.path("app.tar")).unwrap(), "before", "{what}");
+        assert_eq!(bench.read("app.tar"), "before", "{what}");
         let names = bench.names();
         assert!(!names.iter().any(|name| name.starts_with(".ocikit") || name == "out"), "{what}: {names:?}");
     }
@@ -91,7 +91,7 @@ fn plp_5_a_full_disk_under_the_daemon_leaves_nothing() {
     let outcome = bench.ocikit(&["build", "--no-cache-directory", "app", "-o", "app.tar"]);
     assert_eq!(outcome.code, 1, "{outcome}");
     nothing_remains(&below, "a full disk");
-    assert_eq!(fs::read_to_string(bench.path("app.tar")).unwrap(), "before");
+    assert_eq!(bench.read("app.tar"), "before");
     std::process::Command::new("umount").arg(&temporary).status().unwrap();
 }
 
@@ -110,7 +110,7 @@ fn a_context_that_a_killed_build_left_is_removed_by_the_next() {
     kill(&mut child);
     wait_until("a process remains", || processes(&temporary) == 0 && found(&temporary, "ocikit-buildkit-") == 0);
     assert_eq!(found(&temporary, "ocikit-context-"), 1, "the rest of this test would show nothing");
-    assert_eq!(fs::read_to_string(bench.path("app.tar")).unwrap(), "before");
+    assert_eq!(bench.read("app.tar"), "before");
     bench.ok(&["build", "--no-cache-directory", "app", "-o", "app.tar"]);
     nothing_remains(&temporary, "the next build");
 }
@@ -160,7 +160,7 @@ fn buildctl_ends_when_ocikit_is_killed() {
     // The watchdog removes what is exported beside the target.
     wait_until("files remain", || found(&bench.path(""), ".ocikit") == 0);
     nothing_remains(&temporary, "SIGKILL");
-    assert_eq!(fs::read_to_string(bench.path("app.tar")).unwrap(), "before");
+    assert_eq!(bench.read("app.tar"), "before");
     daemon.stop();
 }
 
@@ -181,7 +181,7 @@ fn secrets_that_a_killed_agent_left_are_removed_by_the_next_build() {
         "version": 1, "job_id": "job1", "registry_url": Registry::start().name(), "source_path": "app",
         "timeout_seconds": 300, "network_mode": "egress", "registry_token": "t0ken", "registry_username": "u",
     });
-    fs::write(bench.path("build.json"), config.to_string()).unwrap();
+    bench.write("build.json", config.to_string());
     let line = ["agent", "--config", "build.json", "--listen", "unix:agent.sock", "--secrets-dir"];
     let mut command = bench.command(&[&line[..], &[&memory.display().to_string()]].concat());
     let mut child = command.env("TMPDIR", &memory).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use ocikit_tests::{Peers, Registry};
 use serde_json::{Value, json};
 
-use super::build::{BUILDERS, build, built, context, shell};
+use super::build::{BUILDERS, EVERY_INPUT, build, built, check_every_input, context, shell, with_every_input};
 use crate::bench;
 
 /// FP-1 and FP-2, as far as they are about ordinary images.
@@ -18,7 +18,7 @@ fn fp_1_and_2_tags_are_references() {
     let name = registry.name();
     let (untagged, tagged) = (format!("{name}/app"), format!("{name}/app:v1"));
     let outcome = built(&bench, &["app", "--tag", &untagged, "--tag", &tagged, "--push", "--json"]);
-    let result: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let result = outcome.json();
     let targets = result["targets"].as_array().unwrap();
     assert_eq!(targets.len(), 2, "{result}");
     assert_eq!(bench.ok(&["tags", &untagged]), "latest\nv1");
@@ -43,7 +43,7 @@ fn fp_8_and_11_a_target_that_fails_is_reported() {
     let line = ["app", "--tag", &one, "--tag", &two, "--push", "--digest-file", "digest", "--json"];
     let outcome = build(&bench, &line);
     assert_eq!(outcome.code, 7, "{outcome}");
-    let result: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let result = outcome.json();
     assert_eq!(result["targets"][0]["target"], one.as_str(), "{result}");
     assert_eq!(result["targets"].as_array().unwrap().len(), 1, "{result}");
     assert!(outcome.stderr.contains(&two), "{outcome}");
@@ -68,7 +68,7 @@ fn fp_10_credentials_of_docker_are_used() {
     built(&bench, &["app", "--tag", &tag, "--push"]);
     // The credential is for base images too, which BuildKit pulls.
     context(&bench.path("on"));
-    fs::write(bench.path("on/Dockerfile"), format!("FROM {tag}\nCOPY file /file\n")).unwrap();
+    bench.write("on/Dockerfile", format!("FROM {tag}\nCOPY file /file\n"));
     built(&bench, &["on", "-o", "on.tar"]);
     write(json!({ "credHelpers": { registry.name(): "no-such-helper" } }));
     let outcome = build(&bench, &["app", "--tag", &tag, "--push"]);
@@ -80,43 +80,11 @@ fn fp_10_credentials_of_docker_are_used() {
 #[test]
 fn fp_13_all_inputs_reach_buildkit_in_one_solve() {
     let Some(peers) = Peers::find(&BUILDERS) else { return };
-    let bench = bench();
-    // A program that notes its arguments before it starts the real one.
-    let real = peers.ok("busybox which buildctl");
-    let programs = bench.path("programs");
-    fs::create_dir(&programs).unwrap();
-    let calls = bench.path("calls");
-    let script = format!("#!/bin/sh\necho \"$@\" >> {}\nexec {real} \"$@\"\n", calls.display());
-    fs::write(programs.join("buildctl"), script).unwrap();
-    fs::set_permissions(programs.join("buildctl"), PermissionsExt::from_mode(0o755)).unwrap();
-    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
-    let bench = bench.with("PATH", &path).with("TOKEN", "s3cret");
-
-    context(&bench.path("app"));
-    let dockerfile = "FROM scratch AS wanted\nARG GREETING\nCOPY file /$GREETING\nFROM scratch\nCOPY nothing /\n";
-    fs::write(bench.path("app/Dockerfile.custom"), dockerfile).unwrap();
-    fs::remove_file(bench.path("app/Dockerfile")).unwrap();
-    let inputs = [
-        "-f",
-        "app/Dockerfile.custom",
-        "--target",
-        "wanted",
-        "--build-arg",
-        "GREETING=hello",
-        "--secret",
-        "id=t,env=TOKEN",
-        "--platform",
-        "linux/amd64,linux/arm64",
-    ];
+    let bench = with_every_input(bench(), &peers, "app");
     let outputs = ["-o", "app.tar", "-o", "oci:layout:1", "--tag", "acme/app:1"];
-    built(&bench, &[&["app"], &inputs[..], &outputs].concat());
+    built(&bench, &[&["app", "-f", "app/Dockerfile.custom"], &EVERY_INPUT[..], &outputs].concat());
     assert!(bench.ok(&["ls", "--platform", "linux/arm64", "app.tar"]).contains("hello"));
-    let calls = fs::read_to_string(calls).unwrap();
-    let solves: Vec<_> = calls.lines().filter(|line| line.contains(" build ")).collect();
-    let [solve] = solves[..] else { panic!("{calls}") };
-    for part in ["Dockerfile.custom", "target=wanted", "GREETING=hello", "id=t,env=TOKEN", "linux/amd64,linux/arm64"] {
-        assert!(solve.contains(part) && !solve.contains("s3cret"), "{part}: {solve}");
-    }
+    check_every_input(&bench);
 }
 
 #[test]
@@ -125,7 +93,7 @@ fn a_base_image_of_ones_own_registry_is_built_on_without_emulation() {
     let (bench, registry) = (bench(), Registry::start());
     context(&bench.path("app"));
     let base = format!("{}/base:1", registry.name());
-    fs::write(bench.path("app/Dockerfile"), "FROM scratch\nARG TARGETARCH\nCOPY file /base-$TARGETARCH\n").unwrap();
+    bench.write("app/Dockerfile", "FROM scratch\nARG TARGETARCH\nCOPY file /base-$TARGETARCH\n");
     let platforms = ["--platform", "linux/amd64,linux/arm64,linux/s390x"];
     built(&bench, &[&["app", "--tag", &base, "--push"], &platforms[..]].concat());
     fs::write(bench.path("app/Dockerfile"), format!("FROM {base}\nARG TARGETARCH\nCOPY file /own-$TARGETARCH\n"))
@@ -162,7 +130,7 @@ fn plp_8_the_cache_does_not_grow_over_twenty_builds() {
     for number in 0..20 {
         // Half of it is new in every build, and does not compress.
         let text = ocikit_image::testing::random(number, 50_000);
-        fs::write(bench.path("app/file"), text).unwrap();
+        bench.write("app/file", text);
         let outcome = bench.ocikit(&["build", "app", "--addr", &address, "-o", "app.tar", "--cache-to", &to]);
         assert_eq!(outcome.code, 0, "{outcome}");
         sizes.push(size());
@@ -177,8 +145,8 @@ fn a_docker_archive_beside_an_index_holds_one_platform() {
     let Some(peers) = Peers::find(&BUILDERS) else { return };
     let (bench, registry) = (bench(), Registry::start());
     fs::create_dir(bench.path("app")).unwrap();
-    fs::write(bench.path("app/one"), ocikit_image::testing::random(1, 3000)).unwrap();
-    fs::write(bench.path("app/Dockerfile"), "FROM scratch\nARG TARGETARCH\nCOPY . /$TARGETARCH/\n").unwrap();
+    bench.write("app/one", ocikit_image::testing::random(1, 3000));
+    bench.write("app/Dockerfile", "FROM scratch\nARG TARGETARCH\nCOPY . /$TARGETARCH/\n");
     let tag = format!("{}/app:1", registry.name());
     let outputs = ["-o", "docker-archive:docker.tar", "-o", "docker-archive:docker.tar.gz", "-o", "all.tar"];
     let line = ["app", "--tag", &tag, "--push", "--platform", "linux/amd64,linux/arm64"];
@@ -226,7 +194,7 @@ fn base_images_must_pass_the_policy() {
     let (bench, registry) = (bench().with("OCIKIT_KEY_PASSWORD", ""), Registry::start());
     context(&bench.path("app"));
     let base = format!("{}/base:1", registry.name());
-    fs::write(bench.path("app/Dockerfile"), "FROM scratch\nCOPY file /base\n").unwrap();
+    bench.write("app/Dockerfile", "FROM scratch\nCOPY file /base\n");
     built(&bench, &["app", "--tag", &base, "--push"]);
     bench.ok(&["keygen", "--output", "k"]);
     let names = bench.names();
@@ -235,8 +203,8 @@ fn base_images_must_pass_the_policy() {
         "version: 1\nsigners:\n  own: {{key: {}}}\nrules:\n  - {{scope: '*', require: [{{signers: [own]}}]}}\n",
         key(".pub")
     );
-    fs::write(bench.path("policy.yaml"), policy).unwrap();
-    fs::write(bench.path("app/Dockerfile"), format!("FROM {base}\nCOPY file /own\n")).unwrap();
+    bench.write("policy.yaml", policy);
+    bench.write("app/Dockerfile", format!("FROM {base}\nCOPY file /own\n"));
     let tag = format!("{}/app:1", registry.name());
     let line = ["app", "--tag", &tag, "--push", "-o", "app.tar", "--verify", "policy.yaml", "--key", &key(".key")];
     let outcome = build(&bench, &line);
@@ -248,13 +216,13 @@ fn base_images_must_pass_the_policy() {
     bench.ok(&["sign", "--key", &key(".key"), &base]);
     built(&bench, &line);
     // The provenance was only for the check.
-    let facts: Value = serde_json::from_str(&bench.ok(&["inspect", "--json", "app.tar"])).unwrap();
+    let facts = bench.json(&["inspect", "--json", "app.tar"]);
     assert_eq!(facts["kind"], "image", "{facts}");
     bench.ok(&["verify", "--key", &key(".pub"), &tag]);
     let with = built(&bench, &["app", "-o", "with.tar", "--verify", "policy.yaml", "--provenance=mode=max", "--json"]);
-    let facts: Value = serde_json::from_str(&bench.ok(&["inspect", "--json", "with.tar"])).unwrap();
+    let facts = bench.json(&["inspect", "--json", "with.tar"]);
     assert_eq!(facts["kind"], "index", "{facts} {with}");
     // Without a base image, there is nothing to verify.
-    fs::write(bench.path("app/Dockerfile"), "FROM scratch\nCOPY file /own\n").unwrap();
+    bench.write("app/Dockerfile", "FROM scratch\nCOPY file /own\n");
     built(&bench, &["app", "-o", "none.tar", "--verify", "policy.yaml"]);
 }

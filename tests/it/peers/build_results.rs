@@ -3,19 +3,13 @@
 use std::fs;
 
 use ocikit_tests::{Bench, Peers, Registry};
-use serde_json::Value;
 
 use super::build::{BUILDERS, build, built, context, shell};
 use crate::bench;
 
-/// Returns a document of an archive or registry.
-fn json(bench: &Bench, arguments: &[&str]) -> Value {
-    serde_json::from_str(&bench.ok(arguments)).unwrap()
-}
-
 /// Returns the media types of the layers of an image.
 fn layer_types(bench: &Bench, location: &str) -> Vec<String> {
-    let manifest = json(bench, &["manifest", "get", location]);
+    let manifest = bench.json(&["manifest", "get", location]);
     let layers = manifest["layers"].as_array().unwrap_or_else(|| panic!("{manifest}"));
     layers.iter().map(|layer| layer["mediaType"].as_str().unwrap().to_owned()).collect()
 }
@@ -26,9 +20,9 @@ fn layers_are_compressed_while_they_arrive() {
     let bench = bench().with("SOURCE_DATE_EPOCH", "1700000000");
     let registry = peers.distribution("registry");
     shell(&bench, "app", &["echo one > /one", "!COPY file /file"]);
-    fs::write(bench.path("app/file"), ocikit_image::testing::random(7, 700_000)).unwrap();
+    bench.write("app/file", ocikit_image::testing::random(7, 700_000));
     built(&bench, &["app", "-o", "plain.tar"]);
-    let diff_ids = |location: &str| json(&bench, &["config", location])["rootfs"]["diff_ids"].clone();
+    let diff_ids = |location: &str| bench.json(&["config", location])["rootfs"]["diff_ids"].clone();
     let expected = diff_ids("plain.tar");
     let gzip = "application/vnd.oci.image.layer.v1.tar+gzip";
     for (name, compression, media_type) in [
@@ -68,7 +62,7 @@ fn compressed_layers_of_several_platforms_keep_their_attestations() {
     let Some(_peers) = Peers::find(&BUILDERS) else { return };
     let bench = bench();
     context(&bench.path("app"));
-    fs::write(bench.path("app/Dockerfile"), "FROM scratch\nARG TARGETARCH\nCOPY file /$TARGETARCH\n").unwrap();
+    bench.write("app/Dockerfile", "FROM scratch\nARG TARGETARCH\nCOPY file /$TARGETARCH\n");
     let line = [
         "app",
         "--platform",
@@ -81,7 +75,7 @@ fn compressed_layers_of_several_platforms_keep_their_attestations() {
     ];
     built(&bench, &[&line[..], &["-o", "app.tar", "-o", "docker-archive:one.tar"]].concat());
     bench.ok(&["validate", "app.tar"]);
-    let index = json(&bench, &["manifest", "get", "app.tar"]);
+    let index = bench.json(&["manifest", "get", "app.tar"]);
     let entries = index["manifests"].as_array().unwrap();
     let images: Vec<_> = entries.iter().filter(|entry| entry["platform"]["os"] == "linux").collect();
     assert_eq!((images.len(), entries.len()), (2, 4), "{index}");
@@ -89,9 +83,9 @@ fn compressed_layers_of_several_platforms_keep_their_attestations() {
         let image = attestation["annotations"]["vnd.docker.reference.digest"].as_str().unwrap();
         assert!(images.iter().any(|entry| entry["digest"] == image), "{index}");
         let place = format!("app.tar@{}", attestation["digest"].as_str().unwrap());
-        let manifest = json(&bench, &["blob", "get", &place]);
+        let manifest = bench.json(&["blob", "get", &place]);
         let statement = format!("app.tar@{}", manifest["layers"][0]["digest"].as_str().unwrap());
-        let statement = json(&bench, &["blob", "get", &statement]);
+        let statement = bench.json(&["blob", "get", &statement]);
         assert_eq!(statement["subject"][0]["digest"]["sha256"], image.trim_start_matches("sha256:"), "{statement}");
     }
     bench.ok(&["validate", "one.tar"]);
@@ -125,19 +119,19 @@ fn buildkit_uploads_the_layers_and_no_tag() {
         peers.ok(&format!("crane validate --insecure --remote {tag}"));
         bench.ok(&["validate", tag]);
         bench.ok(&["verify", "--key", &key(".pub"), tag]);
-        let facts = json(&bench, &["inspect", "--json", tag]);
+        let facts = bench.json(&["inspect", "--json", tag]);
         assert_eq!(facts["annotations"]["org.opencontainers.image.revision"], "6c22711", "{facts}");
     }
-    assert_eq!(fs::read_to_string(bench.path("digest")).unwrap().trim(), outcome.stdout.trim());
+    assert_eq!(bench.read("digest").trim(), outcome.stdout.trim());
     // Several platforms make an index.
     let index = format!("{}/acme/app:index", registry.address);
-    fs::write(bench.path("app/Dockerfile"), "FROM scratch\nARG TARGETARCH\nCOPY file /$TARGETARCH\n").unwrap();
+    bench.write("app/Dockerfile", "FROM scratch\nARG TARGETARCH\nCOPY file /$TARGETARCH\n");
     let platforms = ["--platform", "linux/amd64,linux/arm64"];
     built(&bench, &[&["app", "--push", "--push-by-buildkit", "--tag", &index], &platforms[..]].concat());
     bench.ok(&["validate", &index]);
-    assert_eq!(json(&bench, &["inspect", "--json", &index])["kind"], "index");
+    assert_eq!(bench.json(&["inspect", "--json", &index])["kind"], "index");
     // A build that fails, and an upload that fails, leave no tag.
-    fs::write(bench.path("app/Dockerfile"), "FROM scratch\nCOPY gone /gone\n").unwrap();
+    bench.write("app/Dockerfile", "FROM scratch\nCOPY gone /gone\n");
     let failed = format!("{}/acme/app:failed", registry.address);
     assert_eq!(build(&bench, &["app", "--push", "--push-by-buildkit", "--tag", &failed]).code, 1);
     let (guarded, open) = (Registry::for_user("alice", "s3cret"), format!("{}/other:1", registry.address));
@@ -166,7 +160,7 @@ fn the_result_must_pass_its_policy() {
         "version: 1\nsigners:\n  own: {{key: {}}}\nrules:\n  - {{scope: '*', require: [{{signers: [own]}}]}}\n",
         find("k", ".pub")
     );
-    fs::write(bench.path("policy.yaml"), policy).unwrap();
+    bench.write("policy.yaml", policy);
     let tag = format!("{}/app:1", registry.name());
     let line = ["app", "--tag", &tag, "--push", "-o", "app.tar", "--verify-result", "policy.yaml"];
     let (own, other) = (find("k", ".key"), find("other", ".key"));
@@ -182,7 +176,7 @@ fn the_result_must_pass_its_policy() {
         bench.ok(&["verify", "--policy", "policy.yaml", &tag]);
     }
     // A policy that cannot be read fails before the build.
-    fs::write(bench.path("policy.yaml"), "version: 7\n").unwrap();
+    bench.write("policy.yaml", "version: 7\n");
     let outcome = build(&bench, &line);
     assert!(outcome.code != 0 && !outcome.stderr.contains("DONE"), "{outcome}");
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ocikit_tests::{Bench, Outcome, Peers, run, testdata};
+use ocikit_tests::{Bench, Outcome, Peers, json, run, testdata};
 use serde_json::{Value, json};
 
 use super::build::{BUILDERS, context};
@@ -60,7 +60,7 @@ pub(super) fn buildkit_image(peers: &Peers, bench: &Bench, reference: &str) {
     }
     let environment =
         "ENV HOME=/home/user BUILDKIT_HOST=unix:///run/user/1000/buildkit/buildkitd.sock\nUSER 1000:1000\n";
-    fs::write(bench.path("base/Dockerfile"), format!("FROM scratch\nCOPY root /\n{environment}")).unwrap();
+    bench.write("base/Dockerfile", format!("FROM scratch\nCOPY root /\n{environment}"));
     let line = ["build", "base", "--no-cache-directory", "--compression", "gzip:1", "--tag", reference, "--push"];
     bench.ok(&line);
 }
@@ -139,7 +139,7 @@ fn a_builder_image_is_built_pushed_and_run() {
     let directory = definition.display().to_string();
     let line = ["build", &directory, "--no-cache-directory", "--build-arg", &argument];
     bench.ok(&[&line[..], &["--build-context", "program=program", "--tag", &image, "--push"]].concat());
-    let manifest: Value = serde_json::from_str(&peers.ok(&format!("crane manifest --insecure {image}"))).unwrap();
+    let manifest = json(&peers.ok(&format!("crane manifest --insecure {image}")));
     let types = manifest.to_string();
     assert!(types.contains("application/vnd.oci.image.manifest.v1+json") && !types.contains("vnd.docker"), "{types}");
 
@@ -156,7 +156,7 @@ fn a_builder_image_is_built_pushed_and_run() {
     assert_eq!(ran.code, 0, "{ran}");
     assert!(ran.stderr.contains("| seen"), "{ran}");
     let archive = output.join("container-image.tar").display().to_string();
-    let facts: Value = serde_json::from_str(&bench.ok(&["inspect", "--json", &archive])).unwrap();
+    let facts = bench.json(&["inspect", "--json", &archive]);
     assert_eq!(facts["annotations"]["org.opencontainers.image.revision"], "6c22711");
     assert_eq!(fs::read_dir(&output).unwrap().count(), 1);
     let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(&archive).unwrap());
@@ -170,7 +170,7 @@ fn a_builder_image_is_built_pushed_and_run() {
     let more =
         ["-f", &file, "--build-arg", &toolchain, "--build-context", "program=program", "--tag", &image, "--push"];
     bench.ok(&[&line[..], &more].concat());
-    let config: Value = serde_json::from_str(&bench.ok(&["config", &image])).unwrap();
+    let config = bench.json(&["config", &image]);
     assert_eq!(config["config"]["User"], "0:0");
     let files = bench.ok(&["ls", &image]);
     for name in ["usr/bin/buildctl", "usr/bin/buildkit-runc", "usr/local/bin/ocikit", "bin/node"] {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use ocikit_spec::Digest;
-use ocikit_tests::{Bench, CertificateAuthority, Daemon, Outcome, Peers, free_port, run};
+use ocikit_tests::{Bench, CertificateAuthority, Daemon, Outcome, Peers, free_port, run, single};
 use serde_json::Value;
 
 use super::build::{BUILDERS, context};
@@ -40,7 +40,7 @@ fn published(peers: &Peers, registry: &Daemon) -> String {
     }
     // The runtime of the image moby/buildkit has another name; a symlink leads to it.
     symlink("/usr/bin/runc", programs.join("buildkit-runc")).unwrap();
-    fs::write(bench.path("app/Dockerfile"), "FROM scratch\nCOPY root /\n").unwrap();
+    bench.write("app/Dockerfile", "FROM scratch\nCOPY root /\n");
     let tag = format!("{}/moby/buildkit:1", registry.address);
     let platforms = "linux/amd64,linux/arm64";
     let line = ["build", "app", "--no-cache-directory", "--platform", platforms, "--tag", &tag, "--push"];
@@ -54,7 +54,7 @@ fn bare(peers: &Peers) -> Bench {
 }
 
 fn installed(bench: &Bench) -> Vec<Value> {
-    let list: Value = serde_json::from_str(&bench.ok(&["buildkit", "list", "--json"])).unwrap();
+    let list = bench.json(&["buildkit", "list", "--json"]);
     list["installations"].as_array().unwrap().clone()
 }
 
@@ -123,12 +123,7 @@ fn an_installation_is_complete_or_absent() {
     fails(&bench, tag, 2, "the digest is missing");
     fails(&bench, &format!("{tag}@{}", Digest::sha256_of(b"other")), 3, "");
     // An image without the programs.
-    bench.ok(&[
-        "copy",
-        "-q",
-        &ocikit_tests::testdata("buildkit-single/image.tar").display().to_string(),
-        &format!("{}/other:1", registry.address),
-    ]);
+    bench.ok(&["copy", "-q", &single(), &format!("{}/other:1", registry.address)]);
     let other = bench.ok(&["digest", &format!("{}/other:1", registry.address)]);
     fails(&bench, &format!("{}/other@{other}", registry.address), 3, "it has no program `buildctl`");
     // An image for a machine whose programs do not run here.

@@ -4,7 +4,6 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use ocikit_tests::{Bench, Daemon, Outcome, Peers, Tar, free_port};
-use serde_json::Value;
 
 use super::build::{BUILDERS, context};
 use crate::bench;
@@ -29,7 +28,7 @@ fn a_tar_on_standard_input_is_a_context() {
     let bench = bench();
     context(&bench.path("app"));
     fs::create_dir(bench.path("app/docker")).unwrap();
-    fs::write(bench.path("app/docker/other"), "FROM scratch\nCOPY file /other\n").unwrap();
+    bench.write("app/docker/other", "FROM scratch\nCOPY file /other\n");
     std::os::unix::fs::symlink("other", bench.path("app/docker/link")).unwrap();
     let temporary = bench.path("temporary");
     fs::create_dir(&temporary).unwrap();
@@ -93,8 +92,8 @@ fn remote_contexts_are_handed_on() {
     };
     git("init -q -b main .");
     fs::create_dir(bench.path("app/sub")).unwrap();
-    fs::write(bench.path("app/sub/Dockerfile"), "FROM scratch\nCOPY here /from-git\n").unwrap();
-    fs::write(bench.path("app/sub/here"), "").unwrap();
+    bench.write("app/sub/Dockerfile", "FROM scratch\nCOPY here /from-git\n");
+    bench.write("app/sub/here", "");
     git("add .");
     git("commit -q -m one");
     let port = free_port();
@@ -124,7 +123,7 @@ fn node_base(bench: &Bench, reference: &str) {
     let dockerfile = format!(
         "FROM scratch\nCOPY busybox /bin/busybox\n{run}COPY --chmod=0755 npm corepack pnpm yarn /bin/\nENV PATH=/bin\n"
     );
-    fs::write(bench.path("base/Dockerfile"), dockerfile).unwrap();
+    bench.write("base/Dockerfile", dockerfile);
     let outcome = build(bench, &["base", "--tag", reference, "--push"], b"");
     assert_eq!(outcome.code, 0, "{outcome}");
 }
@@ -153,7 +152,7 @@ fn a_project_without_a_dockerfile_is_built() {
     assert_eq!(calls, "/bin/corepack enable\n/bin/pnpm install --frozen-lockfile");
     let files = bench.ok(&["ls", "app.tar"]);
     assert!(files.contains("app/index.js") && !files.contains("node_modules"), "{files}");
-    let config: Value = serde_json::from_str(&bench.ok(&["config", "app.tar"])).unwrap();
+    let config = bench.json(&["config", "app.tar"]);
     assert_eq!(config["config"]["Cmd"], serde_json::json!(["node", "index.js"]));
 
     // The same project from standard input, with its runtime found by its files.

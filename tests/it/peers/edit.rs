@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Stdio;
 use std::time::Duration;
 
-use ocikit_tests::{Archive, Bench, Peers, testdata, write_archive};
+use ocikit_tests::{Archive, Bench, Peers, json, testdata, write_archive};
 use serde_json::Value;
 
 use crate::bench;
@@ -14,7 +14,7 @@ const READERS: [&str; 7] = ["crane", "skopeo", "oras", "regctl", "podman", "regi
 /// Returns the value of the manifest's annotation `k` that each program reads; `None` if there is none.
 fn seen(peers: &Peers, archive: &str, round: &str) -> Vec<(&'static str, Option<String>)> {
     let value = |text: &str| {
-        let manifest: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let manifest = json(text);
         manifest["annotations"]["k"].as_str().map(str::to_owned)
     };
     let mut found = Vec::new();
@@ -65,8 +65,7 @@ fn all_tools_read(name: &str) {
     let options = "--storage-driver vfs --cgroup-manager cgroupfs --events-backend none";
     let loaded = peers.ok(&format!("podman {storage} {options} load -q -i {archive}"));
     let image = loaded.split_whitespace().last().unwrap().to_owned();
-    let facts: Value =
-        serde_json::from_str(&peers.ok(&format!("podman {storage} {options} image inspect {image}"))).unwrap();
+    let facts = json(&peers.ok(&format!("podman {storage} {options} image inspect {image}")));
     assert_eq!(facts[0]["Annotations"]["k"], "value 3", "podman on {name}");
     // crane reads only archives with a manifest.json.
     let layout = peers.path("crane-layout");
@@ -76,7 +75,7 @@ fn all_tools_read(name: &str) {
     let registry = peers.distribution("registry");
     let reference = format!("{}/app:1", registry.address.replace("127.0.0.1", "localhost"));
     peers.ok(&format!("crane push {} {reference}", layout.display()));
-    let manifest: Value = serde_json::from_str(&peers.ok(&format!("crane manifest {reference}"))).unwrap();
+    let manifest = json(&peers.ok(&format!("crane manifest {reference}")));
     assert_eq!(manifest["annotations"]["k"], "value 3", "crane on {name}");
 }
 
@@ -114,9 +113,9 @@ fn all_tools_read_after_killed_edits(name: &str) {
         std::thread::sleep(Duration::from_micros(round * round * 17 % 9_000));
         child.kill().unwrap();
         child.wait().unwrap();
-        let old: Value = serde_json::from_str(&before).unwrap();
+        let old = json(&before);
         let possible = [old["annotations"]["k"].as_str().unwrap().to_owned(), round.to_string()];
-        let left: Value = serde_json::from_str(&bench.ok(&["inspect", "--raw", "a.tar"])).unwrap();
+        let left = bench.json(&["inspect", "--raw", "a.tar"]);
         assert!(possible.iter().any(|value| left["annotations"]["k"] == **value), "{left} of {possible:?}");
         // The other programs read every third archive.
         if round % 3 != 0 {
@@ -149,8 +148,7 @@ fn a_four_gigabyte_archive_is_annotated_in_place() {
     bench.ok(&["annotate", "a.tar", "k=v"]);
     let archive = bench.path("a.tar").display().to_string();
     let digest = digest_for_oras(&peers, &archive);
-    let manifest: Value =
-        serde_json::from_str(&peers.ok(&format!("oras manifest fetch --oci-layout {archive}{digest}"))).unwrap();
+    let manifest = json(&peers.ok(&format!("oras manifest fetch --oci-layout {archive}{digest}")));
     assert_eq!(manifest["annotations"]["k"], "v");
     let blocks = {
         use std::os::unix::fs::MetadataExt;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use ocikit_tests::{Outcome, Peers, run, testdata};
+use ocikit_tests::{Outcome, Peers, json, multi, run, testdata};
 use serde_json::Value;
 
 use super::sign::{Place, cosign, cosign_signs, with_password};
@@ -73,7 +73,7 @@ fn ocikit_verifies_signatures_of_notation() {
                 let flags = format!("{flags} --expiry 24h --user-metadata who=acme");
                 notation.run(&format!("sign {flags} --signature-format {envelope} {}@{digest}", place.repository)).ok();
             }
-            let facts: Value = serde_json::from_str(&verify().ok()).unwrap();
+            let facts = json(&verify().ok());
             let cells = facts["signatures"].as_array().unwrap();
             let covered: Vec<_> = cells.iter().map(|cell| cell["digest"].as_str().unwrap()).collect();
             assert_eq!(covered, place.digests, "{kind} {envelope}");
@@ -84,7 +84,7 @@ fn ocikit_verifies_signatures_of_notation() {
             notation.trust("permissive", "stranger");
             assert_eq!(verify().code, 5, "{kind} {envelope}");
             notation.trust("audit", "stranger");
-            let facts: Value = serde_json::from_str(&verify().ok()).unwrap();
+            let facts = json(&verify().ok());
             assert_eq!(facts["signatures"][0]["warnings"][0], "it is not by the expected signer", "{facts}");
             notation.trust("strict", "acme");
         }
@@ -168,8 +168,8 @@ fn a_policy_counts_signers_of_all_formats() {
         }]})
         .to_string()
     };
-    fs::write(bench.path("corp.json"), statement("strict", &["ca:acme"])).unwrap();
-    fs::write(bench.path("other.json"), statement("strict", &["ca:acme", "ca:second"])).unwrap();
+    bench.write("corp.json", statement("strict", &["ca:acme"]));
+    bench.write("other.json", statement("strict", &["ca:acme", "ca:second"]));
     let store = notation.path("truststore");
     let policy = |rules: &str| {
         let signers = format!(
@@ -177,7 +177,7 @@ fn a_policy_counts_signers_of_all_formats() {
              other: {{trustPolicy: other.json, trustStore: {store}}}"
         );
         let text = format!("version: 1\nsigners:\n  {signers}\nrules: [{{scope: '*', require: [{rules}]}}]");
-        fs::write(bench.path("policy.yaml"), text).unwrap();
+        bench.write("policy.yaml", text);
     };
     for (kind, registry) in peers.registries() {
         let place = Place::new(&bench, &registry, "acme/app");
@@ -206,9 +206,9 @@ fn a_policy_counts_signers_of_all_formats() {
         assert_eq!((asks("{signers: [corp]}, {signers: [other]}"), asks("{signers: [corp, other]}")), (0, 5), "{kind}");
         notation.run(&format!("sign {flags} --key second {reference}")).ok();
         assert_eq!(asks("{signers: [corp, other]}"), 0, "{kind}");
-        fs::write(bench.path("corp.json"), statement("audit", &["ca:acme"])).unwrap();
+        bench.write("corp.json", statement("audit", &["ca:acme"]));
         assert_eq!(asks("{signers: [corp]}"), 2, "{kind}: a policy that only audits identifies no signer");
-        fs::write(bench.path("corp.json"), statement("strict", &["ca:acme"])).unwrap();
+        bench.write("corp.json", statement("strict", &["ca:acme"]));
     }
 }
 
@@ -224,9 +224,9 @@ fn envelopes_of_notation_are_attached() {
         let flags = "--insecure-registry --force-referrers-tag=false";
         let reference = format!("{}@{}", made.repository, made.digests[0]);
         notation.run(&format!("sign {flags} --signature-format {envelope} {reference}")).ok();
-        let listed: Value = serde_json::from_str(&bench.ok(&["referrers", "--json", &made.tag()])).unwrap();
+        let listed = bench.json(&["referrers", "--json", &made.tag()]);
         let manifest = format!("{}@{}", made.repository, listed["referrers"][0]["digest"].as_str().unwrap());
-        let manifest: Value = serde_json::from_str(&bench.ok(&["inspect", "--raw", &manifest])).unwrap();
+        let manifest = bench.json(&["inspect", "--raw", &manifest]);
         let blob = format!("{}@{}", made.repository, manifest["layers"][0]["digest"].as_str().unwrap());
         bench.ok(&["blob", "get", &blob, "-o", "envelope"]);
 
@@ -248,7 +248,7 @@ fn envelopes_of_notation_are_attached() {
             assert_eq!(attach(&[&flag, &policy, "other.tar"]).code, 5, "{envelope}: another subject");
             assert_eq!(attach(&["--unverified", "other.tar"]).code, 5, "{envelope}: the subject is always checked");
             assert_eq!(bench.ocikit(&["verify", &flag, &policy, target]).code, 5, "{envelope}");
-            let facts: Value = serde_json::from_str(&attach(&[&flag, &policy, target]).ok()).unwrap();
+            let facts = json(&attach(&[&flag, &policy, target]).ok());
             assert_eq!((&facts["checked"], &facts["signatures"][0]["format"]), (&"signer".into(), &format.into()));
             bench.ok(&["verify", &flag, &policy, "--format", format, target]);
         }
@@ -256,7 +256,7 @@ fn envelopes_of_notation_are_attached() {
         // Without a trust anchor the signer is not verified, and the command says so.
         fs::copy(testdata("buildkit-multi/image.tar"), bench.path("b.tar")).unwrap();
         let unverified = attach(&["--unverified", "b.tar"]);
-        let facts: Value = serde_json::from_str(&unverified.stdout).unwrap();
+        let facts = unverified.json();
         assert_eq!(facts["checked"], "subject");
         assert!(unverified.stderr.contains("the signer was not verified"), "{unverified}");
         bench.ok(&["verify", &flag, &policy, "b.tar"]);
@@ -268,7 +268,7 @@ fn notation_and_ocikit_read_each_others_layouts() {
     let Some(peers) = Peers::find(&["notation", "oras"]) else { return };
     let (bench, notation) = (bench(), Notation::new(&peers));
     notation.trust("strict", "acme");
-    let source = testdata("buildkit-multi/image.tar").display().to_string();
+    let source = multi();
     for (envelope, format) in ENVELOPES {
         let place = format!("oci:{envelope}:1");
         bench.ok(&["copy", &source, &place]);

@@ -2,20 +2,15 @@
 //! `tests/it/lazy.rs` and `tests/it/lazy_publish.rs` have those that need none.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use ocikit_image::testing::random;
-use ocikit_tests::{Bench, Daemon, Outcome, Peers, Registry};
+use ocikit_tests::{Bench, Daemon, Outcome, Peers, Registry, json};
 use serde_json::{Value, json};
 
-use super::build::{BUILDERS, build, built, context, shell};
+use super::build::{BUILDERS, EVERY_INPUT, build, built, check_every_input, context, shell, with_every_input};
 use crate::bench;
 
 const BLOB: &str = "application/vnd.oci.image.layer.nydus.blob.v1";
-
-fn parsed(text: &str) -> Value {
-    serde_json::from_str(text).unwrap()
-}
 
 /// Runs `fastpull` as its container does: with the context in `workspace` and no further configuration.
 fn fastpull(bench: Bench, image: &str, more: &[&str]) -> (Bench, Outcome) {
@@ -37,7 +32,7 @@ fn workspace(bench: &Bench) {
             "/busybox rm /gone",
         ],
     );
-    fs::write(bench.path("workspace/noise"), random(1, 300_000)).unwrap();
+    bench.write("workspace/noise", random(1, 300_000));
 }
 
 fn daemon_name(registry: &Daemon) -> String {
@@ -57,7 +52,7 @@ fn fp_01_both_tags_exist_and_both_digests_are_printed() {
         let lazy = format!("{image}-fastpull");
         let digests = [&image, &lazy].map(|tag| peers.ok(&format!("crane digest --insecure {tag}")).trim().to_owned());
         assert_eq!(outcome.stdout.lines().collect::<Vec<_>>(), digests, "{outcome}");
-        let report = parsed(&fs::read_to_string(bench.path("report.json")).unwrap());
+        let report = json(&bench.read("report.json"));
         assert_eq!(report["containerimage.digest"], digests[0].as_str());
         assert_eq!(report["ocikit.lazy"][0]["digests"][0], digests[1].as_str());
         assert_eq!(report["ocikit.lazy"][0]["targets"][0]["target"], lazy.as_str());
@@ -100,7 +95,7 @@ fn fp_03_to_06_and_15_the_nydus_image_of_a_build_is_the_plain_one() {
     let (bench, outcome) = fastpull(bench, &plain, &[]);
     assert_eq!(outcome.code, 0, "{outcome}");
     let lazy = format!("{plain}-fastpull");
-    let manifest = parsed(&bench.ok(&["manifest", "get", &lazy]));
+    let manifest = json(&bench.ok(&["manifest", "get", &lazy]));
     let layers = manifest["layers"].as_array().unwrap();
     let (bootstrap, blobs) = layers.split_last().unwrap();
     // FP-3.
@@ -113,10 +108,10 @@ fn fp_03_to_06_and_15_the_nydus_image_of_a_build_is_the_plain_one() {
     assert_eq!(bootstrap["mediaType"], "application/vnd.oci.image.layer.v1.tar+gzip");
     let annotation = |name: &str| bootstrap["annotations"][format!("containerd.io/snapshot/nydus-{name}")].clone();
     assert_eq!((annotation("bootstrap"), annotation("fs-version")), ("true".into(), "6".into()));
-    let config = parsed(&bench.ok(&["config", &lazy]));
+    let config = json(&bench.ok(&["config", &lazy]));
     assert_eq!(config["rootfs"]["diff_ids"].as_array().unwrap().len(), layers.len());
     // FP-6: the symlink and the whiteout have no contents, so their blobs are not listed.
-    let plain_manifest = parsed(&bench.ok(&["manifest", "get", &plain]));
+    let plain_manifest = json(&bench.ok(&["manifest", "get", &plain]));
     let plain_layers = plain_manifest["layers"].as_array().unwrap().len();
     assert_eq!(blobs.len(), plain_layers - 2, "{manifest}");
     // FP-4: files and config.
@@ -125,7 +120,7 @@ fn fp_03_to_06_and_15_the_nydus_image_of_a_build_is_the_plain_one() {
     assert_eq!(listed("oci:back:1"), listed(&plain));
     assert!(!listed("oci:back:1").contains("gone"));
     assert_eq!(bench.ok(&["cat", "oci:back:1", "/data/one"]), bench.ok(&["cat", &plain, "/data/one"]));
-    assert_eq!(config["config"], parsed(&bench.ok(&["config", &plain]))["config"]);
+    assert_eq!(config["config"], json(&bench.ok(&["config", &plain]))["config"]);
     // FP-5 and FP-15: the defaults are those of `convert`.
     let again = bench.ok(&["convert", "--to", "nydus", &plain, "-o", "oci:again:1"]);
     assert_eq!(again, bench.ok(&["digest", &lazy]));
@@ -134,7 +129,7 @@ fn fp_03_to_06_and_15_the_nydus_image_of_a_build_is_the_plain_one() {
         let line = ["workspace", "--tag", &plain, "--push", "--lazy", "nydus", &suffix, "--rafs-version", version];
         built(&bench, &[&line[..], &["--compressor", compressor]].concat());
         let other = format!("{plain}-v{version}");
-        let manifest = parsed(&bench.ok(&["manifest", "get", &other]));
+        let manifest = json(&bench.ok(&["manifest", "get", &other]));
         let last = manifest["layers"].as_array().unwrap().last().unwrap().clone();
         assert_eq!(last["annotations"]["containerd.io/snapshot/nydus-fs-version"], version);
         bench.ok(&["convert", "--to", "plain", &other, "-o", "oci:other:1"]);
@@ -149,12 +144,12 @@ fn fp_07_and_14_every_platform_is_converted() {
     let registry = Registry::start();
     let bench = bench();
     context(&bench.path("app"));
-    fs::write(bench.path("app/Dockerfile"), "FROM scratch\nARG TARGETARCH\nCOPY file /$TARGETARCH\n").unwrap();
+    bench.write("app/Dockerfile", "FROM scratch\nARG TARGETARCH\nCOPY file /$TARGETARCH\n");
     let plain = format!("{}/app:v1", registry.name());
     let platforms = ["--platform", "linux/amd64,linux/arm64"];
     built(&bench, &[&["app", "--tag", &plain, "--push", "--lazy", "nydus"], &platforms[..]].concat());
     let lazy = format!("{plain}-fastpull");
-    let index = parsed(&bench.ok(&["manifest", "get", &lazy]));
+    let index = json(&bench.ok(&["manifest", "get", &lazy]));
     assert_eq!(index["manifests"].as_array().unwrap().len(), 2, "{index}");
     for architecture in ["amd64", "arm64"] {
         let platform = format!("linux/{architecture}");
@@ -168,14 +163,14 @@ fn fp_07_and_14_every_platform_is_converted() {
     let line = [&["app", "--tag", &merged, "--push", "--digest-file", "digest"], &place[..], &platforms].concat();
     built(&bench, &line);
     for place in [merged.as_str(), "oci:layout:merged", "app.tar"] {
-        let index = parsed(&bench.ok(&["manifest", "get", place]));
+        let index = json(&bench.ok(&["manifest", "get", place]));
         let features = index["manifests"]
             .as_array()
             .unwrap()
             .iter()
             .map(|entry| entry["platform"]["os.features"][0].as_str().unwrap_or_default().to_owned());
         assert_eq!(features.collect::<Vec<_>>(), ["", "", "nydus.remoteimage.v1", "nydus.remoteimage.v1"], "{index}");
-        assert_eq!(bench.ok(&["digest", place]), fs::read_to_string(bench.path("digest")).unwrap().trim());
+        assert_eq!(bench.ok(&["digest", place]), bench.read("digest").trim());
         bench.ok(&["validate", place]);
     }
 }
@@ -188,7 +183,7 @@ fn fp_08_and_11_a_failed_conversion_leaves_the_plain_image_only() {
     let registry = Registry::start();
     let bench = bench();
     context(&bench.path("app"));
-    fs::write(bench.path("app/Dockerfile"), "FROM scratch\nCOPY file /file\n").unwrap();
+    bench.write("app/Dockerfile", "FROM scratch\nCOPY file /file\n");
     let plain = format!("{}/app:v1", registry.name());
     // The layer is too small for SOCI.
     let line = ["app", "--tag", &plain, "--push", "-o", "app.tar", "--lazy", "soci"];
@@ -198,7 +193,7 @@ fn fp_08_and_11_a_failed_conversion_leaves_the_plain_image_only() {
         outcome.stderr.contains("v1-fastpull") && outcome.stderr.contains("the plain image is complete"),
         "{outcome}"
     );
-    let result = parsed(&outcome.stdout);
+    let result = json(&outcome.stdout);
     assert_eq!(result["targets"].as_array().unwrap().len(), 2, "{result}");
     assert_eq!(result["lazy"], Value::Null);
     assert_eq!(bench.ok(&["tags", &format!("{}/app", registry.name())]), "v1");
@@ -206,12 +201,12 @@ fn fp_08_and_11_a_failed_conversion_leaves_the_plain_image_only() {
     // One that exists stays.
     bench.ok(&["copy", &plain, &format!("{plain}-fastpull")]);
     let before = bench.ok(&["digest", &format!("{plain}-fastpull")]);
-    fs::write(bench.path("app/file"), "two\n").unwrap();
+    bench.write("app/file", "two\n");
     assert_eq!(build(&bench, &line).code, 7);
     assert_eq!(bench.ok(&["digest", &format!("{plain}-fastpull")]), before);
     assert_ne!(bench.ok(&["digest", &plain]), before);
     // A build that fails has no tag at all.
-    fs::write(bench.path("app/Dockerfile"), "FROM scratch\nCOPY gone /\n").unwrap();
+    bench.write("app/Dockerfile", "FROM scratch\nCOPY gone /\n");
     let other = format!("{}/other:v1", registry.name());
     assert_eq!(build(&bench, &["app", "--tag", &other, "--push", "--lazy", "nydus"]).code, 1);
     assert_eq!(bench.ocikit(&["digest", &other]).code, 3);
@@ -272,7 +267,7 @@ fn fp_12_other_formats_are_what_they_say() {
     let formats = ["--lazy", "estargz,soci,zstd-chunked", "--lazy-suffix=-{format}", "--min-layer-size", "1"];
     built(&bench, &[&["workspace", "--tag", &plain, "--push"], &formats[..]].concat());
     let layers = |suffix: &str| {
-        parsed(&bench.ok(&["manifest", "get", &format!("{plain}-{suffix}")]))["layers"].as_array().unwrap().clone()
+        json(&bench.ok(&["manifest", "get", &format!("{plain}-{suffix}")]))["layers"].as_array().unwrap().clone()
     };
     for (suffix, key) in [
         ("estargz", "containerd.io/snapshot/stargz/toc.digest"),
@@ -280,12 +275,12 @@ fn fp_12_other_formats_are_what_they_say() {
     ] {
         assert!(layers(suffix).iter().all(|layer| layer["annotations"][key].is_string()), "{suffix}");
     }
-    let index = parsed(&bench.ok(&["manifest", "get", &format!("{plain}-soci")]));
+    let index = json(&bench.ok(&["manifest", "get", &format!("{plain}-soci")]));
     assert_eq!(index["manifests"][1]["artifactType"], "application/vnd.amazon.soci.index.v2+json", "{index}");
     // As referrers, which leave the image as it is.
     let line = ["workspace", "--tag", &plain, "--push", "--lazy", "soci,nydus", "--lazy-placement", "referrer"];
     let outcome = built(&bench, &[&line[..], &["--min-layer-size", "1", "--json"]].concat());
-    let result = parsed(&outcome.stdout);
+    let result = json(&outcome.stdout);
     assert_eq!(result["digest"], bench.ok(&["digest", &plain]).as_str());
     let referrers = bench.ok(&["referrers", &plain]);
     assert!(referrers.contains("application/vnd.amazon.soci.index.v1+json"), "{referrers}");
@@ -300,47 +295,14 @@ fn fp_12_other_formats_are_what_they_say() {
 fn fp_13_all_inputs_reach_buildkit_once() {
     let Some(peers) = Peers::find(&BUILDERS) else { return };
     let registry = Registry::start();
-    let bench = bench();
-    let real = peers.ok("busybox which buildctl");
-    let programs = bench.path("programs");
-    fs::create_dir(&programs).unwrap();
-    let calls = bench.path("calls");
-    let script = format!("#!/bin/sh\necho \"$@\" >> {}\nexec {} \"$@\"\n", calls.display(), real.trim());
-    fs::write(programs.join("buildctl"), script).unwrap();
-    fs::set_permissions(programs.join("buildctl"), fs::Permissions::from_mode(0o755)).unwrap();
-    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
-    let bench = bench.with("PATH", &path).with("TOKEN", "s3cret").with("DOCKERFILE", "Dockerfile.custom");
-    context(&bench.path("workspace"));
-    let dockerfile = "FROM scratch AS wanted\nARG GREETING\nCOPY file /$GREETING\nFROM scratch\nCOPY nothing /\n";
-    fs::write(bench.path("workspace/Dockerfile.custom"), dockerfile).unwrap();
-    fs::remove_file(bench.path("workspace/Dockerfile")).unwrap();
+    let bench = with_every_input(bench(), &peers, "workspace").with("DOCKERFILE", "Dockerfile.custom");
     let image = format!("{}/app:v1", registry.name());
-    let (bench, outcome) = fastpull(
-        bench,
-        &image,
-        &[
-            "--target",
-            "wanted",
-            "--build-arg",
-            "GREETING=hello",
-            "--secret",
-            "id=t,env=TOKEN",
-            "--platform",
-            "linux/amd64,linux/arm64",
-            "--lazy",
-            "nydus,estargz",
-            "--lazy-suffix=-{format}",
-        ],
-    );
+    let formats = ["--lazy", "nydus,estargz", "--lazy-suffix=-{format}"];
+    let (bench, outcome) = fastpull(bench, &image, &[&EVERY_INPUT[..], &formats].concat());
     assert_eq!(outcome.code, 0, "{outcome}");
     assert_eq!(bench.ok(&["tags", &format!("{}/app", registry.name())]), "v1\nv1-estargz\nv1-nydus");
     assert!(bench.ok(&["ls", "--platform", "linux/arm64", &format!("{image}-estargz")]).contains("hello"));
-    let calls = fs::read_to_string(calls).unwrap();
-    let solves: Vec<_> = calls.lines().filter(|line| line.contains(" build ")).collect();
-    let [solve] = solves[..] else { panic!("{calls}") };
-    for part in ["Dockerfile.custom", "target=wanted", "GREETING=hello", "id=t,env=TOKEN", "linux/amd64,linux/arm64"] {
-        assert!(solve.contains(part) && !solve.contains("s3cret"), "{part}: {solve}");
-    }
+    check_every_input(&bench);
 }
 
 /// Archives and layouts get the lazily pulled image too, signed like the plain one.
@@ -355,7 +317,7 @@ fn archives_and_layouts_have_lazy_images_beside_the_plain_ones() {
     let line = ["workspace", "-o", "app.tar", "-o", "oci:layout:v1", "--lazy", "nydus", "--annotation", "team=web"];
     built(&bench, &[&line[..], &["--key", &key(".key")]].concat());
     for place in ["app-fastpull.tar", "oci:layout:v1-fastpull"] {
-        let manifest = parsed(&bench.ok(&["manifest", "get", place]));
+        let manifest = json(&bench.ok(&["manifest", "get", place]));
         assert_eq!(
             (&manifest["layers"][0]["mediaType"], &manifest["annotations"]["team"]),
             (&BLOB.into(), &"web".into())

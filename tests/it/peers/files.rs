@@ -5,8 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use ocikit_tests::{Bench, Compression, Peers, Registry, Tar, testdata, write_image};
-use serde_json::Value;
+use ocikit_tests::{Bench, Compression, Peers, Registry, Tar, fixture, json, testdata, write_image};
 
 use crate::bench;
 
@@ -72,7 +71,7 @@ fn layers() -> Vec<Vec<u8>> {
 fn listed(bench: &Bench, location: &str) -> Seen {
     let text = bench.ok(&["ls", "--json", location]);
     let row = |line: &str| {
-        let row: Value = serde_json::from_str(line).unwrap();
+        let row = json(line);
         let word = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
         let kind = word("type");
         let mode = if kind == "symlink" { String::new() } else { word("mode") };
@@ -161,7 +160,7 @@ fn umoci_unpacks_the_listed_files() {
     for (name, tag) in [("layout-umoci", "1"), ("layout-umoci", "latest")] {
         // umoci writes to the layout that it reads.
         let copy = peers.path(&format!("{name}-{tag}"));
-        let source = testdata(name).join("layout").display().to_string();
+        let source = fixture(&format!("{name}/layout"));
         bench.ok(&["copy", &format!("oci:{source}:{tag}"), &format!("oci:{}:{tag}", copy.display())]);
         compare_with_umoci(&peers, &bench, &copy.display().to_string(), tag, &format!("{name}-{tag}"));
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ocikit_tests::{Bench, Peers, Registry, testdata};
+use ocikit_tests::{Bench, Peers, Registry, fixture, single};
 use serde_json::Value;
 
 use super::pages::has_every_subcommand;
@@ -63,7 +63,7 @@ impl Sides<'_> {
             let images = [("buildkit-multi", "app:1"), ("buildkit-single", "one:1"), ("buildkit-zstd", "base:1")];
             let named = |tag: &str| row.crane.contains(&format!("reg/{}", tag.trim_end_matches(":1")));
             for (name, tag) in images.into_iter().filter(|(_, tag)| named(tag)) {
-                let image = testdata(&format!("{name}/image.tar")).display().to_string();
+                let image = fixture(&format!("{name}/image.tar"));
                 self.bench.ok(&["push", "-q", &image, &format!("{registry}/{tag}")]);
             }
         }
@@ -81,7 +81,7 @@ impl Sides<'_> {
             (Some(path), "crane") => self.peers.path(path).display().to_string(),
             _ => name,
         };
-        let read = |flag: &str| -> Value { serde_json::from_str(&self.bench.ok(&["inspect", flag, &name])).unwrap() };
+        let read = |flag: &str| -> Value { self.bench.json(&["inspect", flag, &name]) };
         match what {
             "digest" => self.bench.ok(&["digest", &name]),
             // The same settings, whatever the order of the keys.
@@ -165,7 +165,7 @@ fn other_commands_do_the_same_as_crane() {
 fn compare(selects: fn(&str) -> bool, least: usize) {
     let Some(peers) = Peers::find(&["crane"]) else { return };
     let (bench, registry) = (bench(), peers.crane_registry());
-    let single = testdata("buildkit-single/image.tar").display().to_string();
+    let single = single();
     let config = bench.ok(&["config", &single, "--platform", "linux/amd64"]);
     let config = format!("sha256:{}", ocikit::Digest::sha256_of(config.as_bytes()).hex());
     let manifest = bench.ok(&["digest", &single]);

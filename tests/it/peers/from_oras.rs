@@ -131,7 +131,7 @@ fn manifests() {
         rows.ours(&[&["config", &image], &platform[..]].concat())
     );
     let text = rows.ours(&[&["manifest", "get", &image], &platform[..]].concat());
-    fs::write(rows.bench.path("m.json"), &text).unwrap();
+    rows.bench.write("m.json", &text);
     fs::write(rows.peers.path("m.json"), &text).unwrap();
     rows.ours(&["manifest", "put", "m.json", &rows.at("app:ours")]);
     rows.oras(&format!("manifest push --plain-http {} m.json", rows.at("app:oras")));

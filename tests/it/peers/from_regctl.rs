@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::process::Stdio;
 
-use ocikit_tests::{Peers, Registry, testdata};
+use ocikit_tests::{Peers, Registry, multi, single};
 use serde_json::Value;
 
 use super::pages;
@@ -72,7 +72,7 @@ fn artifacts() {
     assert_eq!(layers("files:ours"), layers("files:regctl"));
     assert_eq!(rows.regctl(&format!("artifact get {}", rows.at("files:ours"))), "a");
     rows.ours(&["artifact", "pull", &rows.at("files:regctl"), "-o", "out"]);
-    assert_eq!(fs::read_to_string(rows.bench.path("out/a.txt")).unwrap(), "a");
+    assert_eq!(rows.bench.read("out/a.txt"), "a");
     let subject = rows.at("app:1");
     rows.regctl(&format!("artifact put {flags} --subject {subject}"));
     rows.ours(&["attach", &subject, "a.txt:text/plain", "--artifact-type", "a/c"]);
@@ -285,7 +285,7 @@ fn annotations_platforms_and_times() {
     rows.change("app:1", "--reproducible", "normalize");
     rows.same(&[], &["config"]);
     assert_eq!(rows.files("app:ours"), rows.files("app:regctl"));
-    let single = testdata("buildkit-single/image.tar").display().to_string();
+    let single = single();
     rows.ours(&["push", "-q", &single, &rows.at("app:3")]);
     rows.change("app:3", "--config-platform linux/arm/v7", "edit --os linux --architecture arm --variant v7");
     rows.same(&["layers"], &["os", "architecture", "variant", "config", "rootfs"]);
@@ -310,7 +310,7 @@ fn layers_and_formats() {
     rows.ours(&["copy", "-q", &rows.at("app:ours"), &rows.at("app:docker")]);
     rows.change("app:docker", "--to-oci", "convert --to oci");
     rows.same(&["mediaType", "layers", "config"], &["config", "rootfs", "history"]);
-    let single = testdata("buildkit-single/image.tar").display().to_string();
+    let single = single();
     rows.ours(&["push", "-q", &single, &rows.at("app:3")]);
     rows.change("app:3", "--layer-rm-index 0", "append --remove-layer 1");
     rows.same(&["layers"], &["config", "rootfs", "history"]);
@@ -319,7 +319,7 @@ fn layers_and_formats() {
 #[test]
 fn another_base_image() {
     let Some(rows) = rows() else { return };
-    fs::write(rows.bench.path("b.txt"), "b").unwrap();
+    rows.bench.write("b.txt", "b");
     let (old, new, built) = (rows.at("base:1"), rows.at("base:2"), rows.at("app:built"));
     rows.ours(&["copy", "-q", &rows.at("app:1"), &old]);
     rows.ours(&["append", "-q", &old, "a.txt", "--destination", "/new/", "-o", &new]);
@@ -418,7 +418,7 @@ fn registries() {
     assert_eq!(bench.ocikit(&["repos", &host]).code, 4);
     peers.ok(&format!("regctl registry login -u user -p secret {host}"));
     bench.ocikit_with_input(&["login", "-u", "user", "--password-stdin", &host], b"secret").ok();
-    let image = testdata("buildkit-multi/image.tar").display().to_string();
+    let image = multi();
     for name in ["b/app:1", "a/app:1"] {
         bench.ok(&["push", "-q", &image, &format!("{host}/{name}")]);
     }

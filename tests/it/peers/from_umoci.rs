@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ocikit_archive::Compression;
 use ocikit_image::testing::Tar;
-use ocikit_tests::{Bench, Peers, write_image};
+use ocikit_tests::{Bench, Peers, json, write_image};
 use serde_json::Value;
 
 use super::unpack::{layers, tree};
@@ -26,7 +26,7 @@ impl Rows {
         write_image(&bench.path("layout"), Compression::Gzip, &layers());
         let layout = bench.path("layout").display().to_string();
         fs::create_dir(bench.path("source")).unwrap();
-        fs::write(bench.path("source/added"), "added").unwrap();
+        bench.write("source/added", "added");
         Some(Rows { peers, bench, layout })
     }
 
@@ -76,10 +76,6 @@ fn sorted(text: &str) -> Vec<String> {
     let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
     lines.sort();
     lines
-}
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
 fn read(path: &Path) -> Value {
@@ -217,7 +213,7 @@ fn inserted_files_and_layers() {
         rows.same_files(tags);
     }
     let tar = Tar::new().modified(5).directory("srv").file("srv/a", b"a").finish();
-    fs::write(rows.bench.path("layer.tar"), tar).unwrap();
+    rows.bench.write("layer.tar", tar);
     rows.umoci("raw add-layer --tag theirs IMAGE DIR/layer.tar");
     rows.ours(&["append", &image, "layer.tar", "-o", &rows.at("ours")]);
     assert_eq!(rows.config("theirs")["rootfs"], rows.config("ours")["rootfs"], "the same tar");

@@ -2,30 +2,17 @@
 
 use std::fs;
 
-use ocikit_tests::{Bench, Peers, Registry, testdata};
-use serde_json::Value;
+use ocikit_tests::{Bench, Peers, Registry, attested, json, multi};
 
 use crate::bench;
 
 const PLATFORMS: [(&str, &str); 3] = [("amd64", "linux/amd64"), ("arm64", "linux/arm64"), ("arm", "linux/arm/v7")];
-
-fn multi() -> String {
-    testdata("buildkit-multi/image.tar").display().to_string()
-}
-
-fn attested() -> String {
-    testdata("buildkit-attested/multi.tar").display().to_string()
-}
 
 /// Pushes one image for each platform, under its architecture as the tag.
 fn push_platforms(bench: &Bench, repository: &str) {
     for (tag, platform) in PLATFORMS {
         bench.ok(&["copy", "-q", "--platform", platform, &multi(), &format!("{repository}:{tag}")]);
     }
-}
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
 fn local(address: &str) -> String {

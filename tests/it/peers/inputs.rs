@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 use ocikit_spec::Digest;
-use ocikit_tests::{Daemon, Peers, free_port, testdata};
+use ocikit_tests::{Daemon, Peers, fixture, free_port, json, single};
 use serde_json::{Value, json};
 
 use crate::bench;
@@ -19,7 +19,7 @@ fn a_platform_means_the_same_image_to_others() {
     let Some(peers) = Peers::find(&["crane", "skopeo"]) else { return };
     let (bench, registry) = (bench(), peers.crane_registry());
     let config = |text: &str| {
-        let value: Value = serde_json::from_str(text).unwrap();
+        let value = json(text);
         let part = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
         [part("os"), part("architecture"), part("variant")].join("/")
     };
@@ -28,7 +28,7 @@ fn a_platform_means_the_same_image_to_others() {
         ("platform-armv5v7.tar", &["linux/arm/v7", "linux/arm/v5", "linux/arm64"]),
     ] {
         let image = format!("{}/{}:1", registry.address, name.trim_end_matches(".tar"));
-        bench.ok(&["push", "-q", &testdata("platforms").join(name).display().to_string(), &image]);
+        bench.ok(&["push", "-q", &fixture(&format!("platforms/{name}")), &image]);
         for platform in platforms {
             let ours = config(&bench.ok(&["config", "--platform", platform, &image]));
             let mut parts = platform.split('/');
@@ -76,7 +76,7 @@ fn credentials_that_others_store_are_accepted_by_distribution() {
     let Some(peers) = Peers::find(&["registry", "podman", "crane"]) else { return };
     let (bench, registry) = (bench(), guarded(&peers));
     let (address, image) = (&registry.address, format!("{}/acme/app:1", registry.address));
-    let source = testdata("buildkit-single/image.tar").display().to_string();
+    let source = single();
     let anonymous = bench.ocikit(&["push", "--retries", "0", &source, &image]);
     assert_eq!(anonymous.code, 4, "{anonymous}");
     let auth = peers.path("auth.json").display().to_string();
@@ -154,7 +154,7 @@ fn no_proxy_means_the_same_to_crane() {
 fn an_index_with_a_manifest_of_unknown_type_comes_back() {
     let Some(peers) = Peers::find(&["registry", "olareg"]) else { return };
     let bench = bench();
-    let source = testdata("buildkit-single/image.tar").display().to_string();
+    let source = single();
     for (kind, registry) in peers.registries() {
         for media_type in ["application/vnd.example.unknown.v1+json", "application/octet-stream", ""] {
             bench.ok(&["copy", "-q", &source, "oci:layout:1"]);

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use ocikit_tests::{Peers, run, testdata};
-use serde_json::{Value, json};
+use ocikit_tests::{Peers, json, run, single};
+use serde_json::json;
 
 use super::old_log::OldLog;
 use super::services::{Issuer, Services, WHO};
@@ -57,7 +57,7 @@ fn cosign_verifies_keyless_signatures_of_ocikit() {
 
         // Attestations, with the token that GitHub gives to a workflow.
         let place = Place::new(&bench, &registry, "attested");
-        fs::write(bench.path("said.json"), r#"{"builder": {"id": "https://example.com"}}"#).unwrap();
+        bench.write("said.json", r#"{"builder": {"id": "https://example.com"}}"#);
         let said = ["--type", "custom", "--predicate", "said.json", ours[0], ours[1], ours[2], ours[3]];
         bench.ok(&[&["attest"], &said[..], &[place.tag().as_str()]].concat());
         let reference = format!("{}@{}", place.repository, place.digests[0]);
@@ -84,7 +84,7 @@ fn ocikit_verifies_keyless_signatures_of_cosign() {
             services.issuer.token(WHO)
         ));
         let outcome = services.ocikit_verifies(&bench, WHO, &["--json", "--recursive", &reference]);
-        let facts: Value = serde_json::from_str(&outcome.ok()).unwrap();
+        let facts = json(&outcome.ok());
         let cells = facts["signatures"].as_array().unwrap().iter();
         let covered: Vec<_> = cells.map(|cell| cell["digest"].as_str().unwrap()).collect();
         assert_eq!(covered, place.digests, "{kind}");
@@ -119,10 +119,10 @@ fn ocikit_verifies_keyless_signatures_of_cosign() {
         assert_eq!(services.ocikit_verifies(&bench, WHO, &[&said]).code, 5, "{kind}");
         // A bundle from elsewhere is attached only if the expected identity signed it.
         let listed = bench.ok(&["referrers", "--json", &reference]);
-        let listed: Value = serde_json::from_str(&listed).unwrap();
+        let listed = json(&listed);
         let signature = listed["referrers"][0]["digest"].as_str().unwrap();
         let manifest = bench.ok(&["manifest", "get", &format!("{}@{signature}", place.repository)]);
-        let manifest: Value = serde_json::from_str(&manifest).unwrap();
+        let manifest = json(&manifest);
         let layer = manifest["layers"][0]["digest"].as_str().unwrap();
         bench.ok(&["blob", "get", &format!("{}@{layer}", place.repository), "-o", &format!("{kind}.json")]);
         let plain = format!("{kind}-plain.tar");
@@ -141,7 +141,7 @@ fn ocikit_verifies_keyless_signatures_of_cosign() {
             });
             let rule = json!({"scope": "*", "depth": "images", "require": [{"signers": ["ci"]}]});
             let policy = json!({"version": 1, "signers": {"ci": signer}, "rules": [rule]});
-            fs::write(bench.path("policy.yaml"), policy.to_string()).unwrap();
+            bench.write("policy.yaml", policy.to_string());
             let outcome = bench.ocikit(&["verify", "--policy", "policy.yaml", &reference]);
             assert_eq!(outcome.code, code, "{kind}: {outcome}");
         }
@@ -177,7 +177,7 @@ fn ocikit_verifies_keyless_signatures_of_cosign() {
     }
     // A token of an unknown issuer is refused, and the error of the service is shown without the token.
     let stranger = Issuer::start().token(WHO);
-    fs::write(bench.path("stranger"), &stranger).unwrap();
+    bench.write("stranger", &stranger);
     let line = ["sign", "--signing-config", &services.config, "--identity-token", "stranger", "olareg.tar"];
     let refused = bench.ocikit(&line);
     assert!(refused.code == 6 && !refused.stderr.contains(&stranger), "{refused}");
@@ -287,7 +287,7 @@ fn signatures_by_keys_are_logged() {
             place.repository, place.digests[0]
         ));
     }
-    let testdata = testdata("buildkit-single/image.tar").display().to_string();
+    let testdata = single();
     bench.ok(&["copy", &testdata, "a.tar"]);
     // Rekor accepts Ed25519ph only, which is another signature.
     bench.ok(&["keygen", "--type", "ed25519", "-o", "ed"]);

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use ocikit_tests::{Peers, testdata};
+use ocikit_tests::{Peers, attested, json, single, testdata};
 
 use super::engine;
 use crate::bench;
@@ -14,7 +14,7 @@ fn other_tools_accept(change: &[&str]) {
     let Some(peers) = Peers::find(&READERS) else { return };
     let bench = bench();
     fs::create_dir_all(bench.path("dist/sub")).unwrap();
-    fs::write(bench.path(&format!("dist/sub/{}", "long".repeat(40))), "text").unwrap();
+    bench.write(&format!("dist/sub/{}", "long".repeat(40)), "text");
     fs::hard_link(bench.path(&format!("dist/sub/{}", "long".repeat(40))), bench.path("dist/link")).unwrap();
     #[cfg(unix)]
     std::os::unix::fs::symlink("sub", bench.path("dist/symlink")).unwrap();
@@ -82,8 +82,8 @@ fn docker_loads_changed_images() {
     let Some(peers) = Peers::find(&["dockerd", "docker", "runc"]) else { return };
     let bench = bench();
     fs::create_dir(bench.path("dist")).unwrap();
-    fs::write(bench.path("dist/program"), "text").unwrap();
-    let source = testdata("buildkit-attested/multi.tar").display().to_string();
+    bench.write("dist/program", "text");
+    let source = attested();
     let changes: [(&str, &[&str]); 6] = [
         ("append", &["dist", "--destination", "/opt"]),
         ("edit", &["--label", "team=web", "--cmd", "/program"]),
@@ -102,7 +102,7 @@ fn docker_loads_changed_images() {
         assert!(loaded.contains(&format!("acme/{command}:1")), "{command}: {loaded}");
         let layers = peers.ok(&format!("{docker} image inspect acme/{command}:1 --format {{{{.RootFS.Layers}}}}"));
         let config = bench.ok(&["config", "--platform", "linux/amd64", &archive]);
-        let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+        let config = json(&config);
         for diff_id in config["rootfs"]["diff_ids"].as_array().unwrap() {
             assert!(layers.contains(diff_id.as_str().unwrap()), "{command}: {layers}");
         }
@@ -117,7 +117,7 @@ fn crane_and_ocikit_append_the_same_layer() {
     let registry = peers.distribution("registry");
     let host = registry.address.replace("127.0.0.1", "localhost");
     let base = format!("{host}/base:1");
-    bench.ok(&["push", &testdata("buildkit-single/image.tar").display().to_string(), &base]);
+    bench.ok(&["push", &single(), &base]);
     fs::create_dir(peers.path("files")).unwrap();
     fs::write(peers.path("files/x"), "x").unwrap();
     peers.ok("tar -C files -cf layer.tar x");
@@ -125,7 +125,7 @@ fn crane_and_ocikit_append_the_same_layer() {
     let ours = format!("{host}/ours:1");
     bench.ok(&["append", &base, &peers.path("layer.tar").display().to_string(), "-o", &ours]);
     let diff_ids = |reference: &str| {
-        let config: serde_json::Value = serde_json::from_str(&peers.ok(&format!("crane config {reference}"))).unwrap();
+        let config = json(&peers.ok(&format!("crane config {reference}")));
         config["rootfs"]["diff_ids"].clone()
     };
     assert_eq!(diff_ids(&ours), diff_ids(&format!("{host}/crane:1")));

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use ocikit_tests::{Peers, testdata};
+use ocikit_tests::{Peers, fixture, single};
 
 use super::sign::{cosign, cosign_signs};
 use crate::bench;
@@ -13,7 +13,7 @@ fn signatures_saved_by_cosign_are_found_and_copied() {
     let bench = bench().with("OCIKIT_KEY_PASSWORD", "secret");
     let registry = peers.crane_registry();
     let image = format!("{}/app:1", registry.address);
-    bench.ok(&["push", &testdata("buildkit-single/image.tar").display().to_string(), &image]);
+    bench.ok(&["push", &single(), &image]);
     bench.ok(&["keygen", "-o", "k"]);
     for name in ["k.key", "k.pub"] {
         fs::copy(bench.path(name), peers.path(name)).unwrap();
@@ -40,7 +40,7 @@ fn archives_for_docker_are_oci_archives_for_other_tools() {
     let Some(peers) = Peers::find(&["skopeo", "podman", "regctl", "oras"]) else { return };
     let bench = bench();
     for source in ["buildkit-single/image.tar", "buildkit-multi/image.tar"] {
-        bench.ok(&["copy", &testdata(source).display().to_string(), "oci-archive:a.tar:1"]);
+        bench.ok(&["copy", &fixture(source), "oci-archive:a.tar:1"]);
         let path = bench.path("a.tar").display().to_string();
         let digest = bench.ok(&["digest", "a.tar"]);
         let raw = peers.ok(&format!("skopeo inspect --raw oci-archive:{path}:1"));

@@ -10,7 +10,7 @@ use ocikit_archive::layer::{Budget, RawEntry, RawKind, RawReader};
 use ocikit_archive::{Compression, Decoder};
 use ocikit_image::testing::{Tar, hard_layer};
 use ocikit_spec::Digest;
-use ocikit_tests::{Bench, Peers, write_image};
+use ocikit_tests::{Bench, Peers, json, write_image};
 use serde_json::Value;
 
 use super::unpack::tree;
@@ -29,10 +29,6 @@ fn layout(bench: &Bench, compression: Compression) -> String {
         .finish();
     write_image(&bench.path("layout"), compression, &[hard_layer(), upper]);
     format!("oci:{}:1", bench.path("layout").display())
-}
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap()
 }
 
 /// Returns the layers of an image in a layout: descriptor and file.
@@ -164,7 +160,7 @@ fn a_damaged_estargz_layer_is_found_by_the_library_of_the_snapshotter() {
     let mut bytes = fs::read(&blob).unwrap();
     let at = bytes.len() / 2;
     bytes[at] ^= 1;
-    fs::write(bench.path("damaged"), bytes).unwrap();
+    bench.write("damaged", bytes);
     assert_ne!(peers.run(&format!("estargz-verify {} {digest}", bench.path("damaged").display())).code, 0);
 }
 
@@ -175,7 +171,7 @@ fn estargz_layers_have_the_files_to_fetch_first_before_the_landmark() {
     let lower = Tar::new().directory("a").file("a/1", &[1; 700]).directory("b").file("b/2", b"22").link("b/3", "a/1");
     let tar = lower.file("c", b"3").finish();
     write_image(&bench.path("app"), Compression::Gzip, &[tar.clone(), Tar::new().file("d", b"4").finish()]);
-    fs::write(bench.path("list"), "/b/3\n\n/gone\n").unwrap();
+    bench.write("list", "/b/3\n\n/gone\n");
     let line = ["convert", "--to", "estargz", "--prefetch-file", "list", "oci:app:1", "-o", "oci:lazy:1"];
     bench.ok(&line);
     let directory = format!("oci:{}:1", bench.path("lazy").display());
@@ -462,7 +458,7 @@ fn images_of_soci_are_read() {
     write_image(&bench.path("source"), Compression::Gzip, std::slice::from_ref(&large));
     let [from, to] = ["source", "theirs"].map(|name| bench.path(name).display().to_string());
     peers.ok(&format!("soci convert --standalone --platform linux/amd64 --format oci-dir {from} {to}"));
-    let entries = json(&fs::read_to_string(bench.path("theirs/index.json")).unwrap());
+    let entries = json(&bench.read("theirs/index.json"));
     let image = format!("oci:{to}@{}", entries["manifests"][0]["digest"].as_str().unwrap());
     bench.ok(&["validate", &image]);
     bench.ok(&["convert", "--to", "soci", &image, "-o", "oci:again:1"]);

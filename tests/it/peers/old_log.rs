@@ -12,6 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ocikit_sign::{KeyKind, PrivateKey, Scheme};
 use ocikit_spec::Digest;
+use ocikit_tests::json;
 use serde_json::{Value, json};
 
 pub(super) struct OldLog {
@@ -140,7 +141,7 @@ fn entry(proposed: &Value) -> Value {
     }
     let content = &proposed["spec"]["proposedContent"];
     let text = content["envelope"].as_str().unwrap();
-    let envelope: Value = serde_json::from_str(text).unwrap();
+    let envelope = json(text);
     let hash = |bytes: &[u8]| json!({"algorithm": "sha256", "value": Digest::sha256_of(bytes).hex()});
     json!({"apiVersion": "0.0.1", "kind": "dsse", "spec": {
         "envelopeHash": hash(text.as_bytes()),

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 
-use ocikit_tests::{Bench, Daemon, Outcome, Peers, Registry, run, testdata, verified_digest};
+use ocikit_tests::{Bench, Daemon, Outcome, Peers, Registry, fixture, run, testdata, verified_digest};
 use serde_json::Value;
 
 use super::build::{BUILDERS, context};
@@ -96,7 +96,7 @@ impl Site {
         fs::create_dir_all(root.join("bin")).unwrap();
         fs::copy(self.bench.path("base/root/bin/busybox"), root.join("bin/busybox")).unwrap();
         symlink("busybox", root.join("bin/sh")).unwrap();
-        fs::write(self.bench.path("alpine/Dockerfile"), "FROM scratch\nCOPY root /\n").unwrap();
+        self.bench.write("alpine/Dockerfile", "FROM scratch\nCOPY root /\n");
         let reference = format!("{}/alpine:3.22", self.registry.address);
         self.bench.ok(&["build", "alpine", "--no-cache-directory", "--tag", &reference, "--push"]);
         reference
@@ -122,7 +122,7 @@ impl Site {
 
     /// Builds a target of `docs/ci/Dockerfile`, with another image in place of one that it names.
     fn load_target(&self, target: &str, name: &str, replaced: &str, by: &str) {
-        let file = testdata("../docs/ci/Dockerfile").display().to_string();
+        let file = fixture("../docs/ci/Dockerfile");
         let base = format!("{replaced}=docker-image://{by}");
         self.load(name, &["program", "--file", &file, "--target", target, "--build-context", &base]);
     }
@@ -149,7 +149,7 @@ impl Site {
     }
 
     fn inspect(&self, archive: &Path) -> Value {
-        serde_json::from_str(&self.bench.ok(&["inspect", "--json", &archive.display().to_string()])).unwrap()
+        self.bench.json(&["inspect", "--json", &archive.display().to_string()])
     }
 }
 
@@ -202,7 +202,7 @@ fn plp_1_to_8_docker_run_lines_of_the_builder_work_without_root() {
 
     // The steps have user 1000 of the machine as their root, unless BuildKit is to run as root.
     let dockerfile = "FROM scratch\nCOPY busybox /busybox\nRUN [\"/busybox\", \"cat\", \"/proc/self/uid_map\"]\n";
-    fs::write(site.bench.path("rootless/source/Dockerfile"), dockerfile).unwrap();
+    site.bench.write("rootless/source/Dockerfile", dockerfile);
     let as_root = BASIC.replace("--privileged", "--privileged -e OCIKIT_BUILDKIT_USER=");
     for (line, map) in [(BASIC, ["|", "0", "1000", "1"]), (&as_root, ["|", "0", "0", "4294967295"])] {
         // A step that is in the cache does not run.

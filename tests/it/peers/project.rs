@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ocikit::Platform;
 use ocikit_publish::project::{Arguments, Dockerfile};
 use ocikit_server::{Action, Fault, Reply};
-use ocikit_tests::{Bench, Daemon, Peers, Registry};
+use ocikit_tests::{Bench, Daemon, Peers, Registry, json};
 use serde_json::Value;
 
 use crate::bench;
@@ -36,10 +36,6 @@ fn project(daemon: &Daemon) -> Bench {
     bench
 }
 
-fn json(bench: &Bench, arguments: &[&str]) -> Value {
-    serde_json::from_str(&bench.ok(arguments)).unwrap()
-}
-
 /// Returns `name status` of each image.
 fn statuses(result: &Value) -> Vec<String> {
     let images = result["images"].as_array().unwrap().iter();
@@ -48,9 +44,7 @@ fn statuses(result: &Value) -> Vec<String> {
 }
 
 fn write(bench: &Bench, path: &str, text: &str) {
-    let path = bench.path("contexts").join(path);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
+    bench.write(&format!("contexts/{path}"), text);
 }
 
 #[test]
@@ -63,13 +57,13 @@ fn cip_5_build_writes_layouts_and_resolves_siblings_without_a_registry() {
     // Nothing listens at this registry.
     let build = |more: &[&str]| {
         let arguments = [&["project", "build", "--json", "--local-registry", "127.0.0.1:1/p"], more].concat();
-        json(&bench, &arguments)
+        bench.json(&arguments)
     };
     let built = build(&[]);
     assert_eq!(statuses(&built), ["debian-slim built", "dev built", "java built", "clojure-dev built"]);
     assert_eq!(bench.ok(&["cat", "oci:.ocikit-images/clojure-dev:0.1.0", "/base"]), "base");
     for name in ["debian-slim:1.2.9", "debian-slim:latest", "clojure-dev:latest"] {
-        let inspected = json(&bench, &["inspect", "--json", &format!("oci:.ocikit-images/{name}")]);
+        let inspected = bench.json(&["inspect", "--json", &format!("oci:.ocikit-images/{name}")]);
         let platforms = inspected["platforms"].as_array().map_or(0, Vec::len);
         assert!(platforms <= 1, "only the platform of this machine: {inspected}");
     }
@@ -77,7 +71,7 @@ fn cip_5_build_writes_layouts_and_resolves_siblings_without_a_registry() {
     let platform = Platform::of_this_machine().to_string();
     let layer = |name: &str| {
         let config =
-            json(&bench, &["manifest", "get", &format!("oci:.ocikit-images/{name}:latest"), "--platform", &platform]);
+            bench.json(&["manifest", "get", &format!("oci:.ocikit-images/{name}:latest"), "--platform", &platform]);
         let digest = config["layers"][0]["digest"].as_str().unwrap().replace(':', "/");
         fs::metadata(bench.path(".ocikit-images").join(name).join("blobs").join(digest)).unwrap().ino()
     };
@@ -96,7 +90,7 @@ fn cip_6_and_18_publish_moves_version_and_latest_together_and_never_back() {
     let (daemon, registry) = (buildkit(&peers), Registry::start());
     let bench = project(&daemon);
     let place = format!("{}/group", registry.name());
-    let publish = |bench: &Bench| json(bench, &["project", "publish", "--json", "--remote-registry", &place]);
+    let publish = |bench: &Bench| bench.json(&["project", "publish", "--json", "--remote-registry", &place]);
     let published = publish(&bench);
     assert_eq!(statuses(&published), ["debian-slim built", "dev built", "java built", "clojure-dev built"]);
     for image in published["images"].as_array().unwrap() {
@@ -142,7 +136,7 @@ fn cip_13_keep_going_skips_descendants_only() {
             ["project", "build", "--json", "--parallel", "1", "--layouts", flag.trim_start_matches('-'), flag];
         let outcome = bench.ocikit(&arguments);
         assert_eq!(outcome.code, code, "{outcome}");
-        let result: Value = serde_json::from_str(&outcome.stdout).unwrap();
+        let result = outcome.json();
         let expected =
             ["debian-slim built", "dev failed", &format!("java {java}"), "clojure-dev skipped"].map(str::to_owned);
         assert_eq!(statuses(&result), expected, "{outcome}");
@@ -180,7 +174,7 @@ fn generated_images_are_built_once_along_the_graph() {
     let publish = [&publish[..], &[&place]].concat();
     let outcome = bench.ocikit(&publish);
     assert_eq!(outcome.code, 7, "{outcome}");
-    let result: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let result = outcome.json();
     let status_of = |result: &Value, image: usize| {
         let name = format!("image{image}");
         let found = result["images"].as_array().unwrap().iter().find(|found| found["name"] == name.as_str());
@@ -195,12 +189,12 @@ fn generated_images_are_built_once_along_the_graph() {
         assert_eq!(status_of(&result, image).as_deref(), Some(expected), "image{image}");
     }
     fs::write(&failing, good).unwrap();
-    let repaired = json(&bench, &publish);
+    let repaired = bench.json(&publish);
     for (image, below) in below.iter().enumerate() {
         assert_eq!(status_of(&repaired, image).as_deref(), below.then_some("built"), "image{image}");
     }
     registry.clear_requests();
-    let again = json(&bench, &publish);
+    let again = bench.json(&publish);
     assert_eq!(again["images"].as_array().unwrap().len(), 0);
     assert_eq!(registry.requests().len(), count, "one request per image");
 }
@@ -211,7 +205,7 @@ fn cip_17_flags_after_two_dashes_reach_the_solve() {
     let daemon = buildkit(&peers);
     let bench = project(&daemon);
     bench.ok(&["project", "cip", "build", "--", "--no-cache", "--label", "team=a b"]);
-    let config = json(&bench, &["config", "oci:.ocikit-images/java:0.3.0"]);
+    let config = bench.json(&["config", "oci:.ocikit-images/java:0.3.0"]);
     assert_eq!(config["config"]["Labels"]["team"], "a b", "{config}");
     for flags in [&["--nonsense"][..], &["directory"], &["--file", "contexts/01-dev/Dockerfile"]] {
         let outcome = bench.ocikit(&[&["project", "build", "--"], flags].concat());
@@ -354,7 +348,7 @@ fn publications_are_annotated_signed_and_reported() {
     line.extend(["--attest-build", "--attest-published", "--annotation", "org.example.team=a,b=c"]);
     line.extend(["--report", "report.json", "--html", "report.html", "--summary", "report.md"]);
     line.extend(["--build-report", "build.json", "--outputs", "outputs.env"]);
-    let published = json(&bench, &line);
+    let published = bench.json(&line);
     assert!(statuses(&published).iter().all(|status| status.ends_with(" built")), "{published}");
     let key = bench.path("ocikit.pub").display().to_string();
     let flags = "--insecure-ignore-tlog --allow-http-registry --private-infrastructure";
@@ -364,29 +358,29 @@ fn publications_are_annotated_signed_and_reported() {
         let reference = format!("{place}/{name}:{version}");
         peers.ok(&format!("cosign verify --key {key} {flags} {reference}"));
         bench.ok(&["verify", &reference, "--key", "ocikit.pub"]);
-        let index: Value = serde_json::from_str(&peers.ok(&format!("crane manifest --insecure {reference}"))).unwrap();
+        let index = json(&peers.ok(&format!("crane manifest --insecure {reference}")));
         assert_eq!(index["annotations"]["org.example.team"], "a,b=c", "{index}");
         let digest = index["manifests"][0]["digest"].as_str().unwrap();
         let manifest = peers.ok(&format!("crane manifest --insecure {place}/{name}@{digest}"));
-        let manifest: Value = serde_json::from_str(&manifest).unwrap();
+        let manifest = json(&manifest);
         assert_eq!(manifest["annotations"]["org.example.team"], "a,b=c", "{manifest}");
     }
-    let read = |name: &str| fs::read_to_string(bench.path(name)).unwrap();
-    let report: Value = serde_json::from_str(&read("report.json")).unwrap();
+    let read = |name: &str| bench.read(name);
+    let report = json(&read("report.json"));
     assert_eq!((report["status"].as_str(), report["images"].as_array().unwrap().len()), (Some("succeeded"), 4));
     let target = &report["images"][0]["publication"]["targets"][0];
     assert_eq!(target["signed"], true, "{report}");
     // Provenance of the build, and the statement.
     assert_eq!(target["attestations"].as_array().unwrap().len(), 2, "{report}");
-    let nine: Value = serde_json::from_str(&read("build.json")).unwrap();
+    let nine = json(&read("build.json"));
     assert_eq!((nine[3]["signed"].as_bool(), nine[3].as_object().unwrap().len()), (Some(true), 9), "{nine}");
     assert!(read("report.md").contains(&format!("| {place}/java:0.3.0 |")), "{}", read("report.md"));
     assert!(read("report.html").contains("debian-slim:1.2.9"));
     assert!(read("outputs.env").contains("OCIKIT_IMAGES="), "{}", read("outputs.env"));
     // Nothing is left to do, and the report says so.
     line.extend(["--parallel", "1"]);
-    assert_eq!(statuses(&json(&bench, &line)), [""; 0]);
-    let report: Value = serde_json::from_str(&read("report.json")).unwrap();
+    assert_eq!(statuses(&bench.json(&line)), [""; 0]);
+    let report = json(&read("report.json"));
     assert_eq!(report["images"][3]["status"], "up-to-date", "{report}");
     let outcome = bench.ocikit(&["project", "publish", "--remote-registry", &place, "--attest-published"]);
     assert_eq!((outcome.code, outcome.stdout.as_str()), (2, ""), "{outcome}");

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use ocikit_server::{Action, Fault, Reply};
-use ocikit_tests::{Daemon, Peers, Registry, testdata};
+use ocikit_tests::{Daemon, Peers, Registry, attested, json, multi};
 use serde_json::Value;
 
 use super::envelopes::Notation;
@@ -24,7 +24,7 @@ fn index_has_one_digest_under_every_tag_of_every_registry() {
     let mut registries = peers.registries();
     registries.push(("crane", peers.crane_registry()));
     let repositories: Vec<_> = registries.iter().map(|(_, daemon)| format!("{}/acme/app", address(daemon))).collect();
-    let source = testdata("buildkit-attested/multi.tar").display().to_string();
+    let source = attested();
     let digest = bench.ok(&["digest", &source]);
     bench.ok(&["keygen", "--unencrypted", "-o", "ocikit"]);
     let mut line = vec!["publish", &*source, "--key", "ocikit.key", "--format", "cosign-legacy", "--format", "cosign"];
@@ -79,8 +79,8 @@ fn kym_20_build_gets_commit_and_tags_and_is_published_as_one_transaction() {
     fs::create_dir(bench.path("source")).unwrap();
     let dockerfile = "FROM scratch\nARG BUILD_COMMIT_SHA\nARG TAG_v\nARG TAG_latest\nARG OWN\nCOPY file /\n\
                       LABEL commit=$BUILD_COMMIT_SHA v=$TAG_v latest=$TAG_latest own=$OWN\n";
-    fs::write(bench.path("source/Dockerfile"), dockerfile).unwrap();
-    fs::write(bench.path("source/file"), "content").unwrap();
+    bench.write("source/Dockerfile", dockerfile);
+    bench.write("source/file", "content");
     // Counts the solves.
     let real = peers.ok("which buildctl");
     fs::create_dir(bench.path("bin")).unwrap();
@@ -88,7 +88,7 @@ fn kym_20_build_gets_commit_and_tags_and_is_published_as_one_transaction() {
         "#!/bin/sh\ncase \"$*\" in *--frontend=*) echo solve >> '{}' ;; esac\nexec {real} \"$@\"\n",
         bench.path("solves").display()
     );
-    fs::write(bench.path("bin/buildctl"), shim).unwrap();
+    bench.write("bin/buildctl", shim);
     fs::set_permissions(bench.path("bin/buildctl"), fs::Permissions::from_mode(0o755)).unwrap();
     let path = std::env::var("PATH").unwrap();
     let path = format!("{}:{path}", bench.path("bin").display());
@@ -107,7 +107,7 @@ fn kym_20_build_gets_commit_and_tags_and_is_published_as_one_transaction() {
     }
     registries[1].faults().clear();
     let printed = bench.ok(&line);
-    assert_eq!(fs::read_to_string(bench.path("solves")).unwrap().lines().count(), 2, "one solve for each run");
+    assert_eq!(bench.read("solves").lines().count(), 2, "one solve for each run");
     let digest = registries[0].verified_digest("acme/app", "latest").unwrap();
     for registry in &registries {
         for tag in ["latest", "v6c22711f"] {
@@ -115,7 +115,7 @@ fn kym_20_build_gets_commit_and_tags_and_is_published_as_one_transaction() {
         }
     }
     let config = peers.ok(&format!("crane config --insecure --platform linux/arm64 {}:latest", to[0]));
-    let labels = &serde_json::from_str::<Value>(&config).unwrap()["config"]["Labels"];
+    let labels = &json(&config)["config"]["Labels"];
     for (name, value) in [("commit", "6c22711f5a0c"), ("v", "v6c22711f"), ("latest", "latest"), ("own", "a=b,c")] {
         assert_eq!(labels[name], value, "{labels}");
     }
@@ -125,7 +125,7 @@ fn kym_20_build_gets_commit_and_tags_and_is_published_as_one_transaction() {
         assert!(0.0 < stored && stored <= finished, "{target}");
     }
     // A build that fails publishes nothing, and leaves nothing.
-    fs::write(bench.path("source/Dockerfile"), "FROM scratch\nCOPY missing /\n").unwrap();
+    bench.write("source/Dockerfile", "FROM scratch\nCOPY missing /\n");
     let outcome = bench.ocikit(&[&line[..], &["--tag", "failed"]].concat());
     assert_ne!(outcome.code, 0, "{outcome}");
     assert_eq!(registries[0].verified_digest("acme/app", "failed"), None);
@@ -137,7 +137,7 @@ fn formats_of_layers_are_listed_side_by_side() {
     let Some(peers) = Peers::find(&["registry", "crane", "skopeo"]) else { return };
     let (bench, registry) = (bench(), peers.distribution("registry"));
     let repository = format!("{}/acme/both", address(&registry));
-    let source = testdata("buildkit-multi/image.tar").display().to_string();
+    let source = multi();
     let formats = ["--layer-format", "zstd", "--layer-format", "gzip"];
     let line = ["publish", &source, "--to", &repository, "--event", "push", "--commit", "6c22711f", "--tag", "both"];
     bench.ok(&[&line[..], &formats].concat());
@@ -145,7 +145,7 @@ fn formats_of_layers_are_listed_side_by_side() {
     bench.ok(&["validate", &format!("{repository}:both")]);
     peers.ok(&format!("skopeo copy --all --src-tls-verify=false docker://{repository}:both dir:out"));
     let index = peers.ok(&format!("crane manifest --insecure {repository}:both"));
-    let index: Value = serde_json::from_str(&index).unwrap();
+    let index = json(&index);
     let entries = index["manifests"].as_array().unwrap();
     let (first, second) = entries.split_at(entries.len() / 2);
     assert!(first.len() > 1 && first.len() == second.len(), "{index}");
@@ -155,21 +155,21 @@ fn formats_of_layers_are_listed_side_by_side() {
             assert_eq!(is_marked, suffix == "+zstd", "{index}");
             let digest = entry["digest"].as_str().unwrap();
             let manifest = peers.ok(&format!("crane manifest --insecure {repository}@{digest}"));
-            let manifest: Value = serde_json::from_str(&manifest).unwrap();
+            let manifest = json(&manifest);
             let types = manifest["layers"].as_array().unwrap().iter().map(|layer| layer["mediaType"].as_str().unwrap());
             assert!(types.clone().all(|found| found.ends_with(suffix)), "{:?}", types.collect::<Vec<_>>());
         }
     }
 }
 
-/// Killed at ten moments: no tag leads to anything incomplete, and a rerun finishes. `tests/it/publish.rs` does the same at
-/// 50 moments.
+/// Killed at ten moments: no tag leads to anything incomplete, and a rerun finishes. `tests/it/publish_registries.rs` does
+/// the same at 50 moments.
 #[test]
 fn killed_publication_to_real_registries_can_be_repeated() {
     let Some(peers) = Peers::find(&["registry", "olareg", "crane"]) else { return };
     let bench = bench();
     let registries = peers.registries();
-    let source = testdata("buildkit-multi/image.tar").display().to_string();
+    let source = multi();
     let digest = bench.ok(&["digest", &source]);
     for round in 0..10 {
         let repositories: Vec<_> =

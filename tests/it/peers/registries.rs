@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use ocikit_spec::Digest;
-use ocikit_tests::{Peers, testdata};
+use ocikit_tests::{Peers, fixture, json, single, testdata};
 
 use crate::bench;
 
@@ -18,7 +18,7 @@ fn other_tools_read_the_printed_digest() {
             ("multi", "buildkit-multi/image.tar"),
             ("attested", "buildkit-attested/multi.tar"),
         ] {
-            let source = testdata(name).display().to_string();
+            let source = fixture(name);
             let reference = format!("{address}/acme/app:{tag}");
             let digest = bench.ok(&["digest", &source]);
             assert_eq!(bench.ok(&["push", &source, &reference]), format!("{reference}@{digest}"), "{kind}");
@@ -71,7 +71,7 @@ fn all_tools_read_pulled_images() {
     let bench = bench();
     for (kind, registry) in peers.registries() {
         let reference = format!("{}/acme/app:1", registry.address.replace("127.0.0.1", "localhost"));
-        let source = testdata("buildkit-single/image.tar").display().to_string();
+        let source = single();
         bench.ok(&["push", &source, &reference]);
         bench.ok(&["pull", &reference, "-o", "pulled.tar"]);
         bench.ok(&["pull", &reference, "-o", "oci:layout:1"]);
@@ -104,7 +104,7 @@ fn pulled_blobs_are_identical() {
     for (kind, registry) in peers.registries() {
         for (tag, name) in [("multi", "buildkit-multi/image.tar"), ("attested", "buildkit-attested/multi.tar")] {
             let reference = format!("{}/app:{tag}", registry.address.replace("127.0.0.1", "localhost"));
-            bench.ok(&["push", &testdata(name).display().to_string(), &reference]);
+            bench.ok(&["push", &fixture(name), &reference]);
             let layout = format!("{kind}-{tag}");
             bench.ok(&["pull", &reference, "-o", &format!("oci:{layout}")]);
             let blobs = std::fs::read_dir(bench.path(&layout).join("blobs/sha256")).unwrap();
@@ -116,7 +116,7 @@ fn pulled_blobs_are_identical() {
                 count += 1;
             }
             let text = std::fs::read_to_string(testdata("expected.json")).unwrap();
-            let expected: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let expected = json(&text);
             assert_eq!(expected["fixtures"][name]["oci"]["blobs"]["count"], count);
         }
     }

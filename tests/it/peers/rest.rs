@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use ocikit_tests::{Bench, Peers, testdata};
+use ocikit_tests::{Bench, Peers, fixture, multi, single};
 
 use super::engine;
 use crate::bench;
@@ -42,8 +42,8 @@ fn all_tools_read_written_images() {
     let podman = format!("podman {storage} --storage-driver vfs --cgroup-manager cgroupfs --events-backend none");
     for (at, source) in SOURCES.iter().enumerate() {
         let name = format!("image{at}");
-        let digest = bench.ok(&["digest", &testdata(source).display().to_string()]);
-        for (kind, path) in written(&bench, &testdata(source).display().to_string(), &name) {
+        let digest = bench.ok(&["digest", &fixture(source)]);
+        for (kind, path) in written(&bench, &fixture(source), &name) {
             let target = format!("{}/{name}-{}", registry.address, kind.replace('.', "-"));
             match kind {
                 "oci-archive" => {
@@ -90,15 +90,15 @@ fn docker_engine_loads_written_images() {
     let docker = format!("docker -H {}", daemon.address);
     for (at, source) in SOURCES.iter().enumerate() {
         let name = format!("image{at}");
-        let source = testdata(source).display().to_string();
+        let source = fixture(source);
         bench.ok(&["copy", &source, &format!("docker-archive:{name}.tar:acme/{name}:1")]);
         let loaded = peers.ok(&format!("{docker} load -i {}", bench.path(&format!("{name}.tar")).display()));
         assert!(loaded.contains(&format!("acme/{name}:1")), "{source}: {loaded}");
     }
     // Several images in one archive, and an index next to the manifest.json for docker.
-    let multi = testdata("buildkit-multi/image.tar").display().to_string();
+    let multi = multi();
     bench.ok(&["copy", &multi, "oci-archive:all.tar:acme/all:1"]);
-    let single = testdata("buildkit-single/image.tar").display().to_string();
+    let single = single();
     bench.ok(&["copy", "--append", &single, "oci-archive:all.tar:acme/more:1"]);
     let loaded = peers.ok(&format!("{docker} load -i {}", bench.path("all.tar").display()));
     assert!(loaded.contains("acme/all:1") && loaded.contains("acme/more:1"), "{loaded}");
@@ -114,7 +114,7 @@ fn docker_engine_loads_written_images() {
 fn blobs_are_shared_with_skopeo() {
     let Some(peers) = Peers::find(&["skopeo"]) else { return };
     let bench = bench();
-    let source = testdata("buildkit-single/image.tar").display().to_string();
+    let source = single();
     let (layout, blobs) = (bench.path("layout").display().to_string(), bench.path("blobs").display().to_string());
     fs::create_dir(&blobs).unwrap();
     peers.ok(&format!("skopeo copy --dest-shared-blob-dir {blobs} oci-archive:{source} oci:{layout}:1"));

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use ocikit_tests::{Bench, Daemon, Peers, testdata};
+use ocikit_tests::{Bench, Daemon, Peers, multi};
 use serde_json::Value;
 
 use crate::bench;
@@ -19,7 +19,7 @@ impl Rows {
     pub(super) fn with(peers: Peers, registry: Daemon, prepare: impl FnOnce(&Rows), files: &[(&str, &str)]) -> Rows {
         let rows = Rows { peers, bench: bench(), registry };
         prepare(&rows);
-        let image = testdata("buildkit-multi/image.tar").display().to_string();
+        let image = multi();
         rows.bench.ok(&["copy", "-q", &image, &rows.at("app:1")]);
         for (name, contents) in files {
             for path in [rows.bench.path(name), rows.peers.path(name)] {

@@ -7,8 +7,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ocikit_tests::{Bench, Daemon, Peers, free_port, testdata};
-use serde_json::{Value, json};
+use ocikit_tests::{Bench, Daemon, Peers, fixture, free_port};
+use serde_json::json;
 
 use super::build::BUILDERS;
 use super::builder_image::{buildkit_image, copy_program, program};
@@ -120,7 +120,7 @@ impl Site {
         let line = ["build", &source, "--runtime", runtime, "--base", base, "--no-cache-directory", "--tag", &image];
         let outcome = self.bench.ocikit(&[&line[..], &["--push"]].concat());
         assert_eq!(outcome.code, 0, "{project}: {outcome}");
-        let config: Value = serde_json::from_str(&self.bench.ok(&["config", &image])).unwrap();
+        let config = self.bench.json(&["config", &image]);
         self.write("run/Dockerfile", &format!("FROM {image}\nRUN {}\n", config["config"]["Cmd"]));
         let outcome = self.bench.ocikit(&["build", "run", "--no-cache-directory", "-o", "type=cacheonly"]);
         assert_eq!(outcome.code, 0, "{project}: {outcome}");
@@ -373,7 +373,7 @@ fn hyp_19_builder_images_for_python_and_nodejs_build_projects() {
 
     let engine = engine(&site.peers);
     let docker = format!("docker -H {}", engine.address);
-    let definition = testdata("../docs/builder").display().to_string();
+    let definition = fixture("../docs/builder");
     let file = format!("{definition}/toolchain.Dockerfile");
     for (name, base, runtime, version) in
         [("python", &python, "python312", "python --version"), ("node", &node, "nodejs20", "node --version")]

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ocikit_sign::{KeyKind, PrivateKey, Scheme};
-use ocikit_tests::{Bench, Daemon, Outcome, Peers, free_port};
+use ocikit_tests::{Bench, Daemon, Outcome, Peers, free_port, json};
 use serde_json::{Value, json};
 
 pub(super) const WHO: &str = "signer@example.com";
@@ -118,7 +118,7 @@ impl Services {
             format!("rekor-server serve {log} {ports}")
         });
         let bundle = get(&fulcio, "/api/v2/trustBundle");
-        let bundle: Value = serde_json::from_str(&bundle).unwrap();
+        let bundle = json(&bundle);
         fs::write(peers.path("fulcio.pem"), bundle["chains"][0]["certificates"][0].as_str().unwrap()).unwrap();
         fs::write(peers.path("stamps.pem"), get(&timestamps, "/api/v1/timestamp/certchain")).unwrap();
         let since = "start-time=2026-01-01T00:00:00Z";

@@ -2,8 +2,7 @@
 
 use std::fs;
 
-use ocikit_tests::{Bench, Daemon, Outcome, Peers, run, testdata};
-use serde_json::Value;
+use ocikit_tests::{Bench, Daemon, Outcome, Peers, fixture, json, multi, run, testdata};
 
 use crate::bench;
 
@@ -17,9 +16,9 @@ pub(super) struct Place {
 impl Place {
     pub(super) fn new(bench: &Bench, registry: &Daemon, name: &str) -> Place {
         let repository = format!("{}/{name}", registry.address.replace("127.0.0.1", "localhost"));
-        bench.ok(&["push", &testdata("buildkit-multi/image.tar").display().to_string(), &format!("{repository}:1")]);
+        bench.ok(&["push", &multi(), &format!("{repository}:1")]);
         let index = bench.ok(&["inspect", "--raw", &format!("{repository}:1")]);
-        let index: Value = serde_json::from_str(&index).unwrap();
+        let index = json(&index);
         let children = index["manifests"].as_array().unwrap().iter();
         let children = children.map(|entry| entry["digest"].as_str().unwrap().to_owned());
         let root = bench.ok(&["digest", &format!("{repository}:1")]);
@@ -102,7 +101,7 @@ fn ocikit_verifies_signatures_of_cosign() {
             assert_eq!(bench.ocikit(&["verify", "--key", &public, &reference]).code, 5, "{kind}");
             cosign_signs(&peers, "cosign.key", format, "--recursive", &reference);
             let line = ["verify", "--json", "--recursive", "--key", &public, "--format", format, &reference];
-            let facts: Value = serde_json::from_str(&bench.ok(&line)).unwrap();
+            let facts = bench.json(&line);
             let cells = facts["signatures"].as_array().unwrap();
             let covered: Vec<_> = cells.iter().map(|cell| cell["digest"].as_str().unwrap()).collect();
             assert_eq!(covered, place.digests, "{kind} {format}");
@@ -245,7 +244,7 @@ fn an_archive_is_signed_and_pushed() {
         bench.ok(&["verify", "--key", &public, "--recursive", "--format=cosign", "--format=cosign-legacy", place]);
         let path = bench.path(place.trim_start_matches("oci:").trim_end_matches(":1"));
         let listed = peers.ok(&format!("oras discover --oci-layout --format json {}@{digest}", path.display()));
-        let listed: Value = serde_json::from_str(&listed).unwrap();
+        let listed = json(&listed);
         let bundle = "application/vnd.dev.sigstore.bundle.v0.3+json";
         let found = listed["referrers"].as_array().or(listed["manifests"].as_array()).unwrap();
         assert!(found.iter().any(|found| found["artifactType"] == bundle), "{listed}");
@@ -334,7 +333,7 @@ fn cosign_and_ocikit_verify_each_others_attestations() {
         let flags = "--signing-config SC.json --allow-http-registry -y --type slsaprovenance1";
         cosign(&peers, &format!("attest --key {key} {flags} --predicate {predicate} {reference}")).ok();
         let line = ["verify", "--json", "--key", &public, "--attestation", "slsaprovenance1", &reference];
-        let facts: Value = serde_json::from_str(&bench.ok(&line)).unwrap();
+        let facts = bench.json(&line);
         assert_eq!(facts["signatures"][0]["predicate"], said, "{kind}");
         let other = bench.ocikit(&["verify", "--key", &public, "--attestation", "spdxjson", &reference]);
         assert!(other.code == 5 && other.stdout.contains("https://slsa.dev/provenance/v1"), "{kind}: {other}");
@@ -352,9 +351,9 @@ fn cosign_verifies_promoted_buildkit_attestations() {
         for name in ["multi", "image"] {
             let repository = format!("{}/{name}", registry.address.replace("127.0.0.1", "localhost"));
             let tag = format!("{repository}:1");
-            bench.ok(&["push", &testdata(&format!("buildkit-attested/{name}.tar")).display().to_string(), &tag]);
+            bench.ok(&["push", &fixture(&format!("buildkit-attested/{name}.tar")), &tag]);
             bench.ok(&["attest", "--promote", "--key", "ocikit.key", &tag]);
-            let index: Value = serde_json::from_str(&bench.ok(&["inspect", "--raw", &tag])).unwrap();
+            let index = bench.json(&["inspect", "--raw", &tag]);
             let entries = index["manifests"].as_array().unwrap().iter();
             let images: Vec<_> = entries.filter(|entry| entry["platform"]["os"] == "linux").collect();
             assert!(!images.is_empty());
@@ -402,12 +401,12 @@ fn signatures_and_bundles_of_cosign_are_attached() {
     // A bundle that cosign stored in one place, stored in another.
     cosign(&peers, "generate-key-pair").ok();
     cosign_signs(&peers, "cosign.key", "cosign", "", &format!("{}@{}", place.repository, place.digests[0]));
-    let listed: Value = serde_json::from_str(&bench.ok(&["referrers", "--json", &place.tag()])).unwrap();
+    let listed = bench.json(&["referrers", "--json", &place.tag()]);
     let manifest = format!("{}@{}", place.repository, listed["referrers"][0]["digest"].as_str().unwrap());
-    let manifest: Value = serde_json::from_str(&bench.ok(&["inspect", "--raw", &manifest])).unwrap();
+    let manifest = bench.json(&["inspect", "--raw", &manifest]);
     let blob = format!("{}@{}", place.repository, manifest["layers"][0]["digest"].as_str().unwrap());
     let bundle = bench.ok(&["blob", "get", &blob]);
-    fs::write(bench.path("bundle"), bundle).unwrap();
+    bench.write("bundle", bundle);
     let theirs = format!("{files}cosign.pub");
     assert_eq!(bench.ocikit(&["attach", "--key", &public, "--bundle", "bundle", "a.tar"]).code, 5);
     assert_eq!(bench.ocikit(&["attach", "--key", &theirs, "--bundle", "bundle", "other.tar"]).code, 5);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use ocikit_spec::Digest;
-use ocikit_tests::{Bench, Daemon, Peers, Registry, testdata};
+use ocikit_tests::{Bench, Daemon, Peers, Registry, fixture, json, testdata};
 use serde_json::{Value, json};
 
 use crate::bench;
@@ -28,14 +28,6 @@ fn registries(peers: &Peers) -> Vec<Tried> {
 
 fn find() -> Option<Peers> {
     Peers::find(&["registry", "docker-registry", "olareg", "crane"])
-}
-
-fn fixture(name: &str) -> String {
-    testdata(name).display().to_string()
-}
-
-fn parsed(text: &str) -> Value {
-    serde_json::from_str(text).unwrap()
 }
 
 #[test]
@@ -67,7 +59,7 @@ fn moves(bench: &Bench, kind: &str, repository: &str) {
         let layout = format!("oci:layout:{tag}");
         bench.ok(&["pull", &other, "-o", &layout]);
         assert_eq!(bench.ok(&["digest", &layout]), digest, "{kind} {name}");
-        let again = parsed(&bench.ok(&["push", "--json", &source, &reference]));
+        let again = json(&bench.ok(&["push", "--json", &source, &reference]));
         assert_eq!(again["targets"][0]["sent"]["blobs"], 0, "{kind} {name}: {again}");
     }
     fs::remove_dir_all(bench.path("layout")).unwrap();
@@ -114,18 +106,18 @@ fn refers(bench: &Bench, kind: &str, repository: &str) {
         let manifest = json!({
             "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "artifactType": artifact_type,
             "config": empty, "layers": [empty],
-            "subject": {"mediaType": parsed(&raw)["mediaType"], "digest": subject, "size": raw.len()},
+            "subject": {"mediaType": json(&raw)["mediaType"], "digest": subject, "size": raw.len()},
         })
         .to_string();
         let target = format!("{repository}@{}", Digest::sha256_of(manifest.as_bytes()));
         about.push(bench.ocikit_with_input(&["manifest", "put", "-", &target], manifest.as_bytes()).ok());
     }
-    let listed = parsed(&bench.ok(&["referrers", "--json", &format!("{repository}:v1")]));
+    let listed = json(&bench.ok(&["referrers", "--json", &format!("{repository}:v1")]));
     assert_eq!(listed["referrers"].as_array().unwrap().len(), 2, "{kind}: {listed}");
     let sbom = ["referrers", &format!("{repository}:v1"), "--artifact-type", "application/vnd.example.sbom"];
     let sbom = bench.ok(&sbom);
     assert!(about[0].ends_with(sbom.split(' ').next().unwrap()), "{kind}: {sbom}");
-    let tree = parsed(&bench.ok(&["tree", "--json", &format!("{repository}:v1")]));
+    let tree = json(&bench.ok(&["tree", "--json", &format!("{repository}:v1")]));
     let hanging = tree["children"].as_array().unwrap().iter().filter(|child| child["relation"] == "referrer").count();
     assert_eq!(hanging, 2, "{kind}: {tree}");
 }
@@ -133,7 +125,7 @@ fn refers(bench: &Bench, kind: &str, repository: &str) {
 /// A tag is deleted and its image stays, if necessary by replacing the image; otherwise nothing changes.
 fn removes(bench: &Bench, kind: &str, repository: &str) {
     let registry = repository.split('/').next().unwrap();
-    let found = parsed(&bench.ok(&["probe", "--json", &format!("{registry}/probe")]));
+    let found = json(&bench.ok(&["probe", "--json", &format!("{registry}/probe")]));
     let can = |what: &str| found["capabilities"][what] == true;
     let (v1, v2) = (format!("{repository}:v1"), format!("{repository}:v2"));
     let digest = bench.ok(&["digest", &v1]);
@@ -190,7 +182,7 @@ fn the_documented_table_of_registries_matches_the_probes() {
     let tried = registries(&peers);
     let mut found = BTreeMap::new();
     for Tried { name, address, .. } in &tried {
-        let facts = parsed(&bench.ok(&["probe", "--json", &format!("{address}/scratch")]));
+        let facts = json(&bench.ok(&["probe", "--json", &format!("{address}/scratch")]));
         found.insert(*name, facts["capabilities"].clone());
     }
     let cell = |name: &str, key: &str| match &found[name][key] {

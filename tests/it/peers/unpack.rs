@@ -176,7 +176,7 @@ fn images_of_buildkit_are_unpacked_as_by_umoci() {
     let text = format!(
         "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n{steps}"
     );
-    fs::write(bench.path("app/Dockerfile"), text).unwrap();
+    bench.write("app/Dockerfile", text);
     bench.ok(&["build", "app", "-o", "app.tar"]);
     bench.ok(&["copy", "-q", "app.tar", "oci:layout:1"]);
     let layout = bench.path("layout").display().to_string();
