@@ -234,11 +234,15 @@ fn cip_11_a_killed_cascade_leaves_no_half_state() {
         } else {
             let now = contents(&bench, LENGTH);
             assert!(now == before || now == after, "without a journal, no file or every file has changed");
+            for image in 0..LENGTH {
+                let context = fs::read_dir(bench.path(&format!("contexts/{image}-image{image}"))).unwrap();
+                assert_eq!(context.count(), 2, "a build has no new contents in its context");
+            }
         }
         bench.ok(&["project", "cascade"]);
         assert!(contents(&bench, LENGTH) == after, "a rerun finishes");
         assert_eq!(fs::read_dir(bench.path("contexts/1-image1")).unwrap().count(), 2, "no temporary file is left");
-        assert!(!journal.exists());
+        assert!(!journal.exists() && !bench.path(".ocikit-cascade").exists());
     }
     eprintln!("{interrupted} of 30 runs were killed between the decision and the end");
 }

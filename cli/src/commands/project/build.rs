@@ -66,6 +66,7 @@ impl BuildArguments {
     pub(super) async fn run(&self, context: &Context, goal: &Goal<'_>) -> Result {
         let started = Timestamp::now();
         let project = self.project.load(&[goal.registry.to_owned()])?;
+        project.remove_leftovers()?;
         let solve = solve(context, &project, &self.flags, goal.publishing.is_some())?;
         let signers = match goal.publishing {
             Some(arguments) => arguments.signers(context).await?,

@@ -75,6 +75,7 @@ impl Cascade {
             context.output.say(format!("warning: {note}"));
         }
         if !self.dry_run {
+            project.remove_leftovers()?;
             cascade.apply()?;
         }
         self.report(context, &cascade)

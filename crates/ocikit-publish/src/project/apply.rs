@@ -1,10 +1,11 @@
 //! Writes the files of a cascade as one transaction.
 //!
-//! 1. The new content of each file is written beside it and synchronized.
+//! 1. The new contents are written into a directory beside the journal and synchronized. No image has that directory in its
+//!    context, so a build never sees them.
 //! 2. The journal, which lists the files with their digests before and after, is renamed into place. This is the decision:
 //!    a process that ends before has changed nothing, and after it the next run finishes.
 //! 3. Each file is renamed into place.
-//! 4. The journal is removed.
+//! 4. The journal is removed, and then the directory.
 //!
 //! Reading a project fails while a journal exists, so one half of the files is never seen.
 
@@ -17,9 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use super::cascade::{Cascade, FileChange};
 use super::error::ProjectError;
-use super::files::{JOURNAL, check_not_interrupted, read_file, target};
+use super::files::{JOURNAL, NEW_CONTENTS, check_not_interrupted, read_file, target};
 use super::metadata::MetadataFormat;
-use super::model::DOCKERFILE;
+use super::model::{DOCKERFILE, Project};
 
 /// The maximum size of the journal, in bytes.
 const MAX_JOURNAL_BYTES: usize = 64 << 20;
@@ -55,24 +56,50 @@ impl Cascade {
         let _lock = Lock::acquire(&self.root)?;
         check_not_interrupted(&self.root)?;
         remove_leftovers(&self.root, &self.directories)?;
-        let written = self.changes.iter().try_for_each(|change| prepare(&self.root, change));
-        let decided = written.and_then(|()| {
-            let entry = |change: &FileChange| Entry {
-                path: change.path.clone(),
-                before: Digest::sha256_of(&change.before),
-                after: Digest::sha256_of(&change.after),
-            };
-            let journal = Journal { files: self.changes.iter().map(entry).collect() };
-            write_journal(&self.root, &journal).map(|()| journal)
-        });
-        match decided {
+        match self.decide() {
             Ok(journal) => complete(&self.root, &journal),
             Err(error) => {
                 // The error that is returned says what is wrong; what stays is removed by the next run.
-                let _ = remove_leftovers(&self.root, &self.directories);
+                let _ = remove(&self.root.join(NEW_CONTENTS));
                 Err(error)
             }
         }
+    }
+
+    /// Writes the new contents and the journal.
+    fn decide(&self) -> Result<Journal, ProjectError> {
+        let directory = self.root.join(NEW_CONTENTS);
+        fs::create_dir(&directory).map_err(ProjectError::io("write", directory.clone()))?;
+        for (position, change) in self.changes.iter().enumerate() {
+            prepare(&self.root, change, &new_content(&self.root, position))?;
+        }
+        sync_directory(&directory).map_err(ProjectError::io("synchronize", directory))?;
+        let entry = |change: &FileChange| Entry {
+            path: change.path.clone(),
+            before: Digest::sha256_of(&change.before),
+            after: Digest::sha256_of(&change.after),
+        };
+        let journal = Journal { files: self.changes.iter().map(entry).collect() };
+        write_journal(&self.root, &journal)?;
+        Ok(journal)
+    }
+}
+
+impl Project {
+    /// Removes what a cascade left that ended before it was decided: also the files `.Dockerfile.ocikit-cascade` that
+    /// previous versions wrote into the contexts of the images. Does nothing if there is nothing to remove.
+    ///
+    /// # Errors
+    ///
+    /// [`ProjectError::Locked`] if another process changes the project, and those of removing.
+    pub fn remove_leftovers(&self) -> Result<(), ProjectError> {
+        let directories: Vec<_> = self.images.iter().map(|image| image.directory.clone()).collect();
+        if leftovers(&self.root, &directories).next().is_none() {
+            return Ok(());
+        }
+        let _lock = Lock::acquire(&self.root)?;
+        check_not_interrupted(&self.root)?;
+        remove_leftovers(&self.root, &directories)
     }
 }
 
@@ -92,14 +119,14 @@ pub fn finish_cascade(root: &Path) -> Result<Option<Vec<PathBuf>>, ProjectError>
     let wrong = |path: &Path, problem| ProjectError::Journal { path: path.to_owned(), problem };
     let journal: Journal =
         serde_json::from_slice(&bytes).map_err(|_| wrong(&path, "it is not a journal of a cascade"))?;
-    for entry in &journal.files {
+    for (position, entry) in journal.files.iter().enumerate() {
         let is_inside = entry.path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
         if !is_inside {
             return Err(wrong(&path, "it names a file outside of the project"));
         }
         let target = target(root, &entry.path)?;
         let digest = |path: &Path| Ok(read_file(path, MAX_FILE_BYTES)?.map(|bytes| Digest::sha256_of(&bytes)));
-        let (now, next) = (digest(&target)?, digest(&beside(&target))?);
+        let (now, next) = (digest(&target)?, digest(&new_content(root, position))?);
         if now != Some(entry.after) && (now != Some(entry.before) || next != Some(entry.after)) {
             return Err(wrong(&entry.path, "it is neither the file before the cascade nor the one after it"));
         }
@@ -108,31 +135,49 @@ pub fn finish_cascade(root: &Path) -> Result<Option<Vec<PathBuf>>, ProjectError>
     Ok(Some(journal.files.into_iter().map(|entry| entry.path).collect()))
 }
 
-/// Returns the name of the new content of a file.
+/// Returns the place of the new content of the file at this position of the journal.
+fn new_content(root: &Path, position: usize) -> PathBuf {
+    root.join(NEW_CONTENTS).join(position.to_string())
+}
+
+/// Returns a temporary name beside a file.
 fn beside(target: &Path) -> PathBuf {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     target.with_file_name(format!(".{name}.ocikit-cascade"))
 }
 
-/// Writes the new content of a file beside it.
-fn prepare(root: &Path, change: &FileChange) -> Result<(), ProjectError> {
+/// Writes the new content of a file, and checks that the file can be replaced.
+fn prepare(root: &Path, change: &FileChange, path: &Path) -> Result<(), ProjectError> {
     let target = target(root, &change.path)?;
     if read_file(&target, MAX_FILE_BYTES)?.as_deref() != Some(&change.before[..]) {
         return Err(ProjectError::Changed { path: change.path.clone() });
     }
-    let path = beside(&target);
+    check_writable(target.parent().unwrap_or(root)).map_err(ProjectError::io("write", target.clone()))?;
     let write = || -> io::Result<()> {
-        let mut file = File::options().write(true).create_new(true).open(&path)?;
+        let mut file = File::options().write(true).create_new(true).open(path)?;
         file.write_all(&change.after)?;
         file.set_permissions(fs::metadata(&target)?.permissions())?;
         file.sync_all()
     };
-    write().map_err(ProjectError::io("write", path.clone()))
+    write().map_err(ProjectError::io("write", path))
+}
+
+/// Fails if a file cannot be renamed into a directory. After the decision it would be too late to notice.
+#[cfg(unix)]
+fn check_writable(directory: &Path) -> io::Result<()> {
+    use rustix::fs::{Access, access};
+    access(directory, Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from)
+}
+
+/// Directories have no permission to write that could be missing.
+#[cfg(not(unix))]
+fn check_writable(_: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 fn write_journal(root: &Path, journal: &Journal) -> Result<(), ProjectError> {
     let path = root.join(JOURNAL);
-    let temporary = beside(&path);
+    let temporary = root.join(NEW_CONTENTS).join("journal");
     let write = || -> io::Result<()> {
         let mut file = File::create(&temporary)?;
         file.write_all(&serde_json::to_vec_pretty(journal)?)?;
@@ -144,27 +189,42 @@ fn write_journal(root: &Path, journal: &Journal) -> Result<(), ProjectError> {
     if written.is_err() {
         // If only the synchronization failed, the journal is in place and has to go, because the caller gives up.
         let _ = fs::remove_file(&path);
-        let _ = fs::remove_file(&temporary);
     }
     written.map_err(ProjectError::io("write", path))
 }
 
 /// Renames the files into place and removes the journal.
 fn complete(root: &Path, journal: &Journal) -> Result<(), ProjectError> {
-    for entry in &journal.files {
+    for (position, entry) in journal.files.iter().enumerate() {
         let target = target(root, &entry.path)?;
-        let next = beside(&target);
-        match fs::rename(&next, &target) {
+        match replace(&new_content(root, position), &target) {
             // It was renamed before the interruption.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            renamed => renamed.map_err(ProjectError::io("replace", target.clone()))?,
+            replaced => replaced.map_err(ProjectError::io("replace", target.clone()))?,
         }
         let directory = target.parent().unwrap_or(root);
         sync_directory(directory).map_err(ProjectError::io("synchronize", directory))?;
     }
     let path = root.join(JOURNAL);
     fs::remove_file(&path).map_err(ProjectError::io("remove", path))?;
-    sync_directory(root).map_err(ProjectError::io("synchronize", root))
+    sync_directory(root).map_err(ProjectError::io("synchronize", root))?;
+    // The cascade is complete; the next run removes what stays.
+    let _ = remove(&root.join(NEW_CONTENTS));
+    Ok(())
+}
+
+/// Renames a file over another one. Contexts may be mounted from another file system, where a copy is renamed; no build
+/// sees it, because the journal exists.
+fn replace(new: &Path, target: &Path) -> io::Result<()> {
+    match fs::rename(new, target) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            let copy = beside(target);
+            fs::copy(new, &copy)?;
+            File::open(&copy)?.sync_all()?;
+            fs::rename(copy, target)
+        }
+        renamed => renamed,
+    }
 }
 
 #[cfg(unix)]
@@ -178,20 +238,27 @@ fn sync_directory(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes the new content of files that a process wrote which ended before its decision.
-fn remove_leftovers(root: &Path, directories: &[PathBuf]) -> Result<(), ProjectError> {
-    let names = MetadataFormat::ALL.map(MetadataFormat::file_name);
-    for directory in directories {
-        for name in names.into_iter().chain([DOCKERFILE]) {
-            let Ok(target) = fs::canonicalize(root.join(directory).join(name)) else { continue };
-            remove(&beside(&target))?;
-        }
-    }
-    remove(&beside(&root.join(JOURNAL)))
+/// Returns what processes left that ended before their decision. Previous versions wrote the new contents beside the files.
+fn leftovers<'a>(root: &'a Path, directories: &'a [PathBuf]) -> impl Iterator<Item = PathBuf> + 'a {
+    let names = || MetadataFormat::ALL.map(MetadataFormat::file_name).into_iter().chain([DOCKERFILE]);
+    let files = directories.iter().flat_map(move |directory| names().map(move |name| root.join(directory).join(name)));
+    let beside_files = files.filter_map(|file| Some(beside(&fs::canonicalize(file).ok()?)));
+    let own = [root.join(NEW_CONTENTS), beside(&root.join(JOURNAL))];
+    beside_files.chain(own).filter(|path| path.symlink_metadata().is_ok())
 }
 
+fn remove_leftovers(root: &Path, directories: &[PathBuf]) -> Result<(), ProjectError> {
+    leftovers(root, directories).try_for_each(|path| remove(&path))
+}
+
+/// Removes a file, or a directory with its contents.
 fn remove(path: &Path) -> Result<(), ProjectError> {
-    match fs::remove_file(path) {
+    let removed = match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(ProjectError::io("remove", path)(error)),
         _ => Ok(()),
     }

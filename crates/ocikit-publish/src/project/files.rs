@@ -7,6 +7,9 @@ use super::error::ProjectError;
 /// The file in the directory of the project that lists what an interrupted cascade has still to do.
 pub(super) const JOURNAL: &str = ".ocikit-cascade.json";
 
+/// The directory in the directory of the project with the new contents of files, until they are renamed into place.
+pub(super) const NEW_CONTENTS: &str = ".ocikit-cascade";
+
 /// Fails if a cascade was interrupted.
 pub(super) fn check_not_interrupted(root: &Path) -> Result<(), ProjectError> {
     let journal = root.join(JOURNAL);

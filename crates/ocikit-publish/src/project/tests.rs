@@ -325,21 +325,22 @@ fn cip_11_an_interrupted_cascade_is_finished() {
     let (directory, project) = project(&files);
     let root = directory.path();
     let cascade = project.unwrap().cascade(CascadePolicy::default()).unwrap();
-    // The state after the decision: the new files stand beside the old ones, and one is in place already.
+    // The state after the decision: the new contents are in their directory, and one is in place already.
+    let new_contents = root.join(".ocikit-cascade");
+    fs::create_dir(&new_contents).unwrap();
     let entries: Vec<_> = cascade
         .changes
         .iter()
-        .map(|change| {
-            let path = root.join(&change.path);
-            let name = format!(".{}.ocikit-cascade", path.file_name().unwrap().to_string_lossy());
-            fs::write(path.with_file_name(name), &change.after).unwrap();
+        .enumerate()
+        .map(|(position, change)| {
+            fs::write(new_contents.join(position.to_string()), &change.after).unwrap();
             let digest = |bytes: &[u8]| ocikit::Digest::sha256_of(bytes).to_string();
             serde_json::json!({ "path": change.path, "before": digest(&change.before), "after": digest(&change.after) })
         })
         .collect();
     let first = &cascade.changes[0];
     let path = root.join(&first.path);
-    fs::rename(path.with_file_name(".Dockerfile.ocikit-cascade"), &path).unwrap();
+    fs::rename(new_contents.join("0"), &path).unwrap();
     let journal = root.join(".ocikit-cascade.json");
     fs::write(&journal, serde_json::json!({ "files": entries }).to_string()).unwrap();
     let error = Project::load(root, &ProjectOptions::default()).unwrap_err();
@@ -350,7 +351,7 @@ fn cip_11_an_interrupted_cascade_is_finished() {
     assert!(matches!(finish_cascade(root), Err(ProjectError::Journal { .. })));
     fs::write(&edited, files[5].1).unwrap();
     assert_eq!(finish_cascade(root).unwrap().unwrap().len(), cascade.changes.len());
-    assert!(!journal.exists());
+    assert!(!journal.exists() && !new_contents.exists());
     for change in &cascade.changes {
         assert_eq!(fs::read(root.join(&change.path)).unwrap(), change.after);
     }
@@ -358,6 +359,31 @@ fn cip_11_an_interrupted_cascade_is_finished() {
     // A journal that names files outside of the project is refused.
     fs::write(&journal, serde_json::json!({ "files": [{ "path": "../x", "before": entries[0]["before"], "after": entries[0]["after"] }] }).to_string()).unwrap();
     assert!(matches!(finish_cascade(root), Err(ProjectError::Journal { .. })));
+}
+
+#[test]
+fn cip_11_leftovers_of_killed_cascades_are_removed() {
+    let (directory, project) = project(&bumped());
+    let (root, project) = (directory.path(), project.unwrap());
+    project.remove_leftovers().unwrap();
+    // What a process leaves that is killed before its decision, and what previous versions left in a context.
+    fs::create_dir(root.join(".ocikit-cascade")).unwrap();
+    fs::write(root.join(".ocikit-cascade/0"), "new").unwrap();
+    for name in [".Dockerfile.ocikit-cascade", ".info.edn.ocikit-cascade"] {
+        fs::write(root.join("contexts/01-dev").join(name), "new").unwrap();
+    }
+    let lock = fs::File::open(root).unwrap();
+    lock.lock().unwrap();
+    assert!(matches!(project.remove_leftovers(), Err(ProjectError::Locked { .. })), "the contents may be in use");
+    drop(lock);
+    project.remove_leftovers().unwrap();
+    assert_eq!(fs::read_dir(root.join("contexts/01-dev")).unwrap().count(), 2);
+    assert_eq!(fs::read_dir(root).unwrap().count(), 1);
+    // A cascade that cannot be decided leaves nothing, and says what it cannot write.
+    fs::write(root.join(".ocikit-cascade.json"), "").unwrap();
+    let cascade = project.cascade(CascadePolicy::default()).unwrap();
+    assert!(matches!(cascade.apply(), Err(ProjectError::Interrupted { .. })));
+    assert_eq!(fs::read_dir(root.join("contexts/01-dev")).unwrap().count(), 2);
 }
 
 #[test]
