@@ -398,6 +398,7 @@ fn a_tag_that_fails_leaves_the_version_unpublished() {
         ["project", "publish", "--only-local-platform", "--keep-going", "--remote-registry", &registry.name()];
     let outcome = bench.ocikit(&publish);
     assert_eq!(outcome.code, 7, "{outcome}");
+    assert!(outcome.stderr.contains("latest: ") && outcome.stderr.contains("403"), "{outcome}");
     assert_eq!(registry.verified_digest("java", "0.3.0"), None);
     assert!(registry.verified_digest("dev", "2.0.9").is_some());
     fault.remove();

@@ -86,7 +86,8 @@ pub(super) fn print_report(context: &Context, project: &Project, report: BuildRe
     }
     let succeeded = result.images.iter().filter(|image| image.digest.is_some()).count();
     if skipped > 0 {
-        context.output.say(format!("{skipped} images were skipped"));
+        let words = if skipped == 1 { "image was" } else { "images were" };
+        context.output.say(format!("{skipped} {words} skipped"));
     }
     context.output.result(&result, || result.images.iter().filter_map(line).collect::<Lines>())?;
     partial(failures, succeeded, "images")
@@ -111,10 +112,12 @@ impl From<ImageError> for Failure {
                 Ok(failure) => *failure,
                 Err(error) => Failure::new(Code::Other, error),
             },
-            error @ (ImageError::Tagged(_) | ImageError::Statement(_)) => {
+            error @ (ImageError::Tagged { .. } | ImageError::Statement { .. }) => {
                 Failure::new(Code::Partial, ocikit::spec::with_causes(&error))
                     .hint("run the same command again; it finishes what is missing")
             }
+            error @ ImageError::MissingParent { stage, .. } => Failure::new(Code::Missing, &error)
+                .hint(format_args!("run this command with `--stage {stage}` first, on all machines of that stage")),
             error => Failure::usage(ocikit::spec::with_causes(&error)),
         }
     }

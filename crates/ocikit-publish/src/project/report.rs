@@ -164,7 +164,7 @@ fn parts(outcome: &ImageOutcome) -> Parts {
     match outcome {
         ImageOutcome::Built(done) => of("built", done),
         ImageOutcome::Present(done) => of("present", done),
-        ImageOutcome::Failed(error) => ("failed", None, Some(with_causes(error)), None),
+        ImageOutcome::Failed(error) => ("failed", None, Some(with_causes(error)), error.report().cloned()),
         ImageOutcome::Skipped => ("skipped", None, None, None),
     }
 }

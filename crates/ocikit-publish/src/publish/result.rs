@@ -83,6 +83,18 @@ pub enum TagState {
     Moved(Option<Digest>),
 }
 
+impl TagState {
+    /// Returns why the tag does not point to the image, with the causes; `None` if it does.
+    pub fn problem(&self) -> Option<String> {
+        match self {
+            TagState::Verified => None,
+            TagState::Failed(error) => Some(ocikit::spec::with_causes(error)),
+            TagState::Moved(Some(digest)) => Some(format!("it points to {digest}")),
+            TagState::Moved(None) => Some("it does not exist".to_owned()),
+        }
+    }
+}
+
 impl Published {
     /// Returns the tags that do not point to the image, with their repositories.
     pub fn failed(&self) -> impl Iterator<Item = (&Repository, &PublishedTag)> {

@@ -376,12 +376,12 @@ impl TargetReport {
     fn of(target: &PublishedTarget) -> TargetReport {
         let count = |(blobs, bytes)| CountReport { blobs, bytes };
         let tags = target.tags.iter().map(|tag| {
-            let (state, problem) = match &tag.state {
-                TagState::Verified => ("verified", None),
-                TagState::Failed(error) => ("failed", Some(ocikit::spec::with_causes(error))),
-                TagState::Moved(Some(digest)) => ("moved", Some(format!("it points to {digest}"))),
-                TagState::Moved(None) => ("moved", Some("it does not exist".to_owned())),
+            let state = match &tag.state {
+                TagState::Verified => "verified",
+                TagState::Failed(_) => "failed",
+                TagState::Moved(_) => "moved",
             };
+            let problem = tag.state.problem();
             let (tag, name, because) =
                 (tag.planned.tag.to_string(), tag.planned.name.clone(), tag.planned.because.words());
             TagReport { tag, name, because, state, problem }

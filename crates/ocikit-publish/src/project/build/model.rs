@@ -2,13 +2,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use ocikit::{Annotations, Digest, Platform, Repository};
+use ocikit::{Annotations, Digest, Platform, Reference, Repository};
 use ocikit_build::{Observer, Solve};
 
 use crate::config::Attest;
 use crate::git::GitState;
 use crate::project::error::ProjectError;
-use crate::publish::{ImageSigner, PublishError};
+use crate::publish::{ImageSigner, PublishError, PublishedTag};
 use crate::report::Report;
 use crate::tags::TagError;
 
@@ -163,9 +163,43 @@ pub enum ImageError {
     #[error("cannot sign")]
     Signer(#[source] SignerError),
     /// Some tags do not point to the image.
-    #[error("the tags {} do not point to the image", .0.join(", "))]
-    Tagged(Vec<String>),
+    #[error("{}", not_tagged(.tags))]
+    Tagged {
+        /// The tags and what was found.
+        tags: Vec<PublishedTag>,
+        /// The report of the publication.
+        report: Box<Report>,
+    },
     /// The statement about the publication could not be stored. Every tag points to the image.
     #[error("the image is published without a statement about that")]
-    Statement(#[source] Box<ocikit_sign::Error>),
+    Statement {
+        /// The reason.
+        source: Box<ocikit_sign::Error>,
+        /// The report of the publication.
+        report: Box<Report>,
+    },
+    /// An image that this one is built from is neither in its layout nor in the registry.
+    #[error("it is built from {reference}, which is neither in a layout nor in the registry")]
+    MissingParent {
+        /// The image that is missing.
+        reference: Box<Reference>,
+        /// The stage of that image.
+        stage: usize,
+    },
+}
+
+impl ImageError {
+    /// Returns the report of a publication that failed after tags were put.
+    pub fn report(&self) -> Option<&Report> {
+        match self {
+            ImageError::Tagged { report, .. } | ImageError::Statement { report, .. } => Some(report),
+            _ => None,
+        }
+    }
+}
+
+/// Returns the message about tags that do not point to an image, with the reason of each.
+pub(super) fn not_tagged(tags: &[PublishedTag]) -> String {
+    let tags = tags.iter().filter_map(|tag| Some(format!("{}: {}", tag.planned.tag, tag.state.problem()?)));
+    format!("some tags do not point to the image: {}", tags.collect::<Vec<_>>().join("; "))
 }

@@ -44,19 +44,20 @@ pub(super) async fn publish_image(
     repository.path().clone_into(&mut input.image);
     input.platforms = platforms(root).await?;
     (input.started, input.finished) = (started, now(session));
-    done.report = Some(Box::new(Report::of(&published, &plan, &input)));
-    let targets = || published.targets.iter().flat_map(|target| &target.tags);
-    let is_there = |state: &TagState| matches!(state, TagState::Verified);
-    let failed: Vec<_> = targets().filter(|tag| !is_there(&tag.state)).map(|tag| tag.planned.tag.to_string()).collect();
+    let report = Box::new(Report::of(&published, &plan, &input));
+    let statement_failed = published.targets.iter_mut().find_map(|target| target.statement_failed.take());
+    let tags = published.targets.into_iter().flat_map(|target| target.tags);
+    let (tags, failed): (Vec<_>, Vec<_>) = tags.partition(|tag| matches!(tag.state, TagState::Verified));
     if !failed.is_empty() {
-        return Err(ImageError::Tagged(failed));
+        return Err(ImageError::Tagged { tags: failed, report });
     }
-    done.tags = targets().map(|tag| tag.planned.tag.to_string()).collect();
+    if let Some(error) = statement_failed {
+        return Err(ImageError::Statement { source: Box::new(error), report });
+    }
+    done.tags = tags.iter().map(|tag| tag.planned.tag.to_string()).collect();
     done.published = Some(repository);
-    match published.targets.iter_mut().find_map(|target| target.statement_failed.take()) {
-        Some(error) => Err(ImageError::Statement(Box::new(error))),
-        None => Ok(()),
-    }
+    done.report = Some(report);
+    Ok(())
 }
 
 fn plan(repository: &Repository, mut tags: TagSet, publishing: &Publishing<'_>) -> Plan {

@@ -290,10 +290,16 @@ impl<'a> One<'a> {
             // It was not built in this run: it is copied once, with the credentials of this program.
             None => {
                 let from = reference(&self.options.registry, &parent.name, &parent.version.value)?;
-                let sink = self.sink(&layout_of(self.options, parent)).await?;
-                let root = self.session.open(&Location::registry(from)).await?;
+                let root = match self.session.open(&Location::registry(from.clone())).await {
+                    Err(error) if error.is_not_found() => {
+                        let stage = self.plan.images[dependency.image].stage;
+                        return Err(ImageError::MissingParent { reference: Box::new(from), stage });
+                    }
+                    root => root?,
+                };
                 let names = vec![Naming::of_tag(parent.version.value.parse()?)];
                 let layout = layout_of(self.options, parent);
+                let sink = self.sink(&layout).await?;
                 forget_other_names(&layout, &existing_names(self.session, &layout).await?, &names).await?;
                 self.session.copy_to(&root, &sink, names).await?;
                 self.session.open(&location).await?

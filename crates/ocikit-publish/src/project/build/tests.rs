@@ -83,3 +83,23 @@ fn builders_with_warm_caches_are_preferred() {
     let other: Platform = "linux/s390x".parse().unwrap();
     assert_eq!(placement.place(4, std::slice::from_ref(&other), &[]).unwrap_err(), other);
 }
+
+#[test]
+fn tags_that_fail_are_shown_with_their_reasons() {
+    use crate::publish::{PublishedTag, TagState};
+    use crate::tags::{AllowedEnvironment, TagRequest, compute};
+    let mut request = TagRequest::default();
+    request.version = Some("1.0.0".to_owned());
+    let git = crate::git::GitState::default();
+    let set = compute(&request, &git, &AllowedEnvironment::default(), jiff::Timestamp::UNIX_EPOCH).unwrap();
+    let state = |tag: &str| match tag {
+        "latest" => TagState::Failed(ocikit::Error::not_found("the tag", "here")),
+        _ => TagState::Moved(None),
+    };
+    let tags = set.tags.into_iter().map(|planned| PublishedTag { state: state(planned.tag.as_str()), planned });
+    let message = super::model::not_tagged(&tags.collect::<Vec<_>>());
+    assert!(message.starts_with("some tags do not point to the image: "), "{message}");
+    assert!(message.contains("1.0.0: it does not exist"), "{message}");
+    let failed = ocikit::spec::with_causes(&ocikit::Error::not_found("the tag", "here"));
+    assert!(message.contains(&format!("latest: {failed}")), "{message}");
+}
