@@ -421,6 +421,22 @@ fn empty_selections_and_other_schemes_are_said() {
 }
 
 #[test]
+fn flags_that_the_project_decides_are_refused() {
+    let bench = project();
+    for command in [&["build"][..], &["publish", "--remote-registry", "127.0.0.1:1/p"]] {
+        for (flags, message) in [
+            (&["--platform", "linux/arm64"][..], "cannot use --platform after `--`"),
+            (&["--build-arg", "REGISTRY=example.com"], "cannot use --build-arg REGISTRY after `--`"),
+            (&["--file", "other"], "cannot use --file after `--`"),
+        ] {
+            let outcome = bench.ocikit(&[&["project"], command, &["--"], flags].concat());
+            assert_eq!(outcome.code, 2, "{outcome}");
+            assert!(outcome.stderr.contains(message), "{outcome}");
+        }
+    }
+}
+
+#[test]
 fn a_web_server_that_is_no_registry_is_said() {
     use std::io::{Read, Write};
     let (bench, server) = (project(), std::net::TcpListener::bind("127.0.0.1:0").unwrap());

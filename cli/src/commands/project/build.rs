@@ -67,13 +67,13 @@ impl BuildArguments {
         let started = Timestamp::now();
         let project = self.project.load(&[goal.registry.to_owned()])?;
         project.remove_leftovers()?;
-        let solve = solve(context, &project, &self.flags, goal.publishing.is_some())?;
+        let solve = solve(context, &project, &self.project.registry_argument, &self.flags, goal.publishing.is_some())?;
         let signers = match goal.publishing {
             Some(arguments) => arguments.signers(context).await?,
             None => None,
         };
         let only = match goal.all_platforms {
-            true => (!solve.platforms.is_empty()).then(|| solve.platforms.clone()),
+            true => None,
             false => Some(vec![Platform::of_this_machine()]),
         };
         let asked = goal.publishing.map(|_| goal.registry);
