@@ -71,7 +71,10 @@ mod tests {
 
     use super::*;
 
-    fn entries(names: &[(&str, Option<&str>)]) -> Vec<Entry> {
+    /// A name, and the target if it is a hard link.
+    type Name<'a> = (&'a str, Option<&'a str>);
+
+    fn entries(names: &[Name<'_>]) -> Vec<Entry> {
         let metadata = Metadata {
             mode: 0o644,
             uid: 0,
@@ -85,7 +88,7 @@ mod tests {
             Some(target) => Kind::HardLink { target: Path::confined(target.as_bytes()) },
             None => Kind::File(FileKind::Regular { size: 0 }),
         };
-        let entry = |(name, target): &(&str, Option<&str>)| {
+        let entry = |(name, target): &Name<'_>| {
             Entry::named(name.as_bytes(), kind(*target), metadata.clone()).unwrap().unwrap()
         };
         names.iter().map(entry).collect()
@@ -93,7 +96,7 @@ mod tests {
 
     #[test]
     fn links_come_after_their_targets() {
-        let cases: [(&[(&str, Option<&str>)], bool); 5] = [
+        let cases: [(&[Name<'_>], bool); 5] = [
             (&[("a", None), ("b", Some("a")), ("c", Some("b"))], false),
             (&[("b", Some("a")), ("a", None)], true),
             (&[("c", Some("b")), ("b", Some("a")), ("a", None)], true),
