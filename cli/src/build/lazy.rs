@@ -4,10 +4,11 @@ use ocikit::layout::DockerList;
 use ocikit::{Location, Root, Session};
 use ocikit_lazy::Format;
 use ocikit_publish::{LazyImage, LazyPlacement, LazyRequest};
+use ocikit_sign::Signature;
 
 use super::lazy_output::LazyOutput;
 use super::outputs::Outputs;
-use super::sign::{Key, SignBuildArguments};
+use super::sign::{Key, SignBuildArguments, signed, with_signatures};
 use crate::context::Context;
 use crate::failure::{Code, FailedItem, Failure, Result};
 use crate::lazy::{beside, failure_of, names, say_warnings};
@@ -78,7 +79,7 @@ impl LazyBuild<'_> {
         let image = self.request.convert(&root, format).await.map_err(failure_of)?;
         say_warnings(self.context, &image.warnings);
         let output = match self.request.placement {
-            LazyPlacement::Referrer => self.refer(format, written, &image).await?,
+            LazyPlacement::Referrer => self.refer(format, written, &image, failed).await?,
             LazyPlacement::Tag | LazyPlacement::Index => self.write(format, written, &image.root, failed).await?,
         };
         Ok((image.root, output))
@@ -101,24 +102,20 @@ impl LazyBuild<'_> {
             LazyPlacement::Index | LazyPlacement::Referrer => (written.to_vec(), self.outputs.names.clone()),
         };
         let signatures = self.sign.sign(self.context, self.key.clone(), root, &places).await?;
+        let root = with_signatures(root.clone(), &signatures).await?;
         let session = self.session();
         let mut targets = session.targets(&places, None).await;
         targets.check()?;
-        let copied = targets.publish(root, &names).await;
-        let (mut stored, mut outputs) = (Vec::new(), Vec::new());
+        let copied = targets.publish(&root, &names).await;
+        let mut outputs = Vec::new();
         for (place, copied) in places.iter().zip(copied) {
-            match copied {
-                Ok(copied) => {
-                    outputs.push(TargetOutput::of(place, &copied));
-                    stored.push(place.clone());
-                }
-                Err(error) => {
-                    let Failure { code, message, .. } = Failure::from(error);
+            match signed(copied, &signatures, place) {
+                Ok(copied) => outputs.push(TargetOutput::of(place, &copied)),
+                Err(Failure { code, message, .. }) => {
                     failed.push(FailedItem { name: format!("{place} ({})", format.name()), code, message });
                 }
             }
         }
-        self.sign.attach(self.session, &signatures, &stored).await?;
         report::say(self.context, &outputs);
         Ok(LazyOutput {
             format: format.name(),
@@ -130,23 +127,38 @@ impl LazyBuild<'_> {
     }
 
     /// Stores referrers in the places of the plain image.
-    async fn refer(&self, format: &Format, written: &[Location], image: &LazyImage) -> Result<LazyOutput> {
+    async fn refer(
+        &self,
+        format: &Format,
+        written: &[Location],
+        image: &LazyImage,
+        failed: &mut Vec<FailedItem>,
+    ) -> Result<LazyOutput> {
         let mut signatures = Vec::new();
-        for place in written {
-            self.session.store_referrers(place, &image.referrers).await?;
-        }
         for referrer in &image.referrers {
-            let made = self.sign.sign(self.context, self.key.clone(), referrer, written).await?;
-            self.sign.attach(self.session, &made, written).await?;
-            signatures.extend(made.iter().map(|signature| signature.root.digest()));
+            signatures.extend(self.sign.sign(self.context, self.key.clone(), referrer, written).await?);
+        }
+        for place in written {
+            if let Err(Failure { code, message, .. }) = self.store(place, image, &signatures).await {
+                failed.push(FailedItem { name: self.name(format, place), code, message });
+            }
         }
         Ok(LazyOutput {
             format: format.name(),
             placement: self.request.placement.name(),
             digests: image.referrers.iter().map(Root::digest).collect(),
             targets: Vec::new(),
-            signatures,
+            signatures: signatures.iter().map(|signature| signature.root.digest()).collect(),
         })
+    }
+
+    /// Stores the referrers of an image in a place, after their signatures.
+    async fn store(&self, place: &Location, image: &LazyImage, signatures: &[Signature]) -> Result {
+        if !signatures.is_empty() {
+            let sink = self.session.edit(place).await?;
+            ocikit_sign::attach(signatures, &sink, &self.session.copy_options(Vec::new())).await?;
+        }
+        Ok(self.session.store_referrers(place, &image.referrers).await?)
     }
 }
 

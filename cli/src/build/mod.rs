@@ -23,5 +23,5 @@ pub(crate) use lazy_output::LazyOutput;
 pub(crate) use log::BuildLog;
 pub(crate) use outputs::OutputArguments;
 pub(crate) use report::{BuildReport, check_dockerfile, print_calls, print_dockerfile};
-pub(crate) use sign::SignBuildArguments;
+pub(crate) use sign::{SignBuildArguments, signed, with_signatures};
 pub(crate) use verify::VerifyBuildArguments;

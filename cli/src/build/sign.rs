@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use clap::Args;
-use ocikit::{Location, Root, Session};
+use ocikit::image::{Memory, Result as ImageResult};
+use ocikit::{Copied, CopyOptions, Location, Root, Sink};
 use ocikit_sign::{Format, SignOptions, Signature, Signer, VerificationMaterial};
 
 use crate::context::Context;
@@ -64,26 +65,27 @@ impl SignBuildArguments {
             .material(material);
         Ok(ocikit_sign::sign(root, &*signer, &options).await?)
     }
+}
 
-    /// Stores the signatures in each place.
-    pub(crate) async fn attach(&self, session: &Session, signatures: &[Signature], images: &[Location]) -> Result {
-        if signatures.is_empty() {
-            return Ok(());
+/// Returns a root with signatures beside it, which are copied with it and stored before its names change.
+pub(crate) async fn with_signatures(root: Root, signatures: &[Signature]) -> Result<Root> {
+    if signatures.is_empty() {
+        return Ok(root);
+    }
+    let memory = Arc::new(Memory::over(root.source().clone()));
+    let place: Arc<dyn Sink> = memory.clone();
+    ocikit_sign::attach(signatures, &place, &CopyOptions::default()).await?;
+    Ok(Root::at(memory, root.descriptor().clone()).await?)
+}
+
+/// Returns the outcome of a copy with these signatures. It has failed if the place has something else under their tags.
+pub(crate) fn signed(copied: ImageResult<Copied>, signatures: &[Signature], place: &Location) -> Result<Copied> {
+    let copied = copied?;
+    match copied.kept.first() {
+        Some(kept) if !signatures.is_empty() => {
+            let what = format!("{} ({})", kept.tag, kept.there);
+            Err(ocikit::Error::Exists { what, place: place.to_string() }.into())
         }
-        let mut places: Vec<&Location> = Vec::new();
-        for image in images.iter().filter(|image| **image != Location::Stdio) {
-            let is_known = |known: &&Location| match (known.reference(), image.reference()) {
-                (Some(known), Some(image)) => known.repository() == image.repository(),
-                _ => known.path().is_some() && known.path() == image.path(),
-            };
-            if !places.iter().any(is_known) {
-                places.push(image);
-            }
-        }
-        for location in places {
-            let place = session.edit(location).await?;
-            ocikit_sign::attach(signatures, &place, &session.copy_options(Vec::new())).await?;
-        }
-        Ok(())
+        _ => Ok(copied),
     }
 }

@@ -3,13 +3,13 @@ use std::sync::Arc;
 
 use clap::Args;
 use ocikit::layout::TarWriter;
-use ocikit::{Location, Reference, SessionOptions, Sink};
+use ocikit::{Location, Reference, Referrers, SessionOptions, Sink};
 use ocikit_build::{Builder, Built, Results};
 
 use crate::build::{
     AnnotationArguments, BuildLog, BuildReport, BuilderArguments, InputArguments, LazyBuild, OutputArguments,
     SignBuildArguments, VerifyBuildArguments, check_dockerfile, check_lazy, missing_lazy, print_calls,
-    print_dockerfile,
+    print_dockerfile, signed, with_signatures,
 };
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
@@ -86,7 +86,9 @@ impl Build {
         self.outputs.check(&outputs)?;
         check_lazy(&lazy, &outputs)?;
         let archive = self.outputs.archive(&self.inputs.options.platform);
-        let session = SessionOptions::default().archive(archive.clone());
+        // The signatures are copied with the image.
+        let referrers = if self.sign.is_given() { Referrers::All } else { Referrers::None };
+        let session = SessionOptions::default().archive(archive.clone()).referrers(referrers);
         let session = context.session_with(&outputs.images.iter().collect::<Vec<_>>(), session)?;
         let key = self.sign.key(context).await?;
         let archive = archive.modified(context.epoch.unwrap_or_default());
@@ -118,19 +120,19 @@ impl Build {
         let root = gates.check_bases(context, &root).await?;
         let root = self.annotations.apply(context, &root).await?;
         let signatures = self.sign.sign(context, key.clone(), &root, &outputs.images).await?;
-        gates.check_result(&root, &signatures, &outputs.images).await?;
+        let root = with_signatures(root, &signatures).await?;
+        gates.check_result(&root, &outputs.images).await?;
         let mut report = BuildReport::of(&outputs);
         let (mut written, mut failures) = (Vec::new(), Vec::new());
         for (image, copied) in outputs.images.iter().zip(targets.publish(&root, &outputs.names).await) {
-            match copied {
+            match signed(copied, &signatures, image) {
                 Ok(copied) => {
                     report.targets.push(TargetOutput::of(image, &copied));
                     written.push(image.clone());
                 }
-                Err(error) => failures.push((image.to_string(), Failure::from(error))),
+                Err(failure) => failures.push((image.to_string(), failure)),
             }
         }
-        self.sign.attach(&session, &signatures, &written).await?;
         let lazy = LazyBuild { context, session: &session, request: &lazy, outputs: &outputs, sign: &self.sign, key };
         let (root, lazy, missing) = lazy.make(root, &written).await;
         if failures.is_empty() {

@@ -44,7 +44,7 @@ impl Session {
         for (copied, (root, places)) in join_all(copies).boxed().await.into_iter().zip(&groups) {
             for (copied, place) in copied.into_iter().zip(places) {
                 match copied {
-                    Err(error) if may_be_one_tag(&error, place) => {
+                    Err(_) if has_separate_tags(place) => {
                         self.copy_one_by_one(root, from, place, &mut outcomes).boxed().await;
                     }
                     copied => outcomes.share_copied(place, copied),
@@ -293,8 +293,8 @@ impl Session {
         Root::at(Arc::new(memory), fitted.descriptor().clone()).await
     }
 
-    /// Copies to the locations of a place one after another, so that a tag that is refused does not stop the others. The place has the
-    /// blobs already.
+    /// Copies to the locations of a place one after another, so that each has a result of its own: a tag that is refused does not
+    /// stop the others, and one that was given before another failed has not failed. The place has the blobs already.
     async fn copy_one_by_one(
         &self,
         root: &Root,
@@ -306,13 +306,19 @@ impl Session {
             if outcomes.0[*position].is_some() {
                 continue;
             }
-            outcomes.0[*position] = match naming(root, from, location) {
-                Err(error) => Some(Err(error)),
+            let copied = match naming(root, from, location) {
+                Err(error) => Err(error),
                 Ok(name) => {
                     let target = Target { sink: place.sink.clone(), names: vec![name] };
-                    copy_to_each(root, &[target], &self.copy_options(Vec::new())).await.into_iter().next()
+                    let copied = copy_to_each(root, &[target], &self.copy_options(Vec::new())).await;
+                    copied.into_iter().next().unwrap_or_else(lost)
                 }
             };
+            match copied {
+                // What the registry has no answer to is not tried with each name.
+                Err(error @ Error::Unreachable { .. }) => return outcomes.fail(place, error),
+                copied => outcomes.0[*position] = Some(copied),
+            }
         }
     }
 
@@ -322,11 +328,13 @@ impl Session {
     }
 }
 
-/// Returns whether a place may have failed because a registry refuses one of several tags.
-fn may_be_one_tag(error: &Error, place: &Place) -> bool {
-    place.locations.len() > 1
-        && matches!(place.locations[0].1, Location::Registry(_))
-        && matches!(error, Error::Denied { .. } | Error::Refused { .. })
+/// Returns whether a place may have given some of its names before it failed, or may give others: a registry has one request for each.
+fn has_separate_tags(place: &Place) -> bool {
+    place.locations.len() > 1 && matches!(place.locations[0].1, Location::Registry(_))
+}
+
+fn lost<T>() -> Result<T> {
+    Err(Error::failed("copy to", "a place", std::io::Error::other("the copy returned no result")))
 }
 
 /// Locations that receive an image while it arrives; see [`Session::targets`].
@@ -413,7 +421,7 @@ impl Targets<'_> {
                     *put = received.get(&blob.digest).copied().unwrap_or(*put);
                 }
                 match copied {
-                    Err(error) if may_be_one_tag(&error, place) => {
+                    Err(_) if has_separate_tags(place) => {
                         session.copy_one_by_one(root, Some(&Location::Stdio), place, &mut outcomes).boxed().await;
                     }
                     copied => outcomes.share_copied(place, copied),
@@ -501,7 +509,6 @@ impl<T> Pending<T> {
     }
 
     fn finish(self) -> PerTarget<T> {
-        let lost = || Err(Error::failed("copy to", "a place", std::io::Error::other("the copy returned no result")));
         self.0.into_iter().map(|outcome| outcome.unwrap_or_else(lost)).collect()
     }
 }

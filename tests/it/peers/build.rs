@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
+use ocikit_server::{Action, Fault, Reply};
 use ocikit_tests::{Bench, Daemon, Outcome, Peers, Registry, json};
 use serde_json::Value;
 
@@ -569,6 +570,63 @@ fn a_build_is_signed_in_the_same_run() {
     }
     let outcome = build(&bench, &["app", "--key", "no-such.key"]);
     assert!(outcome.code != 0 && !outcome.stderr.contains("DONE"), "{outcome}");
+}
+
+/// A client that sees a tag of a signed build finds its signature.
+#[test]
+fn signatures_are_stored_before_tags() {
+    let Some(_peers) = Peers::find(&BUILDERS) else { return };
+    let bench = bench().with("OCIKIT_KEY_PASSWORD", "");
+    shell(&bench, "app", &["echo one > /one"]);
+    bench.ok(&["keygen", "-o", "k"]);
+    for flags in [&[][..], &["--lazy", "estargz"], &["--lazy", "nydus", "--lazy-placement", "referrer"]] {
+        let registry = Registry::start();
+        let tag = |name: &str| format!("{}/acme/app:{name}", registry.name());
+        let line = ["app", "--tag", &tag("a"), "--tag", &tag("b"), "--push", "--key", "k.key"];
+        built(&bench, &[&line[..], flags].concat());
+        let requests = registry.requests().into_iter();
+        let put: Vec<_> = requests.filter(|one| one.method == "PUT").map(|one| one.path).collect();
+        let place = |reference: &str| put.iter().position(|path| path.ends_with(&format!("/manifests/{reference}")));
+        let signature = bench.ok(&["referrers", &tag("a")]);
+        let signature = signature.split_whitespace().find(|word| word.starts_with("sha256:")).unwrap();
+        assert!(place(signature) < place("a") && place("a") < place("b"), "{signature} {put:?}");
+        bench.ok(&["verify", "--key", "k.pub", &tag("b")]);
+        if flags.contains(&"estargz") {
+            bench.ok(&["verify", "--key", "k.pub", &tag("b-fastpull")]);
+        }
+
+        // Without its signature, no tag; the other registry has both.
+        let other = Registry::start();
+        let refused = Fault::on("PUT /v2/acme/app/manifests/sha256:*", Action::Answer(Reply::status(403)));
+        other.faults().add(refused.nth(2));
+        let name = format!("{}/acme/app:a", other.name());
+        let line = ["app", "--tag", &name, "--tag", &tag("c"), "--push", "--key", "k.key"];
+        let outcome = build(&bench, &line);
+        assert_eq!(outcome.code, 7, "{outcome}");
+        bench.ok(&["verify", "--key", "k.pub", &tag("c")]);
+        assert_eq!(bench.ocikit(&["digest", &name]).code, 3);
+    }
+}
+
+/// One tag of a repository that is refused or fails does not hide that another was given.
+#[test]
+fn each_tag_of_a_build_has_its_own_result() {
+    let Some(_peers) = Peers::find(&BUILDERS) else { return };
+    let bench = bench();
+    shell(&bench, "app", &["echo one > /one"]);
+    for status in [403, 500] {
+        let registry = Registry::start();
+        registry.faults().add(Fault::on("PUT /v2/acme/app/manifests/b", Action::Answer(Reply::status(status))));
+        let tag = |name: &str| format!("{}/acme/app:{name}", registry.name());
+        let line = ["app", "--tag", &tag("a"), "--tag", &tag("b"), "--push"];
+        for extra in [&[][..], &["--push-by-buildkit"]] {
+            let outcome = build(&bench, &[&line[..], extra].concat());
+            assert_eq!(outcome.code, 7, "{status}: {outcome}");
+            assert!(outcome.stderr.contains("1 of 2 outputs"), "{status}: {outcome}");
+            bench.ok(&["digest", &tag("a")]);
+            assert_eq!(bench.ocikit(&["digest", &tag("b")]).code, 3, "{status}");
+        }
+    }
 }
 
 #[test]
