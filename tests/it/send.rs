@@ -60,6 +60,8 @@ checked! {
         open = image::BlobFile::open(any::<PathBuf>());
         of = image::BlobFile::of("-", any());
         of_reader = image::BlobFile::of_reader("-", any::<Empty>(), any::<PathBuf>());
+        has_nydus_layers = any::<image::Image>().has_nydus_layers();
+        has_nydus_layers = image::has_nydus_layers(&any(), &any::<image::Memory>());
         files = any::<image::Image>().files();
         export = any::<image::Image>().export(any::<Vec<u8>>());
         unpack = any::<image::Image>().unpack(any(), &any());
