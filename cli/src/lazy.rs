@@ -211,6 +211,7 @@ pub(crate) fn failure_of(error: LazyError) -> Failure {
         }
         LazyError::NotConverted { .. } => Failure::new(Code::Other, error),
         LazyError::SameTag(_) => Failure::usage(error).hint("add --lazy-suffix=-{format}"),
+        LazyError::Taken { .. } => Failure::usage(error).hint("add --lazy-suffix with another suffix"),
         LazyError::Placement { .. } => Failure::usage(error).hint("use --lazy-placement tag"),
         _ => Failure::usage(error),
     }
@@ -254,6 +255,46 @@ pub(crate) fn beside(request: &LazyRequest, format: &Format, location: &Location
     }
 }
 
+/// Checks that no image in these places, under these names, is also the lazily pulled one beside another.
+///
+/// # Errors
+///
+/// Those of [`beside`] and of [`names`]; [`LazyError::Taken`].
+pub(crate) fn check_places(request: &LazyRequest, places: &[Location], named: &[Naming]) -> Result {
+    for format in &request.formats {
+        for place in places {
+            let taken = beside(request, format, place, !named.is_empty())?;
+            if places.iter().any(|other| same_image(other, &taken)) {
+                return Err(failure_of(LazyError::Taken { of: place.to_string(), taken: taken.to_string() }));
+            }
+        }
+        for (name, taken) in named.iter().zip(names(request, format, named)?) {
+            if named.contains(&taken) {
+                let words = |naming: &Naming| match (&naming.full, &naming.tag) {
+                    (Some(full), _) => full.clone(),
+                    (None, tag) => tag.as_ref().map(ToString::to_string).unwrap_or_default(),
+                };
+                return Err(failure_of(LazyError::Taken { of: words(name), taken: words(&taken) }));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Returns whether a build would write both to the same place. An archive is written as a whole.
+fn same_image(one: &Location, other: &Location) -> bool {
+    let path = |location: &Location| location.path().and_then(|path| std::path::absolute(path).ok());
+    let is_archive = |location: &Location| match location {
+        Location::Archive { .. } | Location::DockerArchive { .. } => true,
+        Location::Path { path, .. } => Location::names_an_archive(path),
+        Location::Layout { .. } | Location::Registry(_) | Location::Stdio => false,
+    };
+    match (path(one), path(other)) {
+        (Some(path), Some(same)) => path == same && (is_archive(one) || one.name() == other.name()),
+        _ => one == other,
+    }
+}
+
 /// The endings of the names of archives.
 const ENDINGS: [&str; 6] = [".tar.gz", ".tar.zst", ".tar.xz", ".tar.bz2", ".tgz", ".tar"];
 
@@ -292,6 +333,28 @@ fn full_name(request: &LazyRequest, format: &Format, full: &str) -> Result<Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn plain_images_are_not_beside_others() {
+        let mut request = LazyRequest::default();
+        request.formats = vec![Format::Nydus(NydusOptions::default())];
+        for (places, tags, is_free) in [
+            (&["reg.io/app:a", "reg.io/app:b"][..], &["a", "b"][..], true),
+            (&["reg.io/app:a", "reg.io/app:a-fastpull"], &[], false),
+            (&["reg.io/app:a", "reg.io/other:a-fastpull"], &[], true),
+            (&["oci:layout:a", "oci:./layout:a-fastpull"], &[], false),
+            (&["oci:layout:a", "oci:layout:b"], &[], true),
+            (&["a.tar", "./a-fastpull.tar"], &[], false),
+            (&["oci-archive:a.tar:1", "a-fastpull.tar"], &[], false),
+            (&["a.tar", "b.tar"], &[], true),
+            (&["a.tar"], &["a", "a-fastpull"], false),
+        ] {
+            let places: Vec<Location> = places.iter().map(|place| place.parse().unwrap()).collect();
+            let named: Vec<_> = tags.iter().map(|tag| Naming::of_tag(tag.parse().unwrap())).collect();
+            let checked = check_places(&request, &places, &named);
+            assert_eq!(checked.is_ok(), is_free, "{places:?} {tags:?} {checked:?}");
+        }
+    }
 
     #[test]
     fn lazily_pulled_images_stand_beside_the_plain_ones() {

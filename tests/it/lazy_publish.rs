@@ -225,7 +225,41 @@ fn a_dry_run_lists_lazily_pulled_images() {
     assert_ne!(bench.ocikit(&["tags", &target]).code, 0, "nothing was published");
     let long = "x".repeat(125);
     let outcome = bench.ocikit(&[&line[..], &["--tag", &long, "--lazy", "nydus"]].concat());
-    assert!(outcome.stderr.contains("is not a tag"), "{outcome}");
+    assert!(outcome.code == 2 && outcome.stderr.contains("is longer than 128 characters"), "{outcome}");
+}
+
+/// A tag of the plain image is not replaced by the lazily pulled one.
+#[test]
+fn a_lazy_tag_that_is_also_a_tag_of_the_image_is_refused() {
+    let bench = bench();
+    let registry = Registry::start();
+    let app = archive(&bench);
+    let target = format!("{}/acme/app", registry.name());
+    let line = ["publish", &app, "--to", &target, "--event", "push", "--commit", "6c22711f", "--lazy", "nydus"];
+    let long = "x".repeat(125);
+    for (more, problem) in [
+        (
+            &["--tag", "main", "--tag", "main-fastpull"][..],
+            "beside `main`: `main-fastpull` is also a name of the plain image",
+        ),
+        (&["--tag", "v1", "--tag", &long], "is not a tag: it is longer than 128 characters"),
+    ] {
+        for dry in [&[][..], &["--dry-run"]] {
+            let outcome = bench.ocikit(&[&line[..], more, dry].concat());
+            assert!(outcome.code == 2 && outcome.stderr.contains(problem), "{outcome}");
+            assert_eq!(outcome.stderr.matches("is not a tag").count(), problem.matches("is not a tag").count());
+        }
+    }
+    assert_eq!(registry.requests().len(), 0, "nothing was published");
+    fs::write(bench.path("Dockerfile"), "FROM scratch\n").unwrap();
+    for places in [
+        &["-t", "reg.example/app:a", "-t", "reg.example/app:a-fastpull", "--push"][..],
+        &["-o", "oci:lay:a", "-o", "oci:lay:a-fastpull"],
+        &["-o", "a.tar", "-o", "a-fastpull.tar"],
+    ] {
+        let outcome = bench.ocikit(&[&["build", ".", "--lazy", "nydus"][..], places].concat());
+        assert!(outcome.code == 2 && outcome.stderr.contains("is also a name of the plain image"), "{outcome}");
+    }
 }
 
 /// FP-8 and FP-11: the plain image is published, the lazy tag is neither created nor moved, and the exit code says so.

@@ -11,7 +11,7 @@ use super::outputs::Outputs;
 use super::sign::{Key, SignBuildArguments, signed, with_signatures};
 use crate::context::Context;
 use crate::failure::{Code, FailedItem, Failure, Result};
-use crate::lazy::{beside, failure_of, names, say_warnings};
+use crate::lazy::{beside, check_places, failure_of, names, say_warnings};
 use crate::output::counted;
 use crate::report::{self, TargetOutput};
 
@@ -170,20 +170,17 @@ pub(crate) fn check(request: &LazyRequest, outputs: &Outputs) -> Result {
     if outputs.images.is_empty() {
         return Err(Failure::usage("cannot make a lazily pulled image: the build has no image as its output"));
     }
-    let is_named = !outputs.names.is_empty();
+    if request.placement == LazyPlacement::Tag {
+        return check_places(request, &outputs.images, &outputs.names);
+    }
     for image in &outputs.images {
-        match (request.placement, image) {
-            (LazyPlacement::Tag, image) => {
-                for format in &request.formats {
-                    beside(request, format, image, is_named)?;
-                }
-            }
-            (_, Location::Stdio | Location::DockerArchive { .. }) => {
+        match image {
+            Location::Stdio | Location::DockerArchive { .. } => {
                 return Err(Failure::usage(format_args!(
                     "cannot add a lazily pulled image to {image}: it holds one plain image"
                 )));
             }
-            (LazyPlacement::Index | LazyPlacement::Referrer, _) => {}
+            Location::Registry(_) | Location::Layout { .. } | Location::Archive { .. } | Location::Path { .. } => {}
         }
     }
     Ok(())

@@ -111,6 +111,8 @@ impl PublishArguments {
         let options = SessionOptions::default().referrers(referrers);
         let session = self.target.session(context, &plan, image, credential, options)?;
         let lazy_request = self.image.lazy.request(Some(&job.config.lazy))?;
+        let tags: Vec<_> = plan.tags.tags.iter().map(|planned| planned.tag.clone()).collect();
+        lazy_request.check_tags(&tags).map_err(crate::lazy::failure_of)?;
         if self.dry_run && image.is_none() {
             return print_plan(context, &plan, &lazy_request, None, &[]);
         }

@@ -243,7 +243,6 @@ pub(crate) fn print_plan(
         }
     });
     let (event, digest, signing) = (plan.event, root.map(Root::digest), plan.signing.words());
-    // A tag with the suffix that is not valid fails here, as it would after the plain image.
     let lazy_references = |format: &Format| -> Result<Vec<String>> {
         if lazy.placement != LazyPlacement::Tag {
             return Ok(Vec::new());

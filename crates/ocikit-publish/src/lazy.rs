@@ -79,12 +79,20 @@ pub enum LazyError {
     #[error("`{0}` cannot end a tag: use letters, digits, `.`, `_`, `-` and {FORMAT}")]
     Suffix(String),
     /// The tag with the suffix is not valid.
-    #[error("`{tag}` is not a tag: {problem}")]
+    #[error("cannot put a lazily pulled image beside the tag `{of}`: {problem}")]
     Tag {
-        /// The tag with the suffix.
-        tag: String,
-        /// The problem.
+        /// The tag of the image.
+        of: Tag,
+        /// The problem, which names the tag with the suffix.
         problem: String,
+    },
+    /// The image itself has the tag with the suffix.
+    #[error("cannot put a lazily pulled image beside `{of}`: `{taken}` is also a name of the plain image")]
+    Taken {
+        /// The tag or the place of the image.
+        of: String,
+        /// The tag or the place with the suffix.
+        taken: String,
     },
     /// Nothing of the image can have the format.
     #[error("nothing of the image can have the format `{format}`: {}", reasons(.warnings))]
@@ -225,8 +233,42 @@ impl LazyRequest {
     ///
     /// [`LazyError::Tag`] if it would be too long.
     pub fn tag(&self, format: &Format, tag: &Tag) -> Result<Tag, LazyError> {
-        let tag = format!("{tag}{}", self.suffix.of(format));
-        tag.parse().map_err(|error: ocikit::spec::Error| LazyError::Tag { problem: error.to_string(), tag })
+        let lazy = format!("{tag}{}", self.suffix.of(format));
+        let wrong = |error: ocikit::spec::Error| LazyError::Tag { of: tag.clone(), problem: error.to_string() };
+        lazy.parse().map_err(wrong)
+    }
+
+    /// Checks, before an image is published under these tags, that each has a tag beside it for every format, and that
+    /// the image itself has none of those.
+    ///
+    /// ```
+    /// use ocikit_lazy::Format;
+    /// use ocikit_publish::{LazyError, LazyRequest};
+    ///
+    /// let mut request = LazyRequest::default();
+    /// request.formats = vec![Format::Nydus(Default::default())];
+    /// request.check_tags(&["main".parse()?, "v1".parse()?])?;
+    /// let error = request.check_tags(&["main".parse()?, "main-fastpull".parse()?]).unwrap_err();
+    /// assert!(matches!(error, LazyError::Taken { .. }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`LazyError::Tag`] and [`LazyError::Taken`]; none for places other than [`LazyPlacement::Tag`].
+    pub fn check_tags(&self, tags: &[Tag]) -> Result<(), LazyError> {
+        if self.placement != LazyPlacement::Tag {
+            return Ok(());
+        }
+        for format in &self.formats {
+            for tag in tags {
+                let taken = self.tag(format, tag)?;
+                if tags.contains(&taken) {
+                    return Err(LazyError::Taken { of: tag.to_string(), taken: taken.to_string() });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Makes the image of a format. It is read from the source of the root, which must have its layers.

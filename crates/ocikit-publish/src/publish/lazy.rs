@@ -148,6 +148,8 @@ impl Job<'_> {
     async fn publish_tags(&self, outcome: &mut PublishedLazy) -> Result<Published, LazyPublishError> {
         let mut prepared = Vec::new();
         for target in &self.published.targets {
+            let plain: Vec<_> = target.tags.iter().map(|tag| tag.planned.tag.clone()).collect();
+            self.request.check_tags(&plain)?;
             let mut tags = TagSet::default();
             for tag in target.tags.iter().filter(|tag| matches!(tag.state, TagState::Verified)) {
                 let name = format!("{}{}", tag.planned.name, self.request.suffix.of(self.format));
