@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use ocikit_archive::Compression;
 use ocikit_image::testing::{Tar, random};
-use ocikit_server::{Action, Fault, Reply};
+use ocikit_server::{Action, Fault, Point, Reply};
 use ocikit_tests::{Bench, Registry, json, write_image};
 use serde_json::Value;
 
@@ -305,6 +305,35 @@ fn fp_08_a_format_that_fails_leaves_its_tag_and_the_plain_image() {
     let outcome = bench.ocikit(&[&line[..], &["--lazy", "soci", "--lazy-placement", "index"]].concat());
     assert!(outcome.code == 7 && outcome.stderr.contains("the index (soci)"), "{outcome}");
     assert_eq!(bench.ok(&["digest", &format!("{target}:v1")]), bench.ok(&["digest", &app]));
+}
+
+/// With several registries, the failure has the cause at the registry that failed, and names no other as failed.
+#[test]
+fn a_registry_that_does_not_store_the_lazy_image_is_named_with_its_reason() {
+    let bench = bench();
+    let (healthy, full) = (Registry::start(), Registry::start());
+    let app = archive(&bench);
+    let [one, two] = [&healthy, &full].map(|registry| format!("{}/acme/app", registry.name()));
+    let line = ["publish", &app, "--to", &one, "--to", &two, "--event", "push", "--commit", "6c22711f"];
+    let line = [&line[..], &["--tag", "v1", "--retries", "0", "--report", "report.json"]].concat();
+    bench.ok(&line);
+    full.faults().add(Fault::on("POST /v2/**", Action::Answer(Reply::status(507))));
+    let outcome = bench.ocikit(&[&line[..], &["--lazy", "nydus"]].concat());
+    assert_eq!(outcome.code, 7, "{outcome}");
+    assert!(!outcome.stderr.contains("no tag was changed"), "{outcome}");
+    let lines: Vec<_> = outcome.stderr.lines().filter(|line| line.contains("v1-fastpull (nydus)")).collect();
+    assert!(matches!(lines[..], [line] if line.contains(&two) && line.contains("507")), "{outcome}");
+    assert!(outcome.stderr.contains("not put in the other repositories either"), "{outcome}");
+    let report = json(&fs::read_to_string(bench.path("report.json")).unwrap());
+    let lazy = &report["lazy"][0];
+    assert!(lazy["problem"].as_str().unwrap().contains("507"), "{report}");
+    assert_eq!(lazy["failures"][0]["references"], serde_json::json!([format!("{two}:v1-fastpull")]));
+    assert_eq!(bench.ok(&["tags", &one]), "v1");
+    full.faults().clear();
+    full.faults().add(Fault::on("POST /v2/**", Action::Cut(Point::Request)));
+    let outcome = bench.ocikit(&[&line[..], &["--lazy", "nydus"]].concat());
+    let lines: Vec<_> = outcome.stderr.lines().filter(|line| line.contains("v1-fastpull (nydus): ")).collect();
+    assert!(matches!(lines[..], [line] if line.contains(&two)), "{outcome}");
 }
 
 /// FP-12: a format at a place where no client finds it is refused before anything is published.

@@ -58,20 +58,29 @@ pub(crate) async fn beside(
 
 /// Returns the failure if an image is missing.
 pub(crate) fn outcome(reports: &[LazyReport]) -> Result {
-    let failed = reports.iter().filter_map(|report| Some((report, report.problem.as_ref()?)));
-    let failed: Vec<_> = failed
-        .map(|(report, problem)| {
-            let missing = if report.missing.is_empty() { "the index".to_owned() } else { report.missing.join(", ") };
-            FailedItem { name: format!("{missing} ({})", report.format), code: Code::Other, message: problem.clone() }
-        })
-        .collect();
-    match failed.len() {
-        0 => Ok(()),
-        count => {
-            let images = counted(count, "lazily pulled image", "lazily pulled images");
-            let message = format!("the plain image is published; {images} could not be made");
-            Err(Failure { failed, ..Failure::new(Code::Partial, message) }
-                .hint("run the same command again; it finishes what is missing"))
-        }
+    let missing: Vec<_> = reports.iter().filter(|report| report.problem.is_some()).collect();
+    if missing.is_empty() {
+        return Ok(());
     }
+    let mut failed = Vec::new();
+    let mut is_elsewhere = false;
+    for report in &missing {
+        let mut item = |name: &str, message: &str| {
+            let name = format!("{name} ({})", report.format);
+            failed.push(FailedItem { name, code: Code::Other, message: message.to_owned() });
+        };
+        if report.failures.is_empty() {
+            item("the index", report.problem.as_deref().unwrap_or_default());
+        }
+        for failure in &report.failures {
+            item(&failure.references.join(", "), &failure.problem);
+        }
+        let known = |name: &String| report.failures.iter().any(|failure| failure.references.contains(name));
+        is_elsewhere |= !report.failures.is_empty() && !report.missing.iter().all(known);
+    }
+    let images = counted(missing.len(), "lazily pulled image", "lazily pulled images");
+    let elsewhere = if is_elsewhere { ", so its tags were not put in the other repositories either" } else { "" };
+    let message = format!("the plain image is published; {images} could not be made{elsewhere}");
+    Err(Failure { failed, ..Failure::new(Code::Partial, message) }
+        .hint("run the same command again; it finishes what is missing"))
 }

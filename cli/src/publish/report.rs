@@ -299,12 +299,8 @@ pub(crate) fn print_plan(
 pub(crate) fn outcome(published: &Published) -> Result {
     let failed = published.failed().map(|(repository, tag)| {
         let name = format!("{repository}:{}", tag.planned.tag);
-        let (code, message) = match &tag.state {
-            TagState::Failed(error) => (Code::Other, ocikit::spec::with_causes(error)),
-            TagState::Moved(Some(digest)) => (Code::Unverified, format!("it points to {digest}")),
-            _ => (Code::Unverified, "it does not exist".to_owned()),
-        };
-        FailedItem { name, code, message }
+        let code = if let TagState::Failed(_) = &tag.state { Code::Other } else { Code::Unverified };
+        FailedItem { name, code, message: tag.state.problem().unwrap_or_default() }
     });
     let unstated = published.without_statement().map(|(repository, error)| {
         let message = format!("it has no statement about the publication: {}", ocikit::spec::with_causes(error));

@@ -47,8 +47,8 @@ pub use formats::{Formatted, LayerFormat, UnknownFormat, with_formats};
 pub use lazy::{LazyError, LazyImage, LazyPlacement, LazyRequest, LazySuffix};
 pub use plan::{Destination, Plan, PlanError, Signing};
 pub use publish::{
-    ImageSigner, LazyPublishError, PUBLISHED_PREDICATE_TYPE, PublishError, Published, PublishedLazy, PublishedTag,
-    PublishedTarget, TagState, Times, Transfer, dry_run, publish, publish_lazy,
+    ImageSigner, LazyFailure, LazyPublishError, PUBLISHED_PREDICATE_TYPE, PublishError, Published, PublishedLazy,
+    PublishedTag, PublishedTarget, TagState, Times, Transfer, dry_run, publish, publish_lazy,
 };
 pub use record::{Recorded, Recorder};
 pub use sanitize::sanitize;

@@ -5,7 +5,8 @@ pub(crate) mod markdown;
 mod model;
 
 pub use model::{
-    BuildReport, CountReport, LazyReport, Report, ReportInput, SkippedReport, Status, TagReport, TargetReport,
+    BuildReport, CountReport, LazyFailureReport, LazyReport, Report, ReportInput, SkippedReport, Status, TagReport,
+    TargetReport,
 };
 
 #[cfg(test)]

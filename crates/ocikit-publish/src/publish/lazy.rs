@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use futures::FutureExt;
-use ocikit::{Digest, Location, Reference, Root, Session, Sink};
+use ocikit::spec::with_causes;
+use ocikit::{Digest, Location, Reference, Repository, Root, Session, Sink};
 use ocikit_lazy::{Format, Warning};
 
 use super::{ImageSigner, Prepared, PublishError, Published, TagState, mark, transact};
@@ -39,9 +40,17 @@ pub enum LazyPublishError {
     /// It could not be made.
     #[error(transparent)]
     Lazy(#[from] LazyError),
-    /// It could not be published; no tag was changed.
+    /// Some repositories do not have it; its tags were put in none.
+    #[error("{}", not_stored(.failures, *.of))]
+    Store {
+        /// The repositories and their errors.
+        failures: Vec<(Repository, ocikit::Error)>,
+        /// The number of repositories.
+        of: usize,
+    },
+    /// It could not be published; no tag of it was put.
     #[error(transparent)]
-    Publish(#[from] PublishError),
+    Publish(PublishError),
     /// It could not be stored as a referrer.
     #[error("cannot store it as a referrer of the image")]
     Referrer(#[source] Box<ocikit::Error>),
@@ -55,7 +64,51 @@ pub enum LazyPublishError {
     },
 }
 
+impl From<PublishError> for LazyPublishError {
+    fn from(error: PublishError) -> LazyPublishError {
+        match error {
+            PublishError::Store { failures, of } => LazyPublishError::Store { failures, of },
+            error => LazyPublishError::Publish(error),
+        }
+    }
+}
+
+/// References that do not point to a lazily pulled image, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LazyFailure {
+    /// The references.
+    pub references: Vec<Reference>,
+    /// The problem, with its causes.
+    pub problem: String,
+}
+
 impl PublishedLazy {
+    /// Returns what failed. References that are missing only because another repository failed are not in it, but in
+    /// [`PublishedLazy::missing`].
+    pub fn failures(&self) -> Vec<LazyFailure> {
+        match (&self.problem, &self.published) {
+            (None, _) => Vec::new(),
+            (Some(LazyPublishError::Store { failures, .. }), _) => failures
+                .iter()
+                .map(|(repository, error)| {
+                    let here = self.wanted.iter().filter(|wanted| wanted.repository() == repository);
+                    LazyFailure { references: here.cloned().collect(), problem: with_causes(error) }
+                })
+                .collect(),
+            (Some(_), Some(published)) => published
+                .failed()
+                .map(|(repository, tag)| {
+                    let reference = Reference::tagged(repository.clone(), tag.planned.tag.clone());
+                    LazyFailure { references: vec![reference], problem: tag.state.problem().unwrap_or_default() }
+                })
+                .collect(),
+            (Some(problem), None) => {
+                vec![LazyFailure { references: self.missing(), problem: with_causes(problem) }]
+            }
+        }
+    }
+
     /// Returns the references that point to it.
     pub fn references(&self) -> Vec<Reference> {
         match &self.published {
@@ -205,10 +258,10 @@ impl Job<'_> {
         Ok(())
     }
 
-    fn sink(&self, repository: &ocikit::Repository) -> Result<Arc<dyn Sink>, LazyPublishError> {
+    fn sink(&self, repository: &Repository) -> Result<Arc<dyn Sink>, LazyPublishError> {
         match self.session.client().repository(repository.clone()) {
             Ok(found) => Ok(Arc::new(found)),
-            Err(error) => Err(PublishError::Store { failures: vec![(repository.clone(), error)], of: 1 }.into()),
+            Err(error) => Err(LazyPublishError::Store { failures: vec![(repository.clone(), error)], of: 1 }),
         }
     }
 }
@@ -216,11 +269,20 @@ impl Job<'_> {
 /// Returns the problem of the first tag that does not point to the image.
 fn failed_tag(published: &Published) -> Option<LazyPublishError> {
     let (repository, tag) = published.failed().next()?;
-    let problem = match &tag.state {
-        TagState::Failed(error) => ocikit::spec::with_causes(error),
-        TagState::Moved(Some(digest)) => format!("it points to {digest}"),
-        TagState::Moved(None) | TagState::Verified => "it does not exist".to_owned(),
-    };
+    let problem = tag.state.problem()?;
     let reference = Box::new(Reference::tagged(repository.clone(), tag.planned.tag.clone()));
     Some(LazyPublishError::Tag { reference, problem })
+}
+
+/// Returns the causes with their repositories.
+fn not_stored(failures: &[(Repository, ocikit::Error)], of: usize) -> String {
+    let causes: Vec<_> = failures.iter().map(|(at, error)| format!("{at}: {}", with_causes(error))).collect();
+    match of {
+        1 => format!("cannot store it: {}", causes.join("; ")),
+        _ => format!(
+            "cannot store it in {} of {of} repositories, so its tags were put in none: {}",
+            causes.len(),
+            causes.join("; ")
+        ),
+    }
 }

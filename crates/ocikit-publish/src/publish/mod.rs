@@ -22,7 +22,7 @@ use ocikit::{Descriptor, Digest, Error, Naming, Planned, Put, Repository, Root, 
 use serde_json::{Value, json};
 
 pub use error::PublishError;
-pub use lazy::{LazyPublishError, PublishedLazy, publish_lazy};
+pub use lazy::{LazyFailure, LazyPublishError, PublishedLazy, publish_lazy};
 pub use result::{Published, PublishedTag, PublishedTarget, TagState, Times, Transfer};
 pub use signer::{ImageSigner, PUBLISHED_PREDICATE_TYPE};
 

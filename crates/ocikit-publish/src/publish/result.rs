@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use ocikit::spec::with_causes;
 use ocikit::{Descriptor, Digest, Error, Repository};
 
 use crate::plan::Destination;
@@ -88,7 +89,7 @@ impl TagState {
     pub fn problem(&self) -> Option<String> {
         match self {
             TagState::Verified => None,
-            TagState::Failed(error) => Some(ocikit::spec::with_causes(error)),
+            TagState::Failed(error) => Some(with_causes(error)),
             TagState::Moved(Some(digest)) => Some(format!("it points to {digest}")),
             TagState::Moved(None) => Some("it does not exist".to_owned()),
         }

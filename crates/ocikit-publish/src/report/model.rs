@@ -50,6 +50,19 @@ pub struct LazyReport {
     /// Why it is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// What failed, if it is known for single references. The other missing ones were not put because of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<LazyFailureReport>,
+}
+
+/// References that could not be put, in a report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct LazyFailureReport {
+    /// The references.
+    pub references: Vec<String>,
+    /// The problem.
+    pub problem: String,
 }
 
 impl LazyReport {
@@ -65,6 +78,11 @@ impl LazyReport {
             signed: lazy.signed,
             warnings: lazy.warnings.iter().map(ToString::to_string).collect(),
             problem: lazy.problem.as_ref().map(|problem| ocikit::spec::with_causes(problem)),
+            failures: lazy
+                .failures()
+                .into_iter()
+                .map(|failure| LazyFailureReport { references: names(failure.references), problem: failure.problem })
+                .collect(),
         }
     }
 
@@ -79,6 +97,7 @@ impl LazyReport {
             signed: false,
             warnings: warnings.iter().map(ToString::to_string).collect(),
             problem: problem.map(|problem| ocikit::spec::with_causes(problem)),
+            failures: Vec::new(),
         }
     }
 }
