@@ -251,7 +251,7 @@ fn a_lazy_tag_that_is_also_a_tag_of_the_image_is_refused() {
         }
     }
     assert_eq!(registry.requests().len(), 0, "nothing was published");
-    fs::write(bench.path("Dockerfile"), "FROM scratch\n").unwrap();
+    bench.write("Dockerfile", "FROM scratch\n");
     for places in [
         &["-t", "reg.example/app:a", "-t", "reg.example/app:a-fastpull", "--push"][..],
         &["-o", "oci:lay:a", "-o", "oci:lay:a-fastpull"],
@@ -324,7 +324,7 @@ fn a_registry_that_does_not_store_the_lazy_image_is_named_with_its_reason() {
     let lines: Vec<_> = outcome.stderr.lines().filter(|line| line.contains("v1-fastpull (nydus)")).collect();
     assert!(matches!(lines[..], [line] if line.contains(&two) && line.contains("507")), "{outcome}");
     assert!(outcome.stderr.contains("not put in the other repositories either"), "{outcome}");
-    let report = json(&fs::read_to_string(bench.path("report.json")).unwrap());
+    let report = json(&bench.read("report.json"));
     let lazy = &report["lazy"][0];
     assert!(lazy["problem"].as_str().unwrap().contains("507"), "{report}");
     assert_eq!(lazy["failures"][0]["references"], serde_json::json!([format!("{two}:v1-fastpull")]));
