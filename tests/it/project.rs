@@ -427,7 +427,6 @@ fn flags_that_the_project_decides_are_refused() {
         for (flags, message) in [
             (&["--platform", "linux/arm64"][..], "cannot use --platform after `--`"),
             (&["--build-arg", "REGISTRY=example.com"], "cannot use --build-arg REGISTRY after `--`"),
-            (&["--file", "other"], "cannot use --file after `--`"),
         ] {
             let outcome = bench.ocikit(&[&["project"], command, &["--"], flags].concat());
             assert_eq!(outcome.code, 2, "{outcome}");
@@ -493,4 +492,60 @@ fn a_cascade_follows_symlinks_within_the_project_only() {
     fs::copy(context("01-dev/info.edn"), &outside).unwrap();
     link(&outside.display().to_string(), "01-dev/info.edn");
     refused(&format!("leads out of the project, to {}", outside.display()));
+}
+
+/// Publishes an image that its layout has already, so nothing is built, after another process has published the version.
+#[test]
+fn cip_6_a_version_that_was_published_meanwhile_is_not_replaced() {
+    use ocikit_publish::project::{
+        BuildObserver, BuildOptions, ImageOutcome, PlanOptions, Project, ProjectOptions, Publishing, build_project,
+    };
+
+    #[derive(Debug)]
+    struct Silent;
+    impl BuildObserver for Silent {
+        fn started(&self, _: &str, _: &str) -> Option<std::sync::Arc<dyn ocikit_build::Observer>> {
+            None
+        }
+        fn publishing(&self, _: &str, _: &str) {}
+        fn ended(&self, _: &str, _: &ImageOutcome) {}
+    }
+
+    for (other, expected) in
+        [("buildkit-attested/multi.tar", Ok(())), ("buildkit-single/image.tar", Err("without linux/arm64"))]
+    {
+        let (bench, registry) = (project(), Registry::start());
+        let project = Project::load(&bench.path("."), &ProjectOptions::default()).unwrap();
+        let layout = format!("oci:{}:1.2.9", bench.path(".ocikit-images/debian-slim").display());
+        let archive = |name: &str| ocikit_tests::testdata(name).display().to_string();
+        bench.ok(&["copy", &archive("buildkit-attested/multi.tar"), &layout]);
+        let inputs = format!("dev.ocikit.project.inputs={}", project.inputs().unwrap()[0]);
+        bench.ok(&["annotate", &layout, &inputs, "--on", "index"]);
+        // The plan finds no published image; then another process publishes one.
+        let mut options = PlanOptions::default();
+        options.default_platforms = ["linux/amd64", "linux/arm64"].map(|platform| platform.parse().unwrap()).to_vec();
+        let absent = vec![ocikit_publish::project::PublishedImage::Absent; project.images().len()];
+        let plan = project.plan(Some(&absent), &options);
+        let name = format!("{}/debian-slim:1.2.9", registry.name());
+        bench.ok(&["push", &archive(other), &name]);
+        let published = bench.ok(&["digest", &name]);
+        let session = ocikit::Session::new(ocikit::Client::default(), ocikit::SessionOptions::default());
+        let mut options =
+            BuildOptions::new(ocikit_build::Solve::of(bench.path(".")), registry.name(), bench.path(".ocikit-images"));
+        options.publishing = Some(Publishing::default());
+        let nodes = ["linux/amd64,linux/arm64=tcp://127.0.0.1:1".parse().unwrap()];
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let built = build_project(&session, &project, &plan, &[0], &nodes, &options, &Silent);
+        let report = runtime.block_on(built).unwrap();
+        match (&report.images[0].outcome, expected) {
+            (ImageOutcome::Present(done), Ok(())) => {
+                assert_eq!(done.digest.to_string(), published);
+                assert_eq!(bench.ok(&["digest", &layout]), published, "other images are built from it");
+            }
+            (ImageOutcome::Failed(error), Err(message)) => assert!(error.to_string().contains(message), "{error}"),
+            (outcome, _) => panic!("{outcome:?}"),
+        }
+        assert_eq!(bench.ok(&["digest", &name]), published);
+        assert_eq!(registry.verified_digest("debian-slim", "latest"), None);
+    }
 }

@@ -116,6 +116,8 @@ impl From<ImageError> for Failure {
                 Failure::new(Code::Partial, ocikit::spec::with_causes(&error))
                     .hint("run the same command again; it finishes what is missing")
             }
+            error @ ImageError::Taken { .. } => Failure::new(Code::Other, &error)
+                .hint("run the same command again; it builds what the published image lacks"),
             error @ ImageError::MissingParent { stage, .. } => Failure::new(Code::Missing, &error)
                 .hint(format_args!("run this command with `--stage {stage}` first, on all machines of that stage")),
             error => Failure::usage(ocikit::spec::with_causes(&error)),

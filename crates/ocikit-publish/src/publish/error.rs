@@ -1,5 +1,5 @@
 use ocikit::spec::with_causes;
-use ocikit::{Error, Repository};
+use ocikit::{Digest, Error, Repository, Tag};
 
 /// Why nothing was published: no tag has changed in any repository.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +27,16 @@ pub enum PublishError {
         /// The repository.
         repository: Box<Repository>,
     },
+    /// Another process published a tag meanwhile that was not to be replaced.
+    #[error("{repository}:{tag} was published meanwhile, as {digest}")]
+    Taken {
+        /// The repository.
+        repository: Box<Repository>,
+        /// The tag.
+        tag: Tag,
+        /// The image that it points to.
+        digest: Digest,
+    },
     /// The image could not be attested.
     #[error("cannot attest the image in {repository}")]
     Attest {
@@ -52,6 +62,7 @@ impl PublishError {
             }
             PublishError::Sign { repository, .. }
             | PublishError::AllOlder { repository }
+            | PublishError::Taken { repository, .. }
             | PublishError::Attest { repository, .. } => Some(&**repository),
             PublishError::NoSigner => Some(repository),
         };

@@ -225,7 +225,7 @@ impl Job<'_> {
         }
         let LazyImage { root, warnings, .. } = self.request.convert(self.root, self.format).await?;
         outcome.warnings = warnings;
-        Ok(transact(self.session, &root, self.plan, self.signer, prepared).await?)
+        Ok(transact(self.session, &root, self.plan, self.signer, prepared, None).await?)
     }
 
     async fn referrers(&self) -> PublishedLazy {

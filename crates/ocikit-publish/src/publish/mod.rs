@@ -45,6 +45,47 @@ impl Prepared {
     }
 }
 
+/// A tag that is not replaced if another process published it meanwhile.
+#[derive(Debug)]
+pub(crate) struct GuardedTag {
+    pub(crate) tag: Tag,
+    /// What it pointed to when the publication was decided.
+    pub(crate) before: Option<Digest>,
+}
+
+impl GuardedTag {
+    /// Fails if the tag points to an image that is neither the new one nor the one before.
+    async fn check(&self, prepared: &Prepared, root: &Root) -> Result<(), PublishError> {
+        let repository = &prepared.destination.push;
+        let found = prepared.sink.tagged(&self.tag).await;
+        let found =
+            found.map_err(|error| PublishError::Store { failures: vec![(repository.clone(), error)], of: 1 })?;
+        match found.map(|found| found.digest) {
+            Some(digest) if digest != root.digest() && Some(digest) != self.before => {
+                Err(PublishError::Taken { repository: Box::new(repository.clone()), tag: self.tag.clone(), digest })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Publishes a root as [`publish`] does, unless another process published a tag meanwhile. That is checked right before the
+/// tags are put, because uploads and signatures take long.
+///
+/// # Errors
+///
+/// [`PublishError::Taken`] in that case, and those of [`publish`].
+pub(crate) async fn publish_guarded(
+    session: &Session,
+    root: &Root,
+    plan: &Plan,
+    signer: Option<&ImageSigner>,
+    guarded: &GuardedTag,
+) -> Result<Published, PublishError> {
+    let prepared = prepare_signed(session, plan, signer).await?;
+    transact(session, root, plan, signer, prepared, Some(guarded)).await
+}
+
 /// Publishes a root as planned.
 ///
 /// # Errors
@@ -56,12 +97,21 @@ pub async fn publish(
     plan: &Plan,
     signer: Option<&ImageSigner>,
 ) -> Result<Published, PublishError> {
+    let prepared = prepare_signed(session, plan, signer).await?;
+    transact(session, root, plan, signer, prepared, None).await
+}
+
+/// Opens the destinations, after checking that there is a signer if the plan needs one.
+async fn prepare_signed(
+    session: &Session,
+    plan: &Plan,
+    signer: Option<&ImageSigner>,
+) -> Result<Vec<Prepared>, PublishError> {
     let signs = plan.signing == Signing::Wanted;
     if signer.is_none() && (signs || plan.attest.any()) {
         return Err(PublishError::NoSigner);
     }
-    let prepared = prepare(session, plan).await?;
-    transact(session, root, plan, signer, prepared).await
+    prepare(session, plan).await
 }
 
 /// Uploads a root to every destination, then signs it, and then puts the tags.
@@ -71,6 +121,7 @@ async fn transact(
     plan: &Plan,
     signer: Option<&ImageSigner>,
     prepared: Vec<Prepared>,
+    guarded: Option<&GuardedTag>,
 ) -> Result<Published, PublishError> {
     let mut options = session.copy_options(Vec::new());
     let stopwatch = Stopwatch::start(session.client().clock().clone(), options.observer.take());
@@ -81,6 +132,11 @@ async fn transact(
     let mut marks = Vec::new();
     for prepared in &prepared {
         marks.push(mark(session, root, prepared, plan, signer).boxed().await?);
+    }
+    if let Some(guarded) = guarded {
+        for prepared in &prepared {
+            guarded.check(prepared, root).await?;
+        }
     }
     let finished = prepared.into_iter().zip(staged).zip(marks);
     let finished = finished.map(|((prepared, staged), marks)| {
@@ -176,7 +232,7 @@ fn prepare_one<'a>(
 }
 
 /// Returns the tags of a repository; none if it does not exist yet.
-async fn existing(session: &Session, repository: &Repository) -> Result<Vec<Tag>, Error> {
+pub(crate) async fn existing(session: &Session, repository: &Repository) -> Result<Vec<Tag>, Error> {
     match session.tags(repository).await {
         Err(error) if error.is_not_found() => Ok(Vec::new()),
         found => found,

@@ -178,6 +178,16 @@ pub enum ImageError {
         /// The report of the publication.
         report: Box<Report>,
     },
+    /// Another process published the version meanwhile, and that image lacks platforms. It was not replaced.
+    #[error("{reference} was published meanwhile by another process, as {digest}, without {}", .missing.join(", "))]
+    Taken {
+        /// The image.
+        reference: Box<Reference>,
+        /// Its digest.
+        digest: Digest,
+        /// The platforms that it lacks.
+        missing: Vec<String>,
+    },
     /// An image that this one is built from is neither in its layout nor in the registry.
     #[error("it is built from {reference}, which is neither in a layout nor in the registry")]
     MissingParent {

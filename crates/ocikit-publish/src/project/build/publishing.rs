@@ -1,13 +1,13 @@
 //! Publishes an image that was built, by the same engine as `publish`.
 
 use jiff::Timestamp;
-use ocikit::{AnnotateOn, AnnotateOptions, Digest, Error, Repository, Root, Session};
+use ocikit::{AnnotateOn, AnnotateOptions, Digest, Error, Naming, Repository, Root, Session, Sink, Tag};
 
 use super::model::{BuildOptions, Done, ImageError, Publishing};
 use crate::changes::{Changes, change, platforms};
 use crate::plan::{Destination, Plan, Signing};
 use crate::project::plan::INPUTS_ANNOTATION;
-use crate::publish::{TagState, publish};
+use crate::publish::{GuardedTag, PublishError, PublishedTag, PublishedTarget, TagState, existing, publish_guarded};
 use crate::report::{Report, ReportInput};
 use crate::tags::TagSet;
 
@@ -24,22 +24,33 @@ pub(super) async fn marked(root: &Root, options: &BuildOptions<'_>, inputs: &Dig
 
 /// Publishes an image: `latest` first and the version last, so that a version that exists says that nothing is missing, and
 /// an interrupted publication is finished by the next run.
+///
+/// Returns the image of the version if another process published it meanwhile: a version is not replaced.
 pub(super) async fn publish_image(
     session: &Session,
     root: &Root,
     repository: Repository,
     tags: TagSet,
     options: &BuildOptions<'_>,
+    version: GuardedTag,
     done: &mut Done,
-) -> Result<(), ImageError> {
-    let Some(publishing) = &options.publishing else { return Ok(()) };
+) -> Result<Option<Digest>, ImageError> {
+    let Some(publishing) = &options.publishing else { return Ok(None) };
     let (plan, started) = (plan(&repository, tags, publishing), now(session));
     let wants_signer = plan.signing == Signing::Wanted || plan.attest.any();
     let signer = match publishing.signers.filter(|_| wants_signer) {
         Some(signers) => Some(signers.signer().await.map_err(ImageError::Signer)?),
         None => None,
     };
-    let mut published = publish(session, root, &plan, signer.as_ref()).await?;
+    let mut published = match publish_guarded(session, root, &plan, signer.as_ref(), &version).await {
+        Err(PublishError::Taken { digest, .. }) => return Ok(Some(digest)),
+        published => published?,
+    };
+    for target in &mut published.targets {
+        if let Some(winner) = settle(session, target, &version.tag, root.digest()).await? {
+            return Ok(Some(winner));
+        }
+    }
     let mut input = ReportInput::default();
     repository.path().clone_into(&mut input.image);
     input.platforms = platforms(root).await?;
@@ -57,7 +68,38 @@ pub(super) async fn publish_image(
     done.tags = tags.iter().map(|tag| tag.planned.tag.to_string()).collect();
     done.published = Some(repository);
     done.report = Some(report);
-    Ok(())
+    Ok(None)
+}
+
+/// Settles the tags if another process put them at the same time: the version says which image counts, and `latest` follows
+/// it. Returns that image if it is the one of the other process.
+async fn settle(
+    session: &Session,
+    target: &mut PublishedTarget,
+    version: &Tag,
+    root: Digest,
+) -> Result<Option<Digest>, Error> {
+    let is_moved = |tag: &PublishedTag| matches!(tag.state, TagState::Moved(Some(_)));
+    if !target.tags.iter().any(is_moved) {
+        return Ok(None);
+    }
+    let repository = &target.destination.push;
+    let sink = session.client().repository(repository.clone())?;
+    let Some(winner) = sink.tagged_later(version).await? else { return Ok(None) };
+    let mut tags = TagSet::default();
+    tags.tags = target.tags.iter().map(|tag| tag.planned.clone()).collect();
+    // `latest` may have moved to a newer version.
+    let TagSet { tags, skipped, .. } = tags.never_back(&existing(session, repository).await?);
+    for planned in &tags {
+        if sink.tagged(&planned.tag).await?.map(|found| found.digest) != Some(winner.digest) {
+            sink.publish(&winner, &Naming::of_tag(planned.tag.clone())).await?;
+        }
+    }
+    sink.finish().await?;
+    target.tags.retain(|tag| skipped.iter().all(|skipped| skipped.tag != tag.planned.tag));
+    target.tags.iter_mut().filter(|tag| is_moved(tag)).for_each(|tag| tag.state = TagState::Verified);
+    target.skipped.extend(skipped);
+    Ok(Some(winner.digest).filter(|digest| *digest != root))
 }
 
 fn plan(repository: &Repository, mut tags: TagSet, publishing: &Publishing<'_>) -> Plan {

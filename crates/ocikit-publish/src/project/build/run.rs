@@ -9,7 +9,9 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use ocikit::image::{ComposeOptions, Member, create_index};
 use ocikit::layout::{Dir, Siblings};
-use ocikit::{Descriptor, Digest, Error, Location, Name, Naming, Platform, Repository, Root, Session, Sink, Tag};
+use ocikit::{
+    Descriptor, Digest, Error, Location, Name, Naming, Platform, Reference, Repository, Root, Session, Sink, Tag,
+};
 use ocikit_build::{BuildContext, Dockerfile, NamedContext, NamedSource, Node, Results, Solve};
 
 use super::dockerfile::resolved;
@@ -21,8 +23,9 @@ use super::schedule::Schedule;
 use crate::git::GitState;
 use crate::project::layouts::{existing_names, forget_other_names, opened};
 use crate::project::model::{DOCKERFILE, Dependency, Project, ProjectImage};
-use crate::project::plan::{BuildPlan, Decision, INPUTS_ANNOTATION, reference, tag_of};
+use crate::project::plan::{BuildPlan, Decision, INPUTS_ANNOTATION, Published, one, reference, tag_of};
 use crate::project::version::Version;
+use crate::publish::GuardedTag;
 use crate::tags::{AllowedEnvironment, TagRequest, TagSet, compute};
 
 /// Builds the selected images of a plan, by position, each after those that it depends on, several at a time. Every image becomes an index
@@ -61,6 +64,7 @@ pub async fn build_project(
                 options,
                 image,
                 platforms: &plan.images[position].platforms,
+                before: plan.images[position].published,
                 inputs: inputs[position],
                 siblings: &siblings,
             };
@@ -97,6 +101,8 @@ struct One<'a> {
     options: &'a BuildOptions<'a>,
     image: &'a ProjectImage,
     platforms: &'a [Platform],
+    /// What the version pointed to when the run was planned.
+    before: Option<Digest>,
     inputs: Digest,
     siblings: &'a Arc<Siblings>,
 }
@@ -146,8 +152,30 @@ impl<'a> One<'a> {
         if self.options.publishing.is_some() {
             observer.publishing(&self.image.name, &self.image.version.value);
         }
-        publish_image(self.session, &root, self.repository()?, tags, self.options, &mut done).await?;
-        Ok((done, is_built))
+        let version = GuardedTag { tag: self.image.version.value.parse()?, before: self.before };
+        let repository = self.repository()?;
+        match publish_image(self.session, &root, repository, tags, self.options, version, &mut done).await? {
+            None => Ok((done, is_built)),
+            Some(digest) => Ok((self.published_meanwhile(digest, done).await?, false)),
+        }
+    }
+
+    /// Takes the image that another process published under the version, if it is complete: images that are built from this
+    /// one find it in the layout.
+    async fn published_meanwhile(&self, digest: Digest, done: Done) -> Result<Done, ImageError> {
+        let reference = reference(&self.options.registry, &self.image.name, &self.image.version.value)?;
+        let by_digest = Reference::digested(reference.repository().clone(), digest);
+        if let Published::Present { platforms: found, .. } = one(self.session, &by_digest).await? {
+            let lacks = |platform: &&Platform| found.iter().all(|found| found.normalized() != platform.normalized());
+            let missing: Vec<_> = self.platforms.iter().filter(lacks).map(ToString::to_string).collect();
+            if !missing.is_empty() {
+                return Err(ImageError::Taken { reference: Box::new(reference), digest, missing });
+            }
+        }
+        let root = self.session.open(&Location::registry(by_digest)).await?;
+        self.store(&root, self.sink(&done.layout).await?).await?;
+        let tags = vec![self.image.version.value.clone()];
+        Ok(Done { digest, tags, published: Some(reference.repository().clone()), report: None, ..done })
     }
 
     fn repository(&self) -> Result<Repository, ImageError> {

@@ -24,7 +24,11 @@ impl Project {
                 None => Decision::Build(Reason::NotChecked),
                 Some(published) => decide(position, image, &platforms, &published[position], options),
             };
-            images.push(PlannedImage { position, stage: image.stage, platforms, decision });
+            let published = match published.map(|published| &published[position]) {
+                Some(Published::Present { digest, .. }) => Some(*digest),
+                Some(Published::Absent) | None => None,
+            };
+            images.push(PlannedImage { position, stage: image.stage, platforms, decision, published });
         }
         BuildPlan { images }
     }

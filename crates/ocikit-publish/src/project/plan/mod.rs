@@ -13,5 +13,5 @@ pub use matrix::{CiMatrix, matrix};
 pub use model::{BuildPlan, Decision, INPUTS_ANNOTATION, PlanOptions, PlannedImage, Published, Reason};
 pub use selection::{Selection, UnknownImage};
 pub use shard::{Shard, ShardError, Shards, Share, assign};
-pub(super) use survey::tag_of;
 pub use survey::{Survey, SurveyError, SurveyOptions, base_digests, reference, survey};
+pub(super) use survey::{one, tag_of};

@@ -93,6 +93,8 @@ pub struct PlannedImage {
     pub platforms: Vec<Platform>,
     /// The decision.
     pub decision: Decision,
+    /// What its version points to in the registry, as far as the registry was asked.
+    pub published: Option<Digest>,
 }
 
 impl BuildPlan {

@@ -128,7 +128,8 @@ pub async fn base_digests(
     Ok(answers.try_collect::<Vec<_>>().await?.into_iter().flatten().collect())
 }
 
-async fn one(session: &Session, reference: &Reference) -> Result<Published, Error> {
+/// Asks the registry about one image.
+pub(in crate::project) async fn one(session: &Session, reference: &Reference) -> Result<Published, Error> {
     let root = match session.open(&Location::registry(reference.clone())).await {
         Err(error) if error.is_not_found() => return Ok(Published::Absent),
         root => root?,
