@@ -509,11 +509,28 @@ fn claimed_layers(bytes: &[u8]) {
             .to_string();
             let image = Descriptor::of(MediaType::OCI_MANIFEST, manifest.as_bytes());
             memory.insert(manifest);
-            for layer in Root::at(memory, image).await.unwrap().layers() {
+            let root = Root::at(memory, image).await.unwrap();
+            for layer in root.layers() {
                 let _ = check_layer(&layer, &Budget::new(), &std::env::temp_dir()).await;
+            }
+            if let Root::Image(image) = root {
+                read_files(&image).await;
             }
         }
     });
+}
+
+/// Lists the files of an image by its tables and by its contents, and reads some of them.
+async fn read_files(image: &ocikit_image::Image) {
+    use ocikit_lazy::{FileAccess, with_files};
+
+    for access in [FileAccess::Tables, FileAccess::Contents] {
+        let Ok(image) = with_files(image.clone(), access, &std::env::temp_dir()).await else { continue };
+        let Ok(files) = image.files().await else { continue };
+        for (path, _) in files.iter().take(8) {
+            let _ = image.read_file(path.as_bytes(), std::io::sink()).await;
+        }
+    }
 }
 
 fn conversions(tar: &[u8]) {
@@ -698,6 +715,7 @@ mod nydus {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let image = image(samples, bootstrap).await;
+            super::read_files(&image).await;
             let _ = Dictionary::open(&image, std::env::temp_dir()).await;
             let Ok(reader) = NydusReader::open(&image, std::env::temp_dir()).await else { return };
             let mut options = LayerOptions::from(EncoderOptions::from(Compression::None));
