@@ -88,8 +88,7 @@ fn builders_with_warm_caches_are_preferred() {
 fn tags_that_fail_are_shown_with_their_reasons() {
     use crate::publish::{PublishedTag, TagState};
     use crate::tags::{AllowedEnvironment, TagRequest, compute};
-    let mut request = TagRequest::default();
-    request.version = Some("1.0.0".to_owned());
+    let request = TagRequest { version: Some("1.0.0".to_owned()), ..TagRequest::default() };
     let git = crate::git::GitState::default();
     let set = compute(&request, &git, &AllowedEnvironment::default(), jiff::Timestamp::UNIX_EPOCH).unwrap();
     let state = |tag: &str| match tag {
