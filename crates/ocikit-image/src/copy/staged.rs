@@ -35,6 +35,28 @@ impl Staged {
         &self.copied
     }
 
+    /// Separates names that are published later, or not at all if the second value is dropped. The referrers are
+    /// published with the first value.
+    pub fn split_names(self, mut is_first: impl FnMut(&Naming) -> bool) -> (Staged, Staged) {
+        let Staged { copied, unpublished } = self;
+        let Unpublished { to, lists: [referrers, roots], keep_tags, progress } = unpublished;
+        let (mut first, mut later) = (Vec::new(), Vec::new());
+        for pending in roots {
+            let (now, then): (Vec<_>, Vec<_>) = pending.names.iter().cloned().partition(&mut is_first);
+            if !then.is_empty() {
+                later.push(PendingRoot { names: then, ..pending.clone() });
+            }
+            if !now.is_empty() || pending.names.is_empty() {
+                first.push(PendingRoot { names: now, ..pending });
+            }
+        }
+        let staged = |lists| Staged {
+            copied: copied.clone(),
+            unpublished: Unpublished { to: to.clone(), lists, keep_tags, progress: progress.clone() },
+        };
+        (staged([referrers, first]), staged([Vec::new(), later]))
+    }
+
     /// Gives the root its names, after its referrers have theirs.
     ///
     /// # Errors
