@@ -1,6 +1,7 @@
 //! Lazily pulled images in `publish`, beside plain ones in one index, and as referrers, with an in-process registry.
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use ocikit_archive::Compression;
 use ocikit_image::testing::{Tar, random};
@@ -334,6 +335,40 @@ fn a_registry_that_does_not_store_the_lazy_image_is_named_with_its_reason() {
     let outcome = bench.ocikit(&[&line[..], &["--lazy", "nydus"]].concat());
     let lines: Vec<_> = outcome.stderr.lines().filter(|line| line.contains("v1-fastpull (nydus): ")).collect();
     assert!(matches!(lines[..], [line] if line.contains(&two)), "{outcome}");
+}
+
+/// Two publications at the same time: the lazy image of one does not silently stay beside the plain image of the other.
+#[test]
+fn a_lazy_tag_beside_a_tag_that_another_client_moved_is_a_failure() {
+    let bench = bench();
+    let app = archive(&bench);
+    bench.ok(&["annotate", &app, "other=1", "-o", "other.tar"]);
+    // The lazy tag is not put, if the plain one moved before; else it is late.
+    for (request, nth, is_put) in [("GET", 2, false), ("PUT", 1, true)] {
+        let registry = Registry::start();
+        let target = format!("{}/acme/app", registry.name());
+        let path = if is_put { "/v2/acme/app/manifests/v1-fastpull" } else { "/v2/acme/app/manifests/v1" };
+        let delay = Action::Delay(Duration::from_secs(3));
+        let delayed = registry.faults().add(Fault::on(&format!("{request} {path}"), delay).nth(nth));
+        let line = ["publish", &app, "--to", &target, "--event", "push", "--commit", "6c22711f", "--tag", "v1"];
+        let outcome = std::thread::scope(|scope| {
+            let first = scope.spawn(|| bench.ocikit(&[&line[..], &["--lazy", "nydus"]].concat()));
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while delayed.happened() == 0 {
+                assert!(Instant::now() < deadline, "no {request} {path}: {:?}", registry.requests());
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            bench.ok(&["copy", "other.tar", &format!("{target}:v1")]);
+            first.join().unwrap()
+        });
+        let digest = bench.ok(&["digest", "other.tar"]);
+        assert_eq!(outcome.code, 7, "{request} {outcome}");
+        let problem = format!("another client moved the tag v1 of the plain image to {digest}");
+        assert!(outcome.stderr.contains("v1-fastpull (nydus)") && outcome.stderr.contains(&problem), "{outcome}");
+        assert_eq!(bench.ok(&["digest", &format!("{target}:v1")]), digest);
+        let tags = if is_put { "v1\nv1-fastpull" } else { "v1" };
+        assert_eq!(bench.ok(&["tags", &target]), tags, "{request} {outcome}");
+    }
 }
 
 /// FP-12: a format at a place where no client finds it is refused before anything is published.

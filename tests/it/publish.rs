@@ -238,3 +238,48 @@ fn plp_20_credentials_are_never_printed() {
         }
     }
 }
+
+/// Waits until a registry has received a request that begins with these words.
+fn wait_for(registry: &Registry, method: &str, path: &str) {
+    let is_there = || registry.requests().iter().any(|request| request.method == method && request.path.contains(path));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !is_there() {
+        assert!(std::time::Instant::now() < deadline, "no {method} {path}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+/// Two releases at the same time: an older version leaves the moving tags at the newer one, whether that appears during its
+/// upload or while it puts its tags.
+#[test]
+fn older_releases_at_the_same_time_leave_moving_tags_at_the_newer_one() {
+    let place = bench();
+    let archives = ["1", "2"].map(|name| {
+        let path = place.path(&format!("{name}.tar"));
+        let size = 1000 + name.parse::<u64>().unwrap();
+        (path.display().to_string(), write_archive(&path, Archive { layers: 1, size, valid_digests: true }))
+    });
+    let [(older_archive, older), (newer_archive, newer)] = archives;
+    for (method, path) in [("POST", "/v2/acme/app/blobs/uploads/"), ("PUT", "/v2/acme/app/manifests/latest")] {
+        let registry = Registry::start();
+        // Only the first request waits: that of the older release, which starts first.
+        let delay = Action::Delay(std::time::Duration::from_secs(4));
+        registry.faults().add(Fault::on(&format!("{method} {path}"), delay).first(1));
+        let target = format!("{}/acme/app", registry.name());
+        let release = |archive: &str, version: &str| {
+            let line = ["publish", archive, "--to", &target, "--event", "push", "--commit", COMMIT];
+            bench().ocikit(&[&line[..], &["--git-tag", version, "--latest-release"]].concat())
+        };
+        let (first, second) = std::thread::scope(|scope| {
+            let first = scope.spawn(|| release(&older_archive, "v1.2.3"));
+            wait_for(&registry, method, path);
+            let second = release(&newer_archive, "v1.2.4");
+            (first.join().unwrap(), second)
+        });
+        let expected = [Some(older), Some(newer), Some(newer), Some(newer), Some(newer)];
+        let found = digests(&registry, &["1.2.3", "1.2.4", "1.2", "1", "latest"]);
+        assert_eq!(found, expected, "{path}: {first} {second}");
+        assert_eq!((first.code, second.code), (0, 0), "{path}: {first} {second}");
+        assert!(first.stderr.contains("tag latest not used: 1.2.4 is published, which is newer"), "{path}: {first}");
+    }
+}

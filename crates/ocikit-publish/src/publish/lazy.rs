@@ -8,6 +8,7 @@ use ocikit::spec::with_causes;
 use ocikit::{Digest, Location, Reference, Repository, Root, Session, Sink};
 use ocikit_lazy::{Format, Warning};
 
+use super::tagging::Beside;
 use super::{ImageSigner, Prepared, PublishError, Published, TagState, mark, transact};
 use crate::lazy::{LazyError, LazyImage, LazyPlacement, LazyRequest};
 use crate::plan::Plan;
@@ -204,7 +205,9 @@ impl Job<'_> {
             let plain: Vec<_> = target.tags.iter().map(|tag| tag.planned.tag.clone()).collect();
             self.request.check_tags(&plain)?;
             let mut tags = TagSet::default();
+            let mut beside = Beside { image: self.published.root.digest, tags: Vec::new() };
             for tag in target.tags.iter().filter(|tag| matches!(tag.state, TagState::Verified)) {
+                let plain = tag.planned.tag.clone();
                 let name = format!("{}{}", tag.planned.name, self.request.suffix.of(self.format));
                 let tag = PlannedTag {
                     tag: self.request.tag(self.format, &tag.planned.tag)?,
@@ -215,12 +218,13 @@ impl Job<'_> {
                     follows: None,
                 };
                 outcome.wanted.push(Reference::tagged(target.destination.push.clone(), tag.tag.clone()));
+                beside.tags.push((tag.tag.clone(), plain));
                 tags.tags.push(tag);
             }
             if !tags.tags.is_empty() {
                 let destination = target.destination.clone();
                 let sink = self.sink(&destination.push)?;
-                prepared.push(Prepared { destination, sink, tags });
+                prepared.push(Prepared { destination, sink, tags, beside: Some(beside) });
             }
         }
         let LazyImage { root, warnings, .. } = self.request.convert(self.root, self.format).await?;
@@ -248,7 +252,7 @@ impl Job<'_> {
             let stored = self.session.store_referrers(&Location::Registry(place), &referrers).await;
             stored.map_err(|error| LazyPublishError::Referrer(Box::new(error)))?;
             let sink = self.sink(&destination.push)?;
-            let prepared = Prepared { destination, sink, tags: TagSet::default() };
+            let prepared = Prepared { destination, sink, tags: TagSet::default(), beside: None };
             for referrer in &referrers {
                 let marks = mark(self.session, referrer, &prepared, self.plan, self.signer).boxed().await?;
                 outcome.signed = marks.signatures.is_some();

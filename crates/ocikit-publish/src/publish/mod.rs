@@ -3,7 +3,8 @@
 //! 1. The tags of each repository decide which moving tags would go back.
 //! 2. Everything is uploaded to every repository and read back. If one repository fails, no tag changes in any.
 //! 3. The image is signed and attested in every repository, by digest.
-//! 4. The tags are put, and each is read back. A statement about the publication follows, if it is asked for.
+//! 4. The tags of each repository decide again. The tags are put, versions before moving tags, and each is read back. A moving
+//!    tag goes to a newer version that was published at the same time. A statement about the publication follows, if it is asked for.
 //!
 //! A rerun skips what exists, and does nothing if all of it does.
 
@@ -11,14 +12,14 @@ mod error;
 mod lazy;
 mod result;
 mod signer;
+mod tagging;
 mod time;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt, join_all};
 use ocikit::image::{Staged, Target, plan_to_each, stage_to_each};
-use ocikit::{Descriptor, Digest, Error, Naming, Planned, Put, Repository, Root, Session, Sink, Tag};
+use ocikit::{Descriptor, Digest, Error, Naming, Planned, Put, Root, Session, Sink, Tag};
 use serde_json::{Value, json};
 
 pub use error::PublishError;
@@ -26,9 +27,12 @@ pub use lazy::{LazyFailure, LazyPublishError, PublishedLazy, publish_lazy};
 pub use result::{Published, PublishedTag, PublishedTarget, TagState, Times, Transfer};
 pub use signer::{ImageSigner, PUBLISHED_PREDICATE_TYPE};
 
+pub(crate) use tagging::existing;
+
 use crate::plan::{Destination, Plan, Signing};
 use crate::tags::{PlannedTag, TagSet};
 use signer::Stored;
+use tagging::{Beside, Tagging};
 use time::Stopwatch;
 
 /// A destination, and what is done there.
@@ -36,9 +40,16 @@ struct Prepared {
     destination: Destination,
     sink: Arc<dyn Sink>,
     tags: TagSet,
+    /// For a lazily pulled image: the tags that its own belong beside.
+    beside: Option<Beside>,
 }
 
 impl Prepared {
+    /// Returns whether newer versions decide about tags.
+    fn is_bound_to_versions(&self, plan: &Plan) -> bool {
+        !plan.allow_back && self.tags.tags.iter().any(|planned| planned.follows.is_some())
+    }
+
     fn target(&self) -> Target {
         let naming = |planned: &PlannedTag| Naming::of_tag(planned.tag.clone());
         Target { sink: self.sink.clone(), names: self.tags.tags.iter().map(naming).collect() }
@@ -133,6 +144,7 @@ async fn transact(
     for prepared in &prepared {
         marks.push(mark(session, root, prepared, plan, signer).boxed().await?);
     }
+    let prepared = decide_again(session, plan, prepared).await?;
     if let Some(guarded) = guarded {
         for prepared in &prepared {
             guarded.check(prepared, root).await?;
@@ -208,6 +220,33 @@ async fn prepare(session: &Session, plan: &Plan) -> Result<Vec<Prepared>, Publis
     if !failures.is_empty() {
         return Err(PublishError::Store { failures, of });
     }
+    not_empty(prepared)
+}
+
+/// Decides again which moving tags stay: another version may have been published during the upload.
+async fn decide_again(
+    session: &Session,
+    plan: &Plan,
+    mut prepared: Vec<Prepared>,
+) -> Result<Vec<Prepared>, PublishError> {
+    let lists = prepared.iter().map(|prepared| async move {
+        match prepared.is_bound_to_versions(plan) {
+            true => existing(session, &prepared.destination.push).await,
+            false => Ok(Vec::new()),
+        }
+    });
+    let lists = join_all(lists).boxed().await;
+    let lists = all(&prepared, lists.into_iter())?;
+    for (prepared, list) in prepared.iter_mut().zip(lists) {
+        if prepared.is_bound_to_versions(plan) {
+            prepared.tags = std::mem::take(&mut prepared.tags).never_back(&list);
+        }
+    }
+    not_empty(prepared)
+}
+
+/// Returns the destinations if each has a tag.
+fn not_empty(prepared: Vec<Prepared>) -> Result<Vec<Prepared>, PublishError> {
     match prepared.iter().find(|prepared| prepared.tags.tags.is_empty()) {
         Some(empty) => Err(PublishError::AllOlder { repository: Box::new(empty.destination.push.clone()) }),
         None => Ok(prepared),
@@ -221,22 +260,13 @@ fn prepare_one<'a>(
 ) -> BoxFuture<'a, Result<Prepared, Error>> {
     async move {
         let sink: Arc<dyn Sink> = Arc::new(session.client().repository(destination.push.clone())?);
-        let moves = plan.tags.tags.iter().any(|planned| planned.follows.is_some());
-        let tags = match moves && !plan.allow_back {
-            true => plan.tags.clone().never_back(&existing(session, &destination.push).await?),
-            false => plan.tags.clone(),
-        };
-        Ok(Prepared { destination, sink, tags })
+        let mut prepared = Prepared { destination, sink, tags: plan.tags.clone(), beside: None };
+        if prepared.is_bound_to_versions(plan) {
+            prepared.tags = prepared.tags.never_back(&existing(session, &prepared.destination.push).await?);
+        }
+        Ok(prepared)
     }
     .boxed()
-}
-
-/// Returns the tags of a repository; none if it does not exist yet.
-pub(crate) async fn existing(session: &Session, repository: &Repository) -> Result<Vec<Tag>, Error> {
-    match session.tags(repository).await {
-        Err(error) if error.is_not_found() => Ok(Vec::new()),
-        found => found,
-    }
 }
 
 /// Returns all values, or the failures with their repositories.
@@ -264,13 +294,15 @@ struct Finishing<'a> {
 impl Finishing<'_> {
     /// Puts the tags of a destination, reads them back, and states what was published if that is asked for.
     async fn finish(self, prepared: Prepared, staged: Staged, marks: Marks) -> PublishedTarget {
-        let Prepared { destination, sink, tags } = prepared;
+        let Prepared { destination, sink, tags, beside } = prepared;
         let count = |put| staged.copied().count(put);
         let transfer =
             Transfer { uploaded: count(Put::Copied), mounted: count(Put::Mounted), skipped: count(Put::Present) };
         let stored = self.stopwatch.stored(&sink.to_string()).unwrap_or_default();
         let Marks { signatures, mut attestations } = marks;
-        let put = put_tags(self.root, &sink, tags.tags, staged, self.plan.in_order).await;
+        let Finishing { session, root, plan, .. } = self;
+        let tagging = Tagging { session, root, plan, repository: &destination.push, sink: &sink };
+        let (put, skipped) = tagging.put(tags, beside, staged).await;
         let mut statement_failed = None;
         if let (true, Some(signer)) = (self.plan.attest.published, self.signer) {
             let predicate = predicate(self.plan, &destination, self.root, &put);
@@ -283,7 +315,7 @@ impl Finishing<'_> {
         PublishedTarget {
             destination,
             tags: put,
-            skipped: tags.skipped,
+            skipped,
             transfer,
             times: Times { stored, finished: self.stopwatch.elapsed() },
             signed: signatures.is_some(),
@@ -308,43 +340,4 @@ fn predicate(plan: &Plan, destination: &Destination, root: &Root, tags: &[Publis
         "event": plan.event,
         "source": plan.source,
     })
-}
-
-/// Puts the tags and reads them back.
-async fn put_tags(
-    root: &Root,
-    sink: &Arc<dyn Sink>,
-    tags: Vec<PlannedTag>,
-    staged: Staged,
-    in_order: bool,
-) -> Vec<PublishedTag> {
-    let mut failed = BTreeMap::new();
-    let published = match in_order {
-        true => staged.publish_in_order().await,
-        false => staged.publish().await,
-    };
-    match published {
-        Ok(published) => {
-            let named =
-                published.failed.into_iter().filter_map(|(naming, error)| Some((naming.tag?.to_string(), error)));
-            failed.extend(named);
-        }
-        Err(error) => {
-            let error = Arc::new(error);
-            failed.extend(tags.iter().map(|planned| (planned.tag.to_string(), Error::again(&error))));
-        }
-    }
-    let mut published = Vec::new();
-    for planned in tags {
-        let state = match failed.remove(planned.tag.as_str()) {
-            Some(error) => TagState::Failed(error),
-            None => match sink.tagged(&planned.tag).await {
-                Ok(Some(found)) if found.digest == root.digest() => TagState::Verified,
-                Ok(found) => TagState::Moved(found.map(|found| found.digest)),
-                Err(error) => TagState::Failed(error),
-            },
-        };
-        published.push(PublishedTag { planned, state });
-    }
-    published
 }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use ocikit::spec::with_causes;
-use ocikit::{Descriptor, Digest, Error, Repository};
+use ocikit::{Descriptor, Digest, Error, Repository, Tag};
 
 use crate::plan::Destination;
 use crate::tags::{PlannedTag, SkippedTag};
@@ -82,6 +82,13 @@ pub enum TagState {
     Failed(Error),
     /// It points to something else, or to nothing: another client moved it.
     Moved(Option<Digest>),
+    /// It belongs beside a tag that another client moved to something else, or removed. It may have been put before that.
+    Outdated {
+        /// The tag that it belongs beside.
+        plain: Tag,
+        /// What that tag points to.
+        found: Option<Digest>,
+    },
 }
 
 impl TagState {
@@ -92,6 +99,12 @@ impl TagState {
             TagState::Failed(error) => Some(with_causes(error)),
             TagState::Moved(Some(digest)) => Some(format!("it points to {digest}")),
             TagState::Moved(None) => Some("it does not exist".to_owned()),
+            TagState::Outdated { plain, found: Some(digest) } => {
+                Some(format!("another client moved the tag {plain} of the plain image to {digest}"))
+            }
+            TagState::Outdated { plain, found: None } => {
+                Some(format!("another client removed the tag {plain} of the plain image"))
+            }
         }
     }
 }

@@ -398,7 +398,7 @@ impl TargetReport {
             let state = match &tag.state {
                 TagState::Verified => "verified",
                 TagState::Failed(_) => "failed",
-                TagState::Moved(_) => "moved",
+                TagState::Moved(_) | TagState::Outdated { .. } => "moved",
             };
             let problem = tag.state.problem();
             let (tag, name, because) =

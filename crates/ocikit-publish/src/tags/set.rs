@@ -117,6 +117,16 @@ pub struct TagSet {
     pub skipped: Vec<SkippedTag>,
 }
 
+impl PlannedTag {
+    /// Returns the newest of these tags that is a newer version of the line that this tag follows.
+    pub(crate) fn newer(&self, existing: &[Tag]) -> Option<Tag> {
+        let (line, release) = self.follows?;
+        let others = existing.iter().filter_map(|tag| Some((tag, Release::of_tag(tag.as_str())?)));
+        let others = others.filter(|(_, other)| line.has(*other) && *other > release);
+        others.max_by_key(|(_, other)| *other).map(|(tag, _)| tag.clone())
+    }
+}
+
 impl TagSet {
     /// Returns the tag file of the image builder: a JSON array of objects with `name`, `value` and, if there is one,
     /// `validation`.
@@ -142,15 +152,9 @@ impl TagSet {
     #[must_use]
     pub fn never_back(self, existing: &[Tag]) -> TagSet {
         let TagSet { tags, mut skipped } = self;
-        let published: Vec<_> = existing.iter().filter_map(|tag| Some((tag, Release::of_tag(tag.as_str())?))).collect();
-        let newer = |planned: &PlannedTag| {
-            let (line, release) = planned.follows?;
-            let others = published.iter().filter(|(_, other)| line.has(*other) && *other > release);
-            others.max_by_key(|(_, other)| *other).map(|(tag, _)| (*tag).clone())
-        };
         let mut kept = Vec::new();
         for planned in tags {
-            match newer(&planned) {
+            match planned.newer(existing) {
                 Some(newer) => {
                     let reason = SkipReason::Newer(newer);
                     skipped.push(SkippedTag { tag: planned.tag, name: planned.name, reason });
