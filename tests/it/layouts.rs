@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use ocikit_spec::{Descriptor, Digest, MediaType};
-use ocikit_tests::{Bench, Compression, Registry, Tar, fixture, json, multi, testdata, write_image};
+use ocikit_tests::{Bench, Compression, Registry, Tar, fixture, json, multi, single, testdata, write_image};
 use serde_json::{Value, json};
 
 use crate::bench;
@@ -454,4 +454,19 @@ fn archive_of_a_sha512_image_is_valid_and_can_be_verified() {
     bench.ok(&["validate", "a.tar"]);
     bench.ok(&["sign", "-q", "--key", "key.key", "a.tar"]);
     bench.ok(&["verify", "--key", "key.pub", "a.tar"]);
+}
+
+/// A process that was killed at the right moment leaves a layout with the first of its two files only.
+#[test]
+fn a_layout_that_was_begun_can_be_written() {
+    let bench = bench();
+    for marker in ["", r#"{"imageLayoutVersion":"1.0.0"}"#] {
+        fs::create_dir_all(bench.path("begun/blobs/sha256")).unwrap();
+        if !marker.is_empty() {
+            fs::write(bench.path("begun/oci-layout"), marker).unwrap();
+        }
+        bench.ok(&["copy", "-q", &single(), "oci:begun:1"]);
+        bench.ok(&["validate", "oci:begun:1"]);
+        fs::remove_dir_all(bench.path("begun")).unwrap();
+    }
 }

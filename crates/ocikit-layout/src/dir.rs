@@ -159,10 +159,10 @@ impl Dir {
         Dir { siblings: Some(siblings), ..self }
     }
 
-    /// Returns whether the layout has no `oci-layout` file yet, which the first published image writes.
+    /// Returns whether the layout lacks one of the files that the first published image writes.
     async fn is_unwritten(&self) -> Result<bool> {
-        let marker = self.path.join(OCI_LAYOUT_FILE);
-        blocking(move || Ok(!marker.exists())).await
+        let files = [OCI_LAYOUT_FILE, INDEX_JSON].map(|name| self.path.join(name));
+        blocking(move || Ok(files.iter().any(|file| !file.exists()))).await
     }
 
     /// Returns the path of the layout.
@@ -369,12 +369,11 @@ impl Sink for Dir {
                 open().and_then(|at| write_in(at, OCI_LAYOUT_FILE, OCI_LAYOUT.as_bytes())).map_err(&failed)?;
             }
             let _lock = (!is_held).then(|| lock(&path)).transpose().map_err(&failed)?;
-            let old = match read_roots(&path) {
-                Err(_) if new => Index::of(&[]),
-                roots => roots?,
-            };
+            // A process that was killed may have written the first of the two files only, and another one the second.
+            let is_unwritten = !open().and_then(|layout| layout.has(INDEX_JSON)).map_err(&failed)?;
+            let old = if is_unwritten { Index::of(&[]) } else { read_roots(&path)? };
             let roots = roots::publish(&old, &root, &naming).map_err(|source| Error::broken(place, source))?;
-            if new || roots.text() != old.text() {
+            if is_unwritten || roots.text() != old.text() {
                 open().and_then(|at| write_in(at, INDEX_JSON, roots.bytes())).map_err(&failed)?;
             }
             Ok(())
