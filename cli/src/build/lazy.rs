@@ -109,7 +109,7 @@ impl LazyBuild<'_> {
         let copied = targets.publish(&root, &names).await;
         let mut outputs = Vec::new();
         for (place, copied) in places.iter().zip(copied) {
-            match signed(copied, &signatures, place) {
+            match signed(copied, &root, &signatures, place) {
                 Ok(copied) => outputs.push(TargetOutput::of(place, &copied)),
                 Err(Failure { code, message, .. }) => {
                     failed.push(FailedItem { name: format!("{place} ({})", format.name()), code, message });

@@ -6,7 +6,7 @@ use ocikit::{Copied, CopyOptions, Location, Root, Sink};
 use ocikit_sign::{Format, SignOptions, Signature, Signer, VerificationMaterial};
 
 use crate::context::Context;
-use crate::failure::Result;
+use crate::failure::{Code, Failure, Result};
 use crate::keys::{self, SignerArguments};
 use crate::sigstore::VerificationMaterialArguments;
 
@@ -78,14 +78,27 @@ pub(crate) async fn with_signatures(root: Root, signatures: &[Signature]) -> Res
     Ok(Root::at(memory, root.descriptor().clone()).await?)
 }
 
-/// Returns the outcome of a copy with these signatures. It has failed if the place has something else under their tags.
-pub(crate) fn signed(copied: ImageResult<Copied>, signatures: &[Signature], place: &Location) -> Result<Copied> {
+/// Returns the outcome of a copy of a root with these signatures. It has failed if the place has something else under their
+/// tags, or has the root without them, as a compressed docker archive.
+pub(crate) fn signed(
+    copied: ImageResult<Copied>,
+    root: &Root,
+    signatures: &[Signature],
+    place: &Location,
+) -> Result<Copied> {
     let copied = copied?;
-    match copied.kept.first() {
-        Some(kept) if !signatures.is_empty() => {
-            let what = format!("{} ({})", kept.tag, kept.there);
-            Err(ocikit::Error::Exists { what, place: place.to_string() }.into())
-        }
-        _ => Ok(copied),
+    if signatures.is_empty() {
+        return Ok(copied);
     }
+    if let Some(kept) = copied.kept.first() {
+        let what = format!("{} ({})", kept.tag, kept.there);
+        return Err(ocikit::Error::Exists { what, place: place.to_string() }.into());
+    }
+    if copied.root.digest == root.digest() && copied.referrers.is_empty() {
+        let message = format!("{place} has the image, but cannot hold its signatures");
+        return Err(
+            Failure::new(Code::Other, message).hint("write an OCI archive, or a docker archive without compression")
+        );
+    }
+    Ok(copied)
 }

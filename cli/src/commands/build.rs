@@ -125,7 +125,7 @@ impl Build {
         let mut report = BuildReport::of(&outputs);
         let (mut written, mut failures) = (Vec::new(), Vec::new());
         for (image, copied) in outputs.images.iter().zip(targets.publish(&root, &outputs.names).await) {
-            match signed(copied, &signatures, image) {
+            match signed(copied, &root, &signatures, image) {
                 Ok(copied) => {
                     report.targets.push(TargetOutput::of(image, &copied));
                     written.push(image.clone());

@@ -565,9 +565,12 @@ fn a_build_is_signed_in_the_same_run() {
     let public = names.iter().find(|name| name.ends_with(".pub")).unwrap();
     let tag = format!("{}/acme/app:1", registry.address);
     built(&bench, &["app", "--tag", &tag, "--push", "-o", "app.tar", "--key", key]);
-    for location in [tag.as_str(), "app.tar"] {
+    built(&bench, &["app", "-o", "docker-archive:d.tar", "--key", key]);
+    for location in [tag.as_str(), "app.tar", "oci-archive:d.tar"] {
         bench.ok(&["verify", "--key", public, location]);
     }
+    let outcome = build(&bench, &["app", "-o", "docker-archive:d.tar.gz", "--key", key]);
+    assert!(outcome.code == 1 && outcome.stderr.contains("cannot hold its signatures"), "{outcome}");
     let outcome = build(&bench, &["app", "--key", "no-such.key"]);
     assert!(outcome.code != 0 && !outcome.stderr.contains("DONE"), "{outcome}");
 }
@@ -588,6 +591,7 @@ fn signatures_are_stored_before_tags() {
         let put: Vec<_> = requests.filter(|one| one.method == "PUT").map(|one| one.path).collect();
         let place = |reference: &str| put.iter().position(|path| path.ends_with(&format!("/manifests/{reference}")));
         let signature = bench.ok(&["referrers", &tag("a")]);
+        let signature = signature.lines().find(|line| line.contains("sigstore") || line.contains("cosign")).unwrap();
         let signature = signature.split_whitespace().find(|word| word.starts_with("sha256:")).unwrap();
         assert!(place(signature) < place("a") && place("a") < place("b"), "{signature} {put:?}");
         bench.ok(&["verify", "--key", "k.pub", &tag("b")]);
