@@ -130,6 +130,10 @@ impl Daemon {
     ///
     /// [`Error::Start`] if a program is missing, [`Error::Daemon`] if it ends or exceeds the time limit.
     pub async fn start(options: &DaemonOptions) -> Result<Daemon> {
+        options.check()?;
+        let runtime = options.runtime();
+        // Until the watchdog has started, only the next build would remove the directory if this process is killed: nothing slow
+        // comes in between.
         let directory = ScratchDirectory::create(&ScratchDirectory::default_parent(), ScratchKind::BuildKit);
         let directory = directory.map_err(Error::failed("make a temporary directory"))?;
         let socket = directory.path().join("buildkitd.sock");
@@ -139,7 +143,6 @@ impl Daemon {
         let copy = || log.try_clone().map_err(Error::failed("make a log file"));
         let (output, errors) = (copy()?, copy()?);
         let address: Address = format!("unix://{}", socket.display()).parse()?;
-        options.check()?;
         let rootless = options.is_rootless();
         if rootless {
             fs::create_dir(directory.path().join(RUNTIME)).map_err(Error::failed("make a temporary directory"))?;
@@ -151,7 +154,6 @@ impl Daemon {
         }
         let (program, arguments) = call(options, directory.path(), &address);
         let remover = rootless.then_some(&*options.rootlesskit);
-        let runtime = options.runtime();
         // Without root, the containers are in the namespaces of `rootlesskit`.
         let runtime = (!rootless).then_some(&*runtime);
         let leftovers = Leftovers { always: vec![directory.path()], remover, runtime, ..Leftovers::default() };
