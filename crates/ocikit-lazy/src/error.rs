@@ -2,7 +2,6 @@
 
 use std::io;
 
-use crate::pieces::Failure;
 use crate::reason::Reason;
 
 /// The result of this crate's functions.
@@ -45,39 +44,15 @@ impl Error {
 }
 
 /// Why writing a layer in another format ended early.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum Stopped {
     /// The layer is left as it is.
-    Plain(Reason),
+    #[error(transparent)]
+    Plain(#[from] Reason),
     /// The layer cannot be read.
-    Reading(ocikit_archive::Error),
+    #[error(transparent)]
+    Reading(#[from] ocikit_archive::Error),
     /// The result cannot be written.
-    Writing(io::Error),
-}
-
-impl From<ocikit_archive::Error> for Stopped {
-    fn from(error: ocikit_archive::Error) -> Stopped {
-        Stopped::Reading(error)
-    }
-}
-
-impl From<io::Error> for Stopped {
-    fn from(error: io::Error) -> Stopped {
-        Stopped::Writing(error)
-    }
-}
-
-impl From<Failure> for Stopped {
-    fn from(failure: Failure) -> Stopped {
-        match failure {
-            Failure::Read(error) => Stopped::Reading(error.into()),
-            Failure::Write(error) => Stopped::Writing(error),
-        }
-    }
-}
-
-impl From<Reason> for Stopped {
-    fn from(reason: Reason) -> Stopped {
-        Stopped::Plain(reason)
-    }
+    #[error(transparent)]
+    Writing(#[from] io::Error),
 }

@@ -9,6 +9,7 @@ use flate2::Crc;
 use ocikit_archive::Ordered;
 use ocikit_spec::Digest;
 
+use crate::error::Stopped;
 use crate::output::Output;
 
 /// The size in bytes from which pieces are handed to a thread. Their bytes in the blob do not depend on it.
@@ -156,9 +157,10 @@ impl Pieces {
     /// # Errors
     ///
     /// Those of the reader and of writing earlier pieces.
-    pub(crate) fn fill(&mut self, reader: impl Read, limit: usize) -> Result<usize, Failure> {
-        self.make_room(limit).map_err(Failure::Write)?;
-        reader.take(limit as u64).read_to_end(&mut self.batch.bytes).map_err(Failure::Read)
+    pub(crate) fn fill(&mut self, reader: impl Read, limit: usize) -> Result<usize, Stopped> {
+        self.make_room(limit)?;
+        let read = reader.take(limit as u64).read_to_end(&mut self.batch.bytes);
+        read.map_err(|error| Stopped::Reading(error.into()))
     }
 
     /// Takes another buffer if the one of the batch has no room for so many bytes. Large pieces get a batch of their own.
@@ -307,12 +309,6 @@ impl Drop for Share {
     fn drop(&mut self) {
         self.give_back(self.bytes, self.batches);
     }
-}
-
-/// An error of [`Pieces::fill`].
-pub(crate) enum Failure {
-    Read(io::Error),
-    Write(io::Error),
 }
 
 /// Buffers of two sizes. If all were alike, all would reach the size of the largest piece sooner or later.

@@ -1,7 +1,6 @@
 //! What the tables of contents of eStargz and zstd:chunked cannot express.
 
 use std::collections::HashMap;
-use std::fmt;
 
 use ocikit_archive::layer::{Path, RawEntry, RawKind, Time};
 use ocikit_spec::Digest;
@@ -9,10 +8,11 @@ use ocikit_spec::Digest;
 use crate::lost_xattr::LostXattr;
 
 /// A part of an image that was left as it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Warning {
     /// A layer.
+    #[error("layer {layer} was not converted: {reason}")]
     Layer {
         /// The layer.
         layer: Digest,
@@ -20,6 +20,7 @@ pub enum Warning {
         reason: Reason,
     },
     /// An image without a layer that SOCI can index and that is large enough.
+    #[error("image {image} has no SOCI index: no gzip or uncompressed layer has {min_layer_size} bytes")]
     NoLayers {
         /// The manifest of the image.
         image: Digest,
@@ -27,6 +28,7 @@ pub enum Warning {
         min_layer_size: u64,
     },
     /// An extended attribute that Nydus cannot hold.
+    #[error("image {image} loses the extended attribute {:?} of `{}`, which Nydus cannot hold", lost.name, lost.path)]
     LostXattr {
         /// The manifest of the image.
         image: Digest,
@@ -55,10 +57,11 @@ impl Warning {
 }
 
 /// Why a layer was left as it is: its readers would fail, or show other files than those of the layer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {
     /// A hard link whose target is not before it in the same layer.
+    #[error("`{path}` is a hard link to `{target}`, which is not before it in the layer")]
     HardLink {
         /// The link.
         path: Path,
@@ -66,26 +69,31 @@ pub enum Reason {
         target: String,
     },
     /// Two entries with one path.
+    #[error("`{path}` is in it twice")]
     DuplicatePath {
         /// The path.
         path: Path,
     },
     /// An entry without an entry for its directory before it. zstd:chunked only.
+    #[error("the directory of `{path}` has no entry before it")]
     MissingParent {
         /// The path.
         path: Path,
     },
     /// A name, a target or the name of an extended attribute that is not UTF-8, which JSON needs.
+    #[error("`{path}` has a name, link or attribute that is not UTF-8")]
     NotUtf8 {
         /// The path of the entry.
         path: Path,
     },
     /// A sparse file in a format of GNU tar.
+    #[error("`{path}` is a sparse file")]
     Sparse {
         /// The path of the file.
         path: Path,
     },
     /// A type of entry that readers do not know.
+    #[error("`{path}` has the unknown type `{}`", char::from(*entry_type).escape_default())]
     UnknownType {
         /// The path of the entry.
         path: Path,
@@ -93,66 +101,32 @@ pub enum Reason {
         entry_type: u8,
     },
     /// A time before the year 0 or after 9999, which RFC 3339 cannot express.
+    #[error("`{path}` has a time before the year 0 or after 9999")]
     Time {
         /// The path of the entry.
         path: Path,
     },
     /// A global extended header, which readers take for an entry of an unknown type.
+    #[error("it has a global extended header")]
     GlobalHeader,
     /// A file at the path of one that eStargz adds to each layer. eStargz only.
+    #[error("`{path}` is at the path of a file that the format adds")]
     OwnFile {
         /// The path.
         path: Path,
     },
     /// The table of contents would be larger than readers accept.
+    #[error("its table of contents would have {bytes} bytes, more than readers accept")]
     TableSize {
         /// Its size in bytes.
         bytes: u64,
     },
     /// The layer is compressed with zstd, xz or bzip2, which SOCI cannot index.
+    #[error("its compression is neither gzip nor none")]
     Compression,
     /// The layer is distributed from elsewhere.
+    #[error("it is distributed from elsewhere")]
     Foreign,
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Warning::Layer { layer, reason } => write!(f, "layer {layer} was not converted: {reason}"),
-            Warning::NoLayers { image, min_layer_size } => {
-                write!(f, "image {image} has no SOCI index: no gzip or uncompressed layer has {min_layer_size} bytes")
-            }
-            Warning::LostXattr { image, lost } => {
-                let LostXattr { path, name } = lost;
-                write!(f, "image {image} loses the extended attribute {name:?} of `{path}`, which Nydus cannot hold")
-            }
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Reason::HardLink { path, target } => {
-                write!(f, "`{path}` is a hard link to `{target}`, which is not before it in the layer")
-            }
-            Reason::DuplicatePath { path } => write!(f, "`{path}` is in it twice"),
-            Reason::MissingParent { path } => write!(f, "the directory of `{path}` has no entry before it"),
-            Reason::NotUtf8 { path } => write!(f, "`{path}` has a name, link or attribute that is not UTF-8"),
-            Reason::Sparse { path } => write!(f, "`{path}` is a sparse file"),
-            Reason::UnknownType { path, entry_type } => {
-                write!(f, "`{path}` has the unknown type `{}`", char::from(*entry_type).escape_default())
-            }
-            Reason::Time { path } => write!(f, "`{path}` has a time before the year 0 or after 9999"),
-            Reason::GlobalHeader => f.write_str("it has a global extended header"),
-            Reason::OwnFile { path } => write!(f, "`{path}` is at the path of a file that the format adds"),
-            Reason::TableSize { bytes } => {
-                write!(f, "its table of contents would have {bytes} bytes, more than readers accept")
-            }
-            Reason::Compression => f.write_str("its compression is neither gzip nor none"),
-            Reason::Foreign => f.write_str("it is distributed from elsewhere"),
-        }
-    }
 }
 
 /// The first and the last second that RFC 3339 can express.
