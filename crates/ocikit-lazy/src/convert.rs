@@ -20,7 +20,7 @@ use crate::estargz::WithoutOwnFiles;
 use crate::files::{FileAccess, find_ztocs, with_files};
 use crate::form::{self, Form, LayerContent};
 use crate::hashing::Hashing;
-use crate::output::{Output, Stored};
+use crate::output::{Output, Stored, Written};
 use crate::pieces::PieceBudget;
 use crate::placement::{self, Mark, Placement};
 use crate::rafs::{NydusOptions, NydusReader, from_nydus, to_nydus};
@@ -689,15 +689,6 @@ fn unsupported(what: String) -> Error {
     Error::Unsupported { place: "a new layer".to_owned(), what }
 }
 
-/// A layer in a temporary file.
-struct Written {
-    stored: Stored,
-    media_type: MediaType,
-    annotations: Vec<(&'static str, String)>,
-    /// `None` if it is that of the source.
-    diff_id: Option<Digest>,
-}
-
 fn write_layer(
     tar: &mut impl Read,
     format: &Format,
@@ -709,40 +700,29 @@ fn write_layer(
     match format {
         Format::ZstdChunked(options) => {
             let level = options.level.unwrap_or(DEFAULT_ZSTD_LEVEL).cast_signed();
-            let (written, diff_id) = match form {
+            match form {
                 Form::Estargz => {
                     let mut tar = Hashing::new(WithoutOwnFiles::within(&Budget::new(), tar));
                     let written = chunked::write(&mut tar, budget, level, pieces, directory)?;
-                    (written, Some(tar.finish()))
+                    Ok(Written { diff_id: Some(tar.digest()), ..written })
                 }
-                Form::Plain | Form::ZstdChunked => (chunked::write(tar, budget, level, pieces, directory)?, None),
-            };
-            let chunked::Written { stored, annotations } = written;
-            Ok(Written { stored, media_type: MediaType::OCI_LAYER_ZSTD, annotations, diff_id })
+                Form::Plain | Form::ZstdChunked => chunked::write(tar, budget, level, pieces, directory),
+            }
         }
         Format::Estargz(options) => {
             let level = options.level.unwrap_or(DEFAULT_GZIP_LEVEL);
-            let written = match &options.prefetch[..] {
-                [] => estargz::write(tar, budget, level, pieces, directory, false)?,
+            match &options.prefetch[..] {
+                [] => estargz::write(tar, budget, level, pieces, directory, false),
                 prefetch => {
                     let mut ordered = estargz::ordered(tar, prefetch, directory)?;
-                    estargz::write(&mut ordered.tar, budget, level, pieces, directory, ordered.has_landmark)?
+                    estargz::write(&mut ordered.tar, budget, level, pieces, directory, ordered.has_landmark)
                 }
-            };
-            let estargz::Written { stored, annotations, diff_id } = written;
-            Ok(Written { stored, media_type: MediaType::OCI_LAYER_GZIP, annotations, diff_id: Some(diff_id) })
+            }
         }
         Format::Plain(PlainOptions { encoder }) => {
             let mut encoder = *encoder;
             encoder.threads = Some(pieces.threads());
-            let plain::Written { stored, compression, diff_id } =
-                plain::write(tar, budget, &encoder, form == Form::Estargz, directory)?;
-            let media_type = match compression {
-                Compression::Zstd => MediaType::OCI_LAYER_ZSTD,
-                Compression::None => MediaType::OCI_LAYER,
-                Compression::Gzip | Compression::Xz | Compression::Bzip2 => MediaType::OCI_LAYER_GZIP,
-            };
-            Ok(Written { stored, media_type, annotations: Vec::new(), diff_id: Some(diff_id) })
+            plain::write(tar, budget, &encoder, form == Form::Estargz, directory)
         }
         // Layers stay as they are.
         Format::Soci(_) | Format::Nydus(_) => Err(Reason::Compression.into()),

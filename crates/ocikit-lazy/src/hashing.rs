@@ -14,9 +14,19 @@ impl<T> Hashing<T> {
         Hashing { inner, hasher: Hasher::new(Algorithm::Sha256), size: 0 }
     }
 
-    /// Returns the digest of all bytes.
-    pub(crate) fn finish(self) -> Digest {
-        self.hasher.finish()
+    /// Continues with the bytes of another reader or writer.
+    pub(crate) fn with<U>(self, inner: U) -> Hashing<U> {
+        Hashing { inner, hasher: self.hasher, size: self.size }
+    }
+
+    /// Returns the number of bytes so far.
+    pub(crate) fn position(&self) -> u64 {
+        self.size
+    }
+
+    /// Returns the digest of the bytes so far.
+    pub(crate) fn digest(&self) -> Digest {
+        self.hasher.clone().finish()
     }
 
     /// Returns the reader or writer, and the digest and the number of all bytes.
@@ -24,7 +34,8 @@ impl<T> Hashing<T> {
         (self.inner, self.hasher.finish(), self.size)
     }
 
-    fn pass(&mut self, bytes: &[u8]) {
+    /// Adds bytes that pass elsewhere.
+    pub(crate) fn pass(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
         self.size += bytes.len() as u64;
     }

@@ -4,17 +4,15 @@ use std::fs::File;
 use std::io::{self, BufWriter, Seek, Write};
 use std::path::Path;
 
-use ocikit_spec::{Algorithm, Digest, Hasher};
+use ocikit_spec::{Digest, MediaType};
+
+use crate::hashing::Hashing;
 
 /// The size of the buffer before the file, in bytes.
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// A temporary file without a name, with the digest and the number of the bytes that were written.
-pub(crate) struct Output {
-    file: BufWriter<File>,
-    hasher: Hasher,
-    position: u64,
-}
+pub(crate) type Output = Hashing<BufWriter<File>>;
 
 /// A file that is complete.
 pub(crate) struct Stored {
@@ -23,26 +21,26 @@ pub(crate) struct Stored {
     pub(crate) size: u64,
 }
 
+/// A layer that was written.
+pub(crate) struct Written {
+    pub(crate) stored: Stored,
+    pub(crate) media_type: MediaType,
+    /// The annotations of its descriptor.
+    pub(crate) annotations: Vec<(&'static str, String)>,
+    /// The digest of its tar; `None` if it is that of the source.
+    pub(crate) diff_id: Option<Digest>,
+}
+
 impl Output {
     pub(crate) fn create(directory: &Path) -> io::Result<Output> {
         let file = tempfile::tempfile_in(directory)?;
-        let hasher = Hasher::new(Algorithm::Sha256);
-        Ok(Output { file: BufWriter::with_capacity(BUFFER_BYTES, file), hasher, position: 0 })
-    }
-
-    /// Returns the number of bytes that were written.
-    pub(crate) fn position(&self) -> u64 {
-        self.position
-    }
-
-    /// Returns the digest of the bytes that were written.
-    pub(crate) fn digest_so_far(&self) -> Digest {
-        self.hasher.clone().finish()
+        Ok(Hashing::new(BufWriter::with_capacity(BUFFER_BYTES, file)))
     }
 
     pub(crate) fn finish(self) -> io::Result<Stored> {
-        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
-        Ok(Stored { file, digest: self.hasher.finish(), size: self.position })
+        let (file, digest, size) = self.into_parts();
+        let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        Ok(Stored { file, digest, size })
     }
 }
 
@@ -55,18 +53,5 @@ impl Stored {
             true => Ok(()),
             false => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a temporary file became shorter")),
         }
-    }
-}
-
-impl Write for Output {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
-        self.position += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
     }
 }

@@ -5,18 +5,11 @@ use std::path::Path;
 
 use ocikit_archive::layer::{BlobWriter, Budget};
 use ocikit_archive::{Compression, EncoderOptions};
-use ocikit_spec::Digest;
+use ocikit_spec::MediaType;
 
 use crate::error::Stopped;
 use crate::estargz::WithoutOwnFiles;
-use crate::output::{Output, Stored};
-
-/// A layer that was written.
-pub(crate) struct Written {
-    pub(crate) stored: Stored,
-    pub(crate) compression: Compression,
-    pub(crate) diff_id: Digest,
-}
+use crate::output::{Output, Written};
 
 /// Compresses a tar as a whole. The files that only eStargz has are left out if `is_estargz` says so.
 pub(crate) fn write(
@@ -32,7 +25,12 @@ pub(crate) fn write(
         false => copy(tar, &mut blob)?,
     }
     let (output, written) = blob.finish()?;
-    Ok(Written { stored: output.finish()?, compression: written.compression, diff_id: written.diff_id })
+    let media_type = match written.compression {
+        Compression::Zstd => MediaType::OCI_LAYER_ZSTD,
+        Compression::None => MediaType::OCI_LAYER,
+        Compression::Gzip | Compression::Xz | Compression::Bzip2 => MediaType::OCI_LAYER_GZIP,
+    };
+    Ok(Written { stored: output.finish()?, media_type, annotations: Vec::new(), diff_id: Some(written.diff_id) })
 }
 
 fn copy(reader: &mut impl Read, writer: &mut impl io::Write) -> Result<(), Stopped> {

@@ -12,4 +12,4 @@ mod writer;
 
 pub(crate) use format::{FOOTER_BYTES, MAGIC};
 pub use format::{MANIFEST_CHECKSUM, MANIFEST_POSITION, TAR_SPLIT_POSITION};
-pub(crate) use writer::{Written, write};
+pub(crate) use writer::write;

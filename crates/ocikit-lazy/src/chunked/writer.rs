@@ -2,7 +2,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use ocikit_archive::layer::{Budget, RawEntry};
-use ocikit_spec::{Algorithm, Hasher};
+use ocikit_spec::{Algorithm, Hasher, MediaType};
 
 use crate::chunked::crc64::Crc64;
 use crate::chunked::format::{
@@ -12,7 +12,7 @@ use crate::chunked::split::{ChunkKind, Splitter};
 use crate::chunked::tar_split::TarSplit;
 use crate::chunked::toc::Toc;
 use crate::error::Stopped;
-use crate::output::{Output, Stored};
+use crate::output::{Output, Stored, Written};
 use crate::pieces::{Codec, PieceBudget, Pieces};
 use crate::reason::{Paths, Reason};
 use crate::source::Source;
@@ -26,12 +26,6 @@ const READ_BYTES: usize = 64 << 10;
 
 /// The maximum size of table and tar-split that readers accept, compressed and uncompressed.
 const MAX_TABLE_BYTES: u64 = 150 << 20;
-
-/// A layer that was written, with the annotations of its descriptor.
-pub(crate) struct Written {
-    pub(crate) stored: Stored,
-    pub(crate) annotations: Vec<(&'static str, String)>,
-}
 
 /// Compressed lines that are counted before compression.
 struct Table {
@@ -170,7 +164,7 @@ impl Writer {
             (MANIFEST_POSITION, format!("{toc_offset}:{toc_place}:{toc_bytes}:1")),
             (TAR_SPLIT_POSITION, format!("{tar_split_offset}:{tar_split_place}:{tar_split_bytes}")),
         ];
-        Ok(Written { stored: output.finish()?, annotations })
+        Ok(Written { stored: output.finish()?, media_type: MediaType::OCI_LAYER_ZSTD, annotations, diff_id: None })
     }
 }
 

@@ -13,4 +13,4 @@ pub(crate) use format::{FOOTER_BYTES, TOC_NAME, footer, is_own_file};
 pub use format::{TOC_DIGEST, UNCOMPRESSED_SIZE};
 pub(crate) use order::ordered;
 pub(crate) use own_files::WithoutOwnFiles;
-pub(crate) use writer::{Written, write};
+pub(crate) use writer::write;

@@ -4,14 +4,15 @@ use std::path::Path;
 
 use ocikit_archive::layer::{Budget, RawEntry};
 use ocikit_archive::{Compression, END, Encoder, EncoderOptions, Header, padding};
-use ocikit_spec::{Algorithm, Digest, Hasher};
+use ocikit_spec::{Algorithm, Hasher, MediaType};
 
 use crate::error::Stopped;
 use crate::estargz::format::{
     LANDMARK, NO_PREFETCH_LANDMARK, PREFETCH_LANDMARK, TOC_DIGEST, TOC_NAME, UNCOMPRESSED_SIZE, footer, is_own_file,
 };
 use crate::estargz::toc::{CHUNK_BYTES, Toc};
-use crate::output::{Output, Stored};
+use crate::hashing::Hashing;
+use crate::output::{Output, Written};
 use crate::pieces::{Codec, PieceBudget, Pieces};
 use crate::reason::{Paths, Reason};
 use crate::source::Source;
@@ -22,13 +23,6 @@ const MAX_BETWEEN_BYTES: usize = 1 << 20;
 
 /// The maximum size of the table of contents in bytes, as readers accept it.
 const MAX_TOC_BYTES: u64 = 512 << 20;
-
-/// A layer that was written, with the annotations of its descriptor.
-pub(crate) struct Written {
-    pub(crate) stored: Stored,
-    pub(crate) diff_id: Digest,
-    pub(crate) annotations: Vec<(&'static str, String)>,
-}
 
 /// Writes a tar as a layer. A tar with a file of its own at the path of one that the format has is refused; the landmark of a
 /// tar in the order of what is fetched first is not such a file.
@@ -45,8 +39,7 @@ pub(crate) fn write(
         toc: Toc::new(Output::create(directory)?)?,
         waiting: Waiting::default(),
         hashed: 0,
-        tar: Hasher::new(Algorithm::Sha256),
-        size: 0,
+        tar: Hashing::new(io::sink()),
     };
     if !has_landmark {
         writer.between(&Header::file(NO_PREFETCH_LANDMARK, LANDMARK.len() as u64).to_bytes())?;
@@ -72,8 +65,7 @@ struct Writer {
     /// The number of bytes at the start of the member in progress that are contents of a file.
     hashed: usize,
     /// The digest and size of the decompressed layer.
-    tar: Hasher,
-    size: u64,
+    tar: Hashing<io::Sink>,
 }
 
 impl Writer {
@@ -91,8 +83,7 @@ impl Writer {
         if member.is_empty() {
             return Ok(());
         }
-        self.tar.update(member);
-        self.size += member.len() as u64;
+        self.tar.pass(member);
         self.pieces.end_piece(member.len(), std::mem::take(&mut self.hashed))
     }
 
@@ -143,37 +134,19 @@ impl Writer {
         let offset = output.position();
         let mut options = EncoderOptions::from(Compression::Gzip);
         (options.level, options.threads) = (Some(level), Some(threads));
-        let mut member = Hashed { encoder: Encoder::with(&options, output)?, tar: self.tar, size: self.size };
+        // Its bytes count as those of the decompressed layer.
+        let mut member = self.tar.with(Encoder::with(&options, output)?);
         let padded = usize::try_from(padding(toc.size)).map_err(io::Error::other)?;
         let header = Header { mode: 0, ..Header::file(TOC_NAME, toc.size) };
         member.write_all(&header.to_bytes())?;
         toc.copy_to(&mut member)?;
         member.write_all(&vec![0; padded])?;
         member.write_all(&END)?;
-        let Hashed { encoder, tar, size } = member;
+        let (encoder, diff_id, size) = member.into_parts();
         output = encoder.finish()?;
         output.write_all(&footer(offset))?;
         let annotations = vec![(TOC_DIGEST, toc_digest), (UNCOMPRESSED_SIZE, size.to_string())];
-        Ok(Written { stored: output.finish()?, diff_id: tar.finish(), annotations })
-    }
-}
-
-/// The last member, whose bytes count as those of the decompressed layer.
-struct Hashed {
-    encoder: Encoder<Output>,
-    tar: Hasher,
-    size: u64,
-}
-
-impl Write for Hashed {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.encoder.write(bytes)?;
-        self.tar.update(&bytes[..written]);
-        self.size += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.encoder.flush()
+        let (stored, media_type) = (output.finish()?, MediaType::OCI_LAYER_GZIP);
+        Ok(Written { stored, media_type, annotations, diff_id: Some(diff_id) })
     }
 }

@@ -62,7 +62,7 @@ impl Tail {
             tail.header("image.blob", size)?;
             if chunking.version == RafsVersion::V6 {
                 // The digest covers the header too.
-                let digest = tail.output.digest_so_far();
+                let digest = tail.output.digest();
                 let real_size = uncompressed_size;
                 tail.add(&Section { name: "image.blob", stored: Stored::None, digest, offset: 0, size, real_size });
                 info.information = tail.information(&chunks, info.features)?;
