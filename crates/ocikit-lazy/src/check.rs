@@ -1,6 +1,5 @@
 //! Comparing the table of contents of a layer with its tar.
 
-use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -10,11 +9,12 @@ use base64::engine::general_purpose::STANDARD;
 use ocikit_archive::Decoder;
 use ocikit_archive::layer::{Budget, RawEntry, RawReader, Time};
 use ocikit_image::{Error as ImageError, Layer, Result as ImageResult, bridge};
-use ocikit_spec::{Algorithm, Annotations, Digest, Hasher};
+use ocikit_spec::{Annotations, Digest};
 
 use crate::counted::Counted;
 use crate::error::{Error, Result};
 use crate::form::{Form, LayerContent, OpenTable, checked, content};
+use crate::hashing::Hashing;
 use crate::output::Output;
 use crate::reason::type_name;
 use crate::table::{Position, Table, TableEntry};
@@ -122,41 +122,36 @@ struct Comparison<'a> {
 
 impl Comparison<'_> {
     fn run(&mut self, table: &Table, budget: &Budget, annotations: &Annotations) -> Result<()> {
-        let length = Cell::new(0);
-        let tar = Decoder::new(io::BufReader::new(From { file: self.blob.file, offset: 0 }))?;
-        let mut reader =
-            RawReader::within(budget, Measured { reader: Counted { reader: tar, budget }, length: &length });
-        let (mut between, mut listed) = (Vec::new(), table.entries.iter().peekable());
+        let decoder = Decoder::new(io::BufReader::new(From { file: self.blob.file, offset: 0 }))?;
+        let mut tar = Counted::new(decoder, budget);
+        let mut reader = RawReader::within(budget, &mut tar);
+        let (mut between, mut listed) = (Vec::new(), table.files());
         while let Some(entry) = reader.next_entry(&mut between)? {
             between.clear();
             let name = String::from_utf8_lossy(&entry.name).into_owned();
             if self.form == Form::Estargz && name == estargz::TOC_NAME {
                 continue;
             }
-            let Some(first) = listed.next() else {
+            let Some(chunks) = listed.next() else {
                 self.note(&name, "is not in the table of contents");
                 continue;
             };
-            let mut chunks = vec![first];
-            while let Some(chunk) = listed.next_if(|next| next.kind == "chunk") {
-                chunks.push(chunk);
-            }
-            let mut hasher = Hasher::new(Algorithm::Sha256);
-            copy(&mut reader, |bytes| hasher.update(bytes))?;
-            self.entry(&name, &entry, first);
+            let mut contents = Hashing::new(io::sink());
+            io::copy(&mut reader, &mut contents)?;
+            self.entry(&name, &entry, &chunks[0]);
             if entry.data.size > 0 {
-                self.contents(&name, &entry, &chunks, &hasher.finish(), budget)?;
+                self.contents(&name, &entry, chunks, &contents.digest(), budget)?;
             }
             if self.problems.len() >= MAX_PROBLEMS {
                 return Ok(());
             }
         }
         if let Some(left) = listed.next() {
-            self.note(&left.name, "is not in the tar");
+            self.note(&left[0].name, "is not in the tar");
         }
         let size = annotations.get(estargz::UNCOMPRESSED_SIZE).filter(|_| self.form == Form::Estargz);
-        if let Some(size) = size.filter(|size| size.parse() != Ok(length.get())) {
-            let what = format!("the layer has {} uncompressed bytes, and its annotation says {size:?}", length.get());
+        if let Some(size) = size.filter(|size| size.parse() != Ok(tar.size)) {
+            let what = format!("the layer has {} uncompressed bytes, and its annotation says {size:?}", tar.size);
             self.problems.push(TableProblem { entry: String::new(), what });
         }
         Ok(())
@@ -205,7 +200,7 @@ impl Comparison<'_> {
         &mut self,
         name: &str,
         entry: &RawEntry,
-        chunks: &[&TableEntry],
+        chunks: &[TableEntry],
         digest: &Digest,
         budget: &Budget,
     ) -> Result<()> {
@@ -221,7 +216,7 @@ impl Comparison<'_> {
                 return Ok(());
             }
             position += size;
-            let wanted = if chunk.chunk_digest.is_empty() { &chunk.digest } else { &chunk.chunk_digest };
+            let wanted = chunk.own_digest();
             // Only zstd:chunked has the end of the contents, which is that of their last chunk.
             let ends = self.form == Form::ZstdChunked && position == entry.data.size;
             let end = chunks.first().filter(|_| ends).map(|first| first.end_offset);
@@ -242,52 +237,22 @@ impl Comparison<'_> {
     /// Returns the digest of a chunk; `None` if it cannot be decompressed, or if there is less or more up to the end of it in the
     /// blob.
     fn chunk(&self, chunk: &TableEntry, size: u64, end: Option<u64>, budget: &Budget) -> Result<Option<String>> {
-        let mut hasher = Hasher::new(Algorithm::Sha256);
-        let mut length = 0;
+        let mut contents = Hashing::new(io::sink());
         let stored = end.map_or(u64::MAX, |end| end.saturating_sub(chunk.offset));
         // One byte more shows whether the chunk ends there.
         let limit = if end.is_some() { size.saturating_add(1) } else { size };
         let blob = From { file: self.blob.file, offset: chunk.offset }.take(stored);
         let read = Decoder::new(blob).and_then(|decoder| {
-            let mut decoder = Counted { reader: decoder, budget };
-            copy(&mut decoder.by_ref().take(chunk.inner_offset), |_| {})?;
-            copy(&mut decoder.take(limit), |bytes| {
-                hasher.update(bytes);
-                length += bytes.len() as u64;
-            })
+            let mut decoder = Counted::new(decoder, budget);
+            io::copy(&mut decoder.by_ref().take(chunk.inner_offset), &mut io::sink())?;
+            io::copy(&mut decoder.take(limit), &mut contents)
         });
         match read {
-            Ok(()) => Ok((length == size).then(|| hasher.finish().to_string())),
+            Ok(length) => Ok((length == size).then(|| contents.digest().to_string())),
             Err(error) => match ocikit_archive::Error::from(error) {
                 error if error.limit().is_some() => Err(error.into()),
                 _ => Ok(None),
             },
-        }
-    }
-}
-
-/// A reader that counts its bytes.
-struct Measured<'a, R> {
-    reader: R,
-    length: &'a Cell<u64>,
-}
-
-impl<R: Read> Read for Measured<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.reader.read(buffer)?;
-        self.length.set(self.length.get() + read as u64);
-        Ok(read)
-    }
-}
-
-fn copy(reader: &mut impl Read, mut pass: impl FnMut(&[u8])) -> io::Result<()> {
-    let mut buffer = [0; 32 << 10];
-    loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(read) => pass(&buffer[..read]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
         }
     }
 }

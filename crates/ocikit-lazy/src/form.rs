@@ -7,7 +7,7 @@ use ocikit_spec::{Annotations, Descriptor, Digest};
 use crate::error::{Error, Result};
 use crate::rafs::BOOTSTRAP_ANNOTATION;
 use crate::ranged::read_range;
-use crate::table::{MAX_TABLE_BYTES, Position, Table};
+use crate::table::{Position, Table, check_size};
 use crate::{chunked, estargz, soci};
 
 /// The format of a layer.
@@ -169,13 +169,7 @@ async fn parsed(parse: impl FnOnce() -> Result<OpenTable> + Send + 'static) -> I
 
 /// Checks that a part is not too large to be read.
 pub(crate) fn checked(position: Position) -> Result<Position> {
-    match position.length <= MAX_TABLE_BYTES {
-        true => Ok(position),
-        false => {
-            let (part, size, limit) = ("table of contents", position.length, MAX_TABLE_BYTES);
-            Err(Error::TooLarge { part, size, limit })
-        }
-    }
+    check_size(position.length).map(|()| position)
 }
 
 fn compare_digest(annotations: &Annotations, key: &str, found: &Digest) -> Result<()> {

@@ -106,6 +106,13 @@ pub struct TableEntry {
     pub chunk_type: String,
 }
 
+impl TableEntry {
+    /// Returns the digest of the chunk.
+    pub(crate) fn own_digest(&self) -> &String {
+        if self.chunk_digest.is_empty() { &self.digest } else { &self.chunk_digest }
+    }
+}
+
 /// Reads a list that Go writes as `null` if it is empty. An entry takes more memory than its text, so that the memory is
 /// limited, not only the size of the text.
 fn or_none<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<TableEntry>, D::Error> {
@@ -185,11 +192,18 @@ impl Table {
         let json = inflated(bytes, position)?;
         Table::parse(&json)
     }
+
+    /// Returns the entries of each file: the first one, and those of its further chunks.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &[TableEntry]> {
+        self.entries.chunk_by(|_, next| next.kind == "chunk")
+    }
 }
 
 const PART: &str = "table of contents";
 
-fn check_size(size: u64) -> Result<()> {
+/// Checks that a table of contents is not too large to be read.
+
+pub(crate) fn check_size(size: u64) -> Result<()> {
     match size <= MAX_TABLE_BYTES {
         true => Ok(()),
         false => Err(Error::TooLarge { part: PART, size, limit: MAX_TABLE_BYTES }),

@@ -164,17 +164,13 @@ impl Listed {
     fn of(open: &OpenTable) -> Result<Listed> {
         let starts = starts(open);
         let mut listed = Listed { entries: Vec::new(), contents: Vec::new(), chunks: Vec::new() };
-        let mut entries = open.table.entries.iter().peekable();
-        while let Some(first) = entries.next() {
-            let mut chunks = vec![first];
-            while let Some(chunk) = entries.next_if(|next| next.kind == "chunk") {
-                chunks.push(chunk);
-            }
+        for chunks in open.table.files() {
+            let first = &chunks[0];
             let is_own = open.form == Form::Estargz && is_own_file(first.name.as_bytes());
             let Some(entry) = entry(first)?.filter(|_| !is_own) else { continue };
             let start = listed.chunks.len();
             if first.kind == "reg" && first.size > 0 {
-                listed.add_chunks(first, &chunks, open.end, &starts)?;
+                listed.add_chunks(chunks, open.end, &starts)?;
             }
             listed.entries.push(entry);
             listed.contents.push(start..listed.chunks.len());
@@ -185,8 +181,8 @@ impl Listed {
         }
     }
 
-    fn add_chunks(&mut self, first: &TableEntry, chunks: &[&TableEntry], end: u64, starts: &[u64]) -> Result<()> {
-        let mut position = 0;
+    fn add_chunks(&mut self, chunks: &[TableEntry], end: u64, starts: &[u64]) -> Result<()> {
+        let (first, mut position) = (&chunks[0], 0);
         for chunk in chunks {
             let rest = first.size - position;
             let size = if chunk.chunk_size > 0 { chunk.chunk_size } else { rest };
@@ -198,8 +194,7 @@ impl Listed {
                 self.chunks.push(Chunk { size, data: None });
                 continue;
             }
-            let text = if chunk.chunk_digest.is_empty() { &chunk.digest } else { &chunk.chunk_digest };
-            let digest = text.parse().map_err(|_| invalid(first, "has a chunk without a digest"))?;
+            let digest = chunk.own_digest().parse().map_err(|_| invalid(first, "has a chunk without a digest"))?;
             let after = starts.get(starts.partition_point(|start| *start <= chunk.offset)).copied();
             let end = after.unwrap_or(end).min(end);
             if chunk.offset >= end {

@@ -44,12 +44,12 @@ pub(crate) fn build(
     let (files, end, spans) = match compression {
         LayerCompression::Gzip => {
             let mut indexer = Indexer::new(layer, span_size);
-            let (files, end) = files(Counted { reader: &mut indexer, budget }, budget)?;
+            let (files, end) = files(Counted::new(&mut indexer, budget), budget)?;
             (files, end, indexer.finish())
         }
         LayerCompression::Uncompressed => {
             let mut plain = PlainSpans::new(layer, span_size);
-            let (files, end) = files(Counted { reader: &mut plain, budget }, budget)?;
+            let (files, end) = files(Counted::new(&mut plain, budget), budget)?;
             (files, end, plain.finish())
         }
     };
