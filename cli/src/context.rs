@@ -11,7 +11,8 @@ use ocikit::registry::{
     Keychains, Named, Redirects, RequestObserver, RetryOptions, Timeouts,
 };
 use ocikit::sync::Access;
-use ocikit::{Client, Location, Name, Observer, Registry, Session, SessionOptions};
+use ocikit::{Client, Location, Name, Observer, Registry, Repository, Session, SessionOptions};
+use ocikit_build::Upload;
 use ocikit_sign::HttpOptions;
 use zeroize::Zeroizing;
 
@@ -348,6 +349,18 @@ impl Context {
     /// Returns a client for a command that uses these registries.
     pub(crate) fn client_of<'a>(&self, registries: impl IntoIterator<Item = &'a Registry>) -> Result<Client> {
         Ok(Client::new(self.options_of(&registries.into_iter().collect())?))
+    }
+
+    /// Returns how BuildKit uploads to a repository: with the credential that this process would use, and as insecurely.
+    pub(crate) async fn upload(&self, repository: &Repository) -> Result<Upload> {
+        let registry = repository.registry();
+        let options = self.options_of(&BTreeSet::from([registry]))?;
+        let settings = options.hosts.named.get(registry).unwrap_or(&options.hosts.others);
+        let mut upload = Upload::to(repository.clone());
+        upload.is_insecure = settings.scheme == Scheme::Http || settings.tls.verify != Verify::default();
+        // What cannot be read is reported with the first request from here.
+        upload.credential = options.keychain.credential(registry, repository.path()).await.unwrap_or_default();
+        Ok(upload)
     }
 
     fn options_of(&self, registries: &BTreeSet<&Registry>) -> Result<ClientOptions> {

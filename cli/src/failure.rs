@@ -432,7 +432,7 @@ impl From<ocikit_sign::Error> for Failure {
 
 impl From<ocikit_build::Error> for Failure {
     fn from(error: ocikit_build::Error) -> Failure {
-        use ocikit_build::Error;
+        use ocikit_build::{Error, UploadProblem};
         let message = with_causes(&error);
         match error {
             Error::Image(error) => error.into(),
@@ -450,6 +450,13 @@ impl From<ocikit_build::Error> for Failure {
             Error::TimedOut { .. } => Failure::new(Code::Other, message).hint("raise --time-limit"),
             Error::Unreachable { .. } => Failure::new(Code::Unreachable, message)
                 .hint("start BuildKit there, or correct --addr, --builder or BUILDKIT_HOST"),
+            Error::Upload { problem, .. } => match problem {
+                UploadProblem::Denied => Failure::new(Code::Denied, message)
+                    .hint("check the credential with `ocikit login`; it must permit to push"),
+                UploadProblem::Unreachable => Failure::new(Code::Unreachable, message)
+                    .hint("leave out --push-by-buildkit to push from here, or configure the registry in BuildKit"),
+                _ => Failure::new(Code::Other, message),
+            },
             Error::Rootless { .. } => Failure::new(Code::Missing, message)
                 .hint("see \"Without root\" in docs/build.md, or set BUILDKIT_HOST to a running BuildKit"),
             Error::Unfit { .. } => Failure::new(Code::Missing, message)

@@ -28,8 +28,8 @@ pub(crate) struct OutputArguments {
     push: bool,
     /// Let BuildKit upload the layers of --push
     ///
-    /// They do not pass through this machine. BuildKit stores the image by its digest, with the credentials of docker; then it is
-    /// annotated, signed and tagged from here. All tags must be in one repository.
+    /// They do not pass through this machine. BuildKit stores the image by its digest, with the credential of this command and with
+    /// its own certificates and mirrors; then it is annotated, signed and tagged from here. All tags must be in one repository.
     #[arg(long, requires = "push", conflicts_with_all = ["output", "builder", "compression", "policy", "verify_result", "provenance", "sbom", "attest"])]
     push_by_buildkit: bool,
     /// Name the image, for `docker load` and --push; repeatable
@@ -69,8 +69,8 @@ pub(crate) struct Outputs {
     pub(crate) exports: Vec<Export>,
     /// The names of the image in archives and layouts.
     pub(crate) names: Vec<Naming>,
-    /// The repository that gets the layers from BuildKit, and not from here.
-    pub(crate) pushed: Option<Repository>,
+    /// The repository to which BuildKit uploads the layers.
+    pub(crate) uploaded_to: Option<Repository>,
 }
 
 /// The name of the archive in the build directory; part of the contract with the builder plugin.
@@ -162,11 +162,11 @@ impl OutputArguments {
         }
         let naming =
             |reference: &Reference| Naming::default().tag(reference.tag().cloned()).full(Some(reference.to_string()));
-        let pushed = match self.push_by_buildkit {
+        let uploaded_to = match self.push_by_buildkit {
             true => Some(self.repository()?),
             false => None,
         };
-        Ok(Outputs { images, exports, names: self.tag.iter().map(naming).collect(), pushed })
+        Ok(Outputs { images, exports, names: self.tag.iter().map(naming).collect(), uploaded_to })
     }
 
     /// Checks before the build that no output replaces another.

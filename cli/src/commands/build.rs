@@ -96,8 +96,11 @@ impl Build {
         let mut targets = session.targets(&outputs.images, Some(stream)).await;
         targets.check()?;
         let mut results = Results::default();
-        results.push.clone_from(&outputs.pushed);
-        results.image = (!outputs.images.is_empty() && outputs.pushed.is_none()).then(|| targets.sink());
+        results.upload = match &outputs.uploaded_to {
+            Some(repository) => Some(context.upload(repository).await?),
+            None => None,
+        };
+        results.image = (!outputs.images.is_empty() && results.upload.is_none()).then(|| targets.sink());
         results.exports.clone_from(&outputs.exports);
 
         let builder = Builder::find(&options).await?;
@@ -106,7 +109,7 @@ impl Build {
         let built = ocikit_build::build(&solve, builder.nodes(), Some(log.clone()), &results).await;
         builder.stop().await;
         let mut built = built.map_err(|error| log.name_in(error))?;
-        let root = match (&outputs.pushed, built.pushed) {
+        let root = match (&outputs.uploaded_to, built.uploaded) {
             (Some(repository), Some(digest)) => {
                 let pushed = Location::Registry(Reference::digested(repository.clone(), digest));
                 Some(session.open(&pushed).await?)

@@ -96,6 +96,16 @@ pub enum Error {
         /// The last lines of the failed step.
         log: String,
     },
+    /// BuildKit built the image and could not upload it.
+    #[error("BuildKit cannot push to {target}: {message}")]
+    Upload {
+        /// The repository, as BuildKit names it.
+        target: String,
+        /// Why not.
+        problem: UploadProblem,
+        /// The message of BuildKit.
+        message: String,
+    },
     /// The build exceeded its time limit and was cancelled.
     #[error("the build took longer than {} seconds and was cancelled", .limit.as_secs())]
     TimedOut {
@@ -173,6 +183,18 @@ pub enum Error {
         /// The underlying error.
         source: io::Error,
     },
+}
+
+/// Why BuildKit could not upload an image, by its message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UploadProblem {
+    /// The registry wants a credential, or another one.
+    Denied,
+    /// The registry could not be reached, or kept failing.
+    Unreachable,
+    /// Anything else.
+    Other,
 }
 
 impl Error {

@@ -21,7 +21,7 @@
 //!
 //! # Guarantees
 //!
-//! * BuildKit is used only to build, unless [`Results::push`] lets it push layers. It never changes a tag.
+//! * BuildKit is used only to build, unless [`Results::upload`] lets it upload layers. It never changes a tag.
 //! * A daemon that was started here always ends, even if this process is killed.
 //! * No secret is passed as an argument of a process.
 
@@ -50,6 +50,7 @@ mod received;
 mod rootless;
 mod run;
 mod solve;
+mod upload;
 mod version;
 mod watched;
 
@@ -60,7 +61,7 @@ pub use builder::{Builder, BuilderKind, BuilderOptions, Candidate, Unusable};
 pub use cache::Cache;
 pub use changes::changed_files;
 pub use daemon::{Daemon, DaemonOptions};
-pub use error::{Error, Result};
+pub use error::{Error, Result, UploadProblem};
 pub use export::Export;
 pub use generate::{GenerateOptions, Generated, Runtime, generate};
 pub use hidden::hide_secrets;
@@ -73,3 +74,4 @@ pub use materials::{UsedImage, used_images};
 pub use progress::{Observer, Progress};
 pub use run::{Built, Results, ask, build};
 pub use solve::{LayerCompression, Solve};
+pub use upload::Upload;

@@ -1,6 +1,5 @@
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +9,7 @@ use ocikit_image::{
     ComposeOptions, Member, Name, OnDuplicate, Root, ScratchDirectory, ScratchKind, Sink, create_index,
 };
 use ocikit_layout::Pipe;
-use ocikit_spec::{Digest, Platform, Repository};
+use ocikit_spec::{Digest, Platform};
 use tokio::sync::watch;
 
 use crate::address::Node;
@@ -21,6 +20,7 @@ use crate::export::{Export, StagedExport};
 use crate::inputs::{BuildContext, Dockerfile};
 use crate::progress::{Observer, Progress, Reader};
 use crate::solve::{LayerCompression, Outputs, Solve};
+use crate::upload::{self, Upload, UploadFiles};
 use crate::watched::{self, Leftovers, Program, Watched};
 
 /// The results of a build.
@@ -29,9 +29,8 @@ use crate::watched::{self, Leftovers, Program, Watched};
 pub struct Results {
     /// The target for the layers of the image; `None` to build no image.
     pub image: Option<Arc<dyn Sink>>,
-    /// The repository to which BuildKit itself pushes the image, without a tag: the layers do not pass through this process.
-    /// Only one node can do that, and the layers have the compression of BuildKit.
-    pub push: Option<Repository>,
+    /// An upload of the image by BuildKit itself. Only one node can do that, and the layers have the compression of BuildKit.
+    pub upload: Option<Upload>,
     /// The files to export.
     pub exports: Vec<Export>,
 }
@@ -43,8 +42,8 @@ pub struct Results {
 pub struct Built {
     /// The image or index, the source of the copy that completes the target. `None` if no image was requested.
     pub root: Option<Root>,
-    /// The digest of the image that BuildKit pushed to [`Results::push`].
-    pub pushed: Option<Digest>,
+    /// The digest of the image that BuildKit uploaded for [`Results::upload`].
+    pub uploaded: Option<Digest>,
     exports: Vec<StagedExport>,
 }
 
@@ -90,11 +89,14 @@ async fn run(solve: &Solve, nodes: &[Node], observer: Option<Arc<dyn Observer>>,
         let reason = "several builders would write the files of several platforms to the same paths";
         return Err(Error::option("output", "type=local")(reason));
     }
-    if results.push.is_some() && (nodes.len() > 1 || solve.compression.is_some()) {
+    if results.upload.is_some() && (nodes.len() > 1 || solve.compression.is_some()) {
         let reason = "it works with one builder and without a choice of compression";
         return Err(Error::option("push", "by BuildKit")(reason));
     }
-    let push = results.push.as_ref().map(ToString::to_string);
+    let uploading = match &results.upload {
+        Some(upload) => Some((upload, Arc::new(UploadFiles::create(upload, solve.docker_config.as_deref()).await?))),
+        None => None,
+    };
     let mut solves: Vec<_> = (0..nodes.len()).map(|position| solve.for_node(position, nodes.len())).collect();
     let caches: Vec<_> = solves.iter_mut().map(|solve| use_cache(solve, observer.as_deref())).collect();
     let exports: Vec<_> = results.exports.iter().map(StagedExport::new).collect::<Result<_>>()?;
@@ -112,18 +114,20 @@ async fn run(solve: &Solve, nodes: &[Node], observer: Option<Arc<dyn Observer>>,
             let node = node.platforms.iter().map(Platform::to_string).collect::<Vec<_>>().join(",");
             Arc::new(OfNode { node, observer }) as Arc<dyn Observer>
         });
-        let wanted = Outputs { image: image.is_some(), exports: &exports, cache: cache.as_ref(), ..Outputs::default() };
-        let run = Run::start(solve, node, wanted, push.as_deref(), named.or_else(|| observer.clone()))?;
+        let upload = uploading.as_ref().map(|(upload, files)| (*upload, &**files));
+        let wanted =
+            Outputs { image: image.is_some(), upload, exports: &exports, cache: cache.as_ref(), ..Outputs::default() };
+        let run = Run::begin(solve, node, &wanted, wanted.image, named.or_else(|| observer.clone()))?;
         runs.push(run.finish(image.as_ref(), position, &turn));
     }
     let ended = futures::future::try_join_all(runs).await?;
-    let pushed = ended.iter().find_map(|(_, pushed)| *pushed);
+    let uploaded = uploading.map(|(_, files)| files.digest()).transpose()?;
     for cache in caches.into_iter().flatten() {
         // The build succeeded; without a cache the next one is only slower.
         let _ = cache.replace();
     }
     let mut roots = Vec::new();
-    for pipe in ended.into_iter().filter_map(|(pipe, _)| pipe) {
+    for pipe in ended.into_iter().flatten() {
         roots.push(Root::open(Arc::new(pipe), &Name::Only).await?);
     }
     let root = match roots.len() {
@@ -135,7 +139,7 @@ async fn run(solve: &Solve, nodes: &[Node], observer: Option<Arc<dyn Observer>>,
         (Some(root), Some(compressing)) => Some(compressing.root(&root).await?),
         (root, _) => root,
     };
-    Ok(Built { root, pushed, exports })
+    Ok(Built { root, uploaded, exports })
 }
 
 /// Prepares the cache in a directory. One that cannot be used is left out, after a warning: the build is only slower.
@@ -191,29 +195,13 @@ struct Run {
     stdout: Option<ChildStdout>,
     reader: Arc<Mutex<Reader>>,
     listening: tokio::task::JoinHandle<()>,
+    /// Whether the daemon uploads the image.
+    uploads: bool,
     /// The directory with a Dockerfile that is not a file.
     _scratch: Option<ScratchDirectory>,
-    /// The file with the digest of what BuildKit pushes.
-    metadata: Option<(PathBuf, ScratchDirectory)>,
 }
 
 impl Run {
-    fn start(
-        solve: &Solve,
-        node: &Node,
-        outputs: Outputs<'_>,
-        push: Option<&str>,
-        observer: Option<Arc<dyn Observer>>,
-    ) -> Result<Run> {
-        let Some(repository) = push else { return Run::begin(solve, node, &outputs, outputs.image, observer) };
-        let directory = ScratchDirectory::create(&ScratchDirectory::default_parent(), ScratchKind::Build)
-            .map_err(Error::failed("make a temporary directory"))?;
-        let metadata = directory.path().join("metadata.json");
-        let outputs = Outputs { push: Some((repository, &metadata)), ..outputs };
-        let run = Run::begin(solve, node, &outputs, outputs.image, observer)?;
-        Ok(Run { metadata: Some((metadata, directory)), ..run })
-    }
-
     fn begin(
         solve: &Solve,
         node: &Node,
@@ -228,8 +216,14 @@ impl Run {
             (Dockerfile::File(_) | Dockerfile::InContext(_), _) => None,
         };
         let outputs = Outputs { scratch: scratch.as_ref().map(ScratchDirectory::path), ..*outputs };
+        let docker_config = outputs.upload.and_then(|(_, files)| files.docker_config());
         let leftovers = Leftovers {
-            always: scratch.iter().chain(solve.received.as_deref()).map(ScratchDirectory::path).collect(),
+            always: scratch
+                .iter()
+                .chain(solve.received.as_deref())
+                .map(ScratchDirectory::path)
+                .chain(docker_config.as_deref())
+                .collect(),
             on_failure: outputs
                 .exports
                 .iter()
@@ -240,8 +234,8 @@ impl Run {
         };
         let stdout = if is_read { Stdio::piped() } else { Stdio::null() };
         let arguments = solve.arguments(node, &outputs);
-        let environment: Vec<_> =
-            solve.docker_config.iter().map(|directory| ("DOCKER_CONFIG", directory.as_path())).collect();
+        let docker_config = docker_config.as_deref().or(solve.docker_config.as_deref());
+        let environment: Vec<_> = docker_config.map(|directory| ("DOCKER_CONFIG", directory)).into_iter().collect();
         let program = Program { path: &solve.buildctl, arguments: &arguments, environment: &environment, user: None };
         let mut running = Watched::start(&program, &leftovers, stdout, Stdio::piped())?;
         let (stdout, stderr) = running.take_output();
@@ -256,7 +250,7 @@ impl Run {
             })
         };
         let address = node.address.to_string();
-        Ok(Run { running, address, stdout, reader, listening, _scratch: scratch, metadata: None })
+        Ok(Run { running, address, stdout, reader, listening, uploads: outputs.upload.is_some(), _scratch: scratch })
     }
 
     /// Reads the image when it is the turn of this node, and waits for the end.
@@ -265,12 +259,10 @@ impl Run {
         to: Option<&Arc<dyn Sink>>,
         position: usize,
         turn: &watch::Sender<usize>,
-    ) -> Result<(Option<Pipe>, Option<Digest>)> {
-        let metadata = self.metadata.take();
-        let pushed = || metadata.as_ref().map(|(path, _)| pushed_digest(path)).transpose();
+    ) -> Result<Option<Pipe>> {
         let (Some(stdout), Some(to)) = (self.stdout.take(), to) else {
             self.end().await?;
-            return Ok((None, pushed()?));
+            return Ok(None);
         };
         let mut turns = turn.subscribe();
         while *turns.borrow_and_update() != position {
@@ -291,7 +283,7 @@ impl Run {
             end_soon(&mut self.running).await;
         }
         match self.end().await {
-            Ok(()) => Ok((Some(drained?), pushed()?)),
+            Ok(()) => Ok(Some(drained?)),
             Err(Ended::Failed(error)) if !is_output_at_fault => Err(error),
             Err(Ended::ByUs(error) | Ended::Failed(error)) => Err(drained.err().map_or(error, Error::from)),
         }
@@ -299,7 +291,7 @@ impl Run {
 
     /// Waits for the end.
     async fn end(self) -> Result<(), Ended> {
-        let Run { mut running, address, reader, listening, stdout, _scratch, metadata: _ } = self;
+        let Run { mut running, address, reader, listening, stdout, uploads, _scratch } = self;
         drop(stdout);
         // Not on a thread of its own: when this future is dropped, the program has to end.
         let status = loop {
@@ -319,6 +311,7 @@ impl Run {
         let message = message.unwrap_or_else(|| "buildctl ended without an error message".to_owned());
         let error = match unreachable(&message) {
             Some(problem) => Error::Unreachable { address, problem },
+            None if uploads => upload::failure(&message).unwrap_or(Error::Solve { message, log }),
             None => Error::Solve { message, log },
         };
         Err(if is_ended_by_us { Ended::ByUs(error) } else { Ended::Failed(error) })
@@ -350,19 +343,6 @@ impl Read for Noting {
         self.at_end.fetch_or(is_end, Ordering::SeqCst);
         read
     }
-}
-
-/// Reads the digest of the image from the metadata file of `buildctl`.
-fn pushed_digest(metadata: &Path) -> Result<Digest> {
-    #[derive(serde::Deserialize)]
-    struct Metadata {
-        #[serde(rename = "containerimage.digest")]
-        digest: Digest,
-    }
-    let failed = Error::failed("read the digest of the pushed image");
-    let text = fs::read(metadata).map_err(&failed)?;
-    let metadata: Metadata = serde_json::from_slice(&text).map_err(|error| failed(error.into()))?;
-    Ok(metadata.digest)
 }
 
 /// Lets a pipe hold more than its default of 64 KiB, so that the two sides wait for each other less often.

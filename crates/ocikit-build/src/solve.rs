@@ -16,6 +16,7 @@ use crate::inputs::{
     Attestation, BuildContext, CacheEntry, Dockerfile, ExtraHost, NamedContext, NamedSource, NetworkMode, Secret,
     Ulimit, exists,
 };
+use crate::upload::{Upload, UploadFiles};
 
 /// The inputs of a build.
 #[derive(Debug, Clone)]
@@ -158,8 +159,8 @@ const CONNECT_TIMEOUT_SECONDS: u32 = 60;
 pub(crate) struct Outputs<'a> {
     /// Whether the image is written to standard output as an OCI archive.
     pub(crate) image: bool,
-    /// The repository to which BuildKit pushes the image by its digest, and the file to which `buildctl` writes the digest.
-    pub(crate) push: Option<(&'a str, &'a Path)>,
+    /// The upload by BuildKit.
+    pub(crate) upload: Option<(&'a Upload, &'a UploadFiles)>,
     pub(crate) exports: &'a [StagedExport],
     /// The cache in a directory, if it can be used.
     pub(crate) cache: Option<&'a CacheInUse>,
@@ -312,9 +313,9 @@ impl Solve {
         if outputs.image {
             arguments.push(format!("--output={}", self.image_output()));
         }
-        if let Some((repository, metadata)) = outputs.push {
-            arguments.push(format!("--output={}", self.push_output(repository)));
-            arguments.push(format!("--metadata-file={}", metadata.display()));
+        if let Some((upload, files)) = outputs.upload {
+            arguments.push(format!("--output={}", self.upload_output(upload)));
+            arguments.push(format!("--metadata-file={}", files.metadata().display()));
         }
         arguments.extend(outputs.exports.iter().map(|export| format!("--output={}", export.to_argument())));
         arguments
@@ -400,13 +401,16 @@ impl Solve {
         self.finished(output)
     }
 
-    /// Returns the output that BuildKit pushes. Nothing gets a tag.
-    fn push_output(&self, repository: &str) -> String {
+    /// Returns the output that BuildKit uploads. Nothing gets a tag.
+    fn upload_output(&self, upload: &Upload) -> String {
         let mut output = Attributes::default();
         output.push("type", "image");
-        output.push("name", repository);
+        output.push("name", upload.repository.to_string());
         for attribute in ["push", "push-by-digest", "oci-mediatypes"] {
             output.push(attribute, "true");
+        }
+        if upload.is_insecure {
+            output.push("registry.insecure", "true");
         }
         self.finished(output)
     }
@@ -500,16 +504,6 @@ mod tests {
         }
         assert!(!arguments.iter().any(|argument| argument == "--no-cache"));
         assert_eq!(arguments.iter().filter(|argument| argument.contains("attest:")).count(), 1);
-    }
-
-    #[test]
-    fn buildkit_pushes_by_digest_only() {
-        let solve = Solve::of("src");
-        let push = Some(("localhost:5000/app", Path::new("m.json")));
-        let arguments = solve.arguments(&node(), &Outputs { push, ..Outputs::default() });
-        let [.., output, metadata] = &arguments[..] else { panic!("{arguments:?}") };
-        let expected = "--output=type=image,name=localhost:5000/app,push=true,push-by-digest=true,oci-mediatypes=true";
-        assert_eq!((output.as_str(), metadata.as_str()), (expected, "--metadata-file=m.json"));
     }
 
     #[test]

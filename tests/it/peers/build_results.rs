@@ -2,7 +2,9 @@
 
 use std::fs;
 
+use ocikit_server::{Action, Fault, Point, Reply};
 use ocikit_tests::{Bench, Peers, Registry};
+use serde_json::json;
 
 use super::build::{BUILDERS, build, built, context, shell};
 use crate::bench;
@@ -134,14 +136,57 @@ fn buildkit_uploads_the_layers_and_no_tag() {
     bench.write("app/Dockerfile", "FROM scratch\nCOPY gone /gone\n");
     let failed = format!("{}/acme/app:failed", registry.address);
     assert_eq!(build(&bench, &["app", "--push", "--push-by-buildkit", "--tag", &failed]).code, 1);
-    let (guarded, open) = (Registry::for_user("alice", "s3cret"), format!("{}/other:1", registry.address));
-    shell(&bench, "app", &["echo one > /one"]);
-    let denied = format!("{}/app:1", guarded.name());
-    let outcome = build(&bench, &["app", "--push", "--push-by-buildkit", "--tag", &denied]);
-    assert!(outcome.code != 0 && outcome.stderr.contains("push"), "{outcome}");
+    let open = format!("{}/other:1", registry.address);
     assert!(!bench.ok(&["tags", &format!("{}/acme/app", registry.address)]).contains("failed"));
     let several = build(&bench, &["app", "--push", "--push-by-buildkit", "--tag", &failed, "--tag", &open]);
     assert!(several.code == 2 && !several.stderr.contains("DONE"), "{several}");
+}
+
+#[test]
+fn buildkit_uploads_with_the_credential_of_the_command() {
+    let Some(_peers) = Peers::find(&BUILDERS) else { return };
+    let bench = bench();
+    shell(&bench, "app", &["echo one > /one"]);
+    let guarded = Registry::for_user("alice", "s3cret");
+    let tag = |name: &str| format!("{}/app:{name}", guarded.name());
+    let push = ["app", "--push", "--push-by-buildkit", "--tag"];
+    let config = json!({ "auths": { guarded.name(): { "auth": "YWxpY2U6czNjcmV0" } } });
+    bench.write("auth.json", config.to_string());
+    built(&bench, &[&push[..], &[&tag("file"), "--authfile", "auth.json"]].concat());
+    let bench = bench.with("OCIKIT_USERNAME", "alice").with("OCIKIT_PASSWORD", "s3cret");
+    built(&bench, &[&push[..], &[&tag("environment")]].concat());
+    let tags = |bench: &Bench| bench.ok(&["tags", &format!("{}/app", guarded.name()), "--authfile", "auth.json"]);
+    let before = tags(&bench);
+    assert!(before.contains("environment") && before.contains("file"), "{before}");
+    // The exit codes are those of an upload from here.
+    let nowhere = build(&bench, &[&push[..], &["localhost:1/app:1"]].concat());
+    assert_eq!(nowhere.code, 6, "{nowhere}");
+    let bench = bench.with("OCIKIT_PASSWORD", "wr0ng");
+    let denied = build(&bench, &[&push[..], &[&tag("denied")]].concat());
+    assert_eq!(denied.code, 4, "{denied}");
+    assert!(denied.stderr.contains("BuildKit cannot push to") && !denied.stderr.contains("wr0ng"), "{denied}");
+    assert_eq!(tags(&bench.with("OCIKIT_PASSWORD", "s3cret")), before);
+}
+
+#[test]
+fn an_upload_of_buildkit_that_a_registry_breaks_off_leaves_no_tag() {
+    let Some(_peers) = Peers::find(&BUILDERS) else { return };
+    let bench = bench();
+    shell(&bench, "app", &["/busybox dd if=/dev/urandom of=/large bs=1M count=8"]);
+    for (kind, action, code) in [
+        ("PUT /v2/app/blobs/uploads/*", Action::Cut(Point::RequestBody(1 << 20)), 6),
+        ("PUT /v2/app/blobs/uploads/*", Action::Answer(Reply::status(503)), 6),
+        ("PUT /v2/app/manifests/*", Action::Answer(Reply::status(403)), 4),
+        ("PUT /v2/app/manifests/*", Action::Answer(Reply::status(400)), 1),
+    ] {
+        let registry = Registry::start();
+        registry.faults().add(Fault::on(kind, action.clone()));
+        let tag = format!("{}/app:1", registry.name());
+        let outcome = build(&bench, &["app", "--push", "--push-by-buildkit", "--tag", &tag]);
+        assert_eq!(outcome.code, code, "{kind} {action:?}: {outcome}");
+        assert!(outcome.stderr.contains("BuildKit cannot push to") && outcome.stdout.is_empty(), "{outcome}");
+        assert_eq!(registry.verified_digest("app", "1"), None);
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use ocikit_spec::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::dockerfile::DockerfileOrigin;
-use crate::error::Error;
+use crate::error::{Error, UploadProblem};
 use crate::materials::UsedImage;
 
 /// The result of a build.
@@ -131,9 +131,12 @@ impl ErrorCode {
             Error::TimedOut { .. } => ErrorCode::Timeout,
             Error::Cancelled => ErrorCode::Cancelled,
             Error::Protocol { .. } => ErrorCode::Protocol,
-            Error::Image(ocikit_image::Error::Denied { .. }) => ErrorCode::RegistryDenied,
-            Error::Image(ocikit_image::Error::Unreachable { .. }) => ErrorCode::RegistryUnreachable,
-            Error::Image(_) => ErrorCode::PushFailed,
+            Error::Upload { problem: UploadProblem::Denied, .. } | Error::Image(ocikit_image::Error::Denied { .. }) => {
+                ErrorCode::RegistryDenied
+            }
+            Error::Upload { problem: UploadProblem::Unreachable, .. }
+            | Error::Image(ocikit_image::Error::Unreachable { .. }) => ErrorCode::RegistryUnreachable,
+            Error::Upload { problem: UploadProblem::Other, .. } | Error::Image(_) => ErrorCode::PushFailed,
             Error::Failed { .. } | Error::InUse { .. } => ErrorCode::Other,
         }
     }

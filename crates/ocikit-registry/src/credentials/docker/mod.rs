@@ -120,6 +120,17 @@ impl DockerConfig {
         Ok(found)
     }
 
+    /// Writes a copy of the file in which a registry has this credential, in the copy itself even where a helper is named for the
+    /// registry. It has mode 0600. If this file is missing, the copy has only the credential.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] and [`Error::Broken`], naming one of the files.
+    pub async fn copy_with(&self, to: &Path, registry: &Registry, credential: &Credential) -> Result<()> {
+        let (from, to, scope, credential) = (self.path.clone(), to.to_owned(), registry.into(), credential.clone());
+        bridge::blocking(move || store::copy_with(&from, &to, &scope, &credential)).await
+    }
+
     fn forget(&self, cached: &mut Option<Arc<File>>) {
         *cached = None;
         lock(&self.helper_answers).clear();

@@ -25,51 +25,77 @@ pub(crate) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>> {
     }
 }
 
-/// Sets the entry of a scope. Without a credential the entry is empty, which means that a helper has it.
-pub(crate) fn insert(path: &Path, scope: &CredentialScope, credential: Option<&Credential>) -> Result<()> {
-    let entry = match credential {
-        None => json!({}),
-        Some(Credential::Password { username, password }) => {
-            let pair = Zeroizing::new(format!("{username}:{}", password.reveal()));
-            json!({ "auth": STANDARD.encode(pair.as_bytes()) })
-        }
-        Some(Credential::Identity(token)) => json!({ "identitytoken": token.reveal() }),
-        Some(Credential::Bearer(token)) => json!({ "registrytoken": token.reveal() }),
-    };
-    edit(path, |auths| {
-        let name = scope.to_string();
-        let key = auths.keys().find(|key| normalize(key) == name).cloned();
-        auths.insert(key.unwrap_or_else(|| server(scope)), entry);
-        true
+/// Writes a copy of the file that has a credential for a scope, and no helper for it.
+pub(crate) fn copy_with(from: &Path, to: &Path, scope: &CredentialScope, credential: &Credential) -> Result<()> {
+    edit(from, to, |file| {
+        // Docker takes the empty name for the file itself, even if there is a store for all registries.
+        let helpers = object(from, file, "credHelpers")?;
+        helpers.retain(|key, _| normalize(key) != scope.to_string());
+        helpers.insert(server(scope), json!(""));
+        set(object(from, file, "auths")?, scope, entry(credential));
+        Ok(true)
     })
     .map(drop)
 }
 
+/// Sets the entry of a scope. Without a credential the entry is empty, which means that a helper has it.
+pub(crate) fn insert(path: &Path, scope: &CredentialScope, credential: Option<&Credential>) -> Result<()> {
+    let entry = credential.map_or(json!({}), entry);
+    edit(path, path, |file| {
+        set(object(path, file, "auths")?, scope, entry);
+        Ok(true)
+    })
+    .map(drop)
+}
+
+fn entry(credential: &Credential) -> Value {
+    match credential {
+        Credential::Password { username, password } => {
+            let pair = Zeroizing::new(format!("{username}:{}", password.reveal()));
+            json!({ "auth": STANDARD.encode(pair.as_bytes()) })
+        }
+        Credential::Identity(token) => json!({ "identitytoken": token.reveal() }),
+        Credential::Bearer(token) => json!({ "registrytoken": token.reveal() }),
+    }
+}
+
+fn set(auths: &mut Map<String, Value>, scope: &CredentialScope, entry: Value) {
+    let name = scope.to_string();
+    let key = auths.keys().find(|key| normalize(key) == name).cloned();
+    auths.insert(key.unwrap_or_else(|| server(scope)), entry);
+}
+
+/// Returns an object of the file at a path, which is created if it is missing.
+fn object<'a>(path: &Path, file: &'a mut Map<String, Value>, key: &str) -> Result<&'a mut Map<String, Value>> {
+    let object = file.entry(key).or_insert_with(|| json!({}));
+    if object.is_null() {
+        *object = json!({});
+    }
+    object.as_object_mut().ok_or_else(|| Error::broken(path.display(), format!("its `{key}` are not a JSON object")))
+}
+
 /// Removes the entries of a scope and returns whether there were any.
 pub(crate) fn remove(path: &Path, scope: &CredentialScope) -> Result<bool> {
-    edit(path, |auths| {
+    edit(path, path, |file| {
+        let auths = object(path, file, "auths")?;
         let (before, name) = (auths.len(), scope.to_string());
         auths.retain(|key, _| normalize(key) != name);
-        auths.len() < before
+        Ok(auths.len() < before)
     })
 }
 
-/// Edits the entries and preserves everything else. `change` returns whether it changed anything.
-fn edit(path: &Path, change: impl FnOnce(&mut Map<String, Value>) -> bool) -> Result<bool> {
-    let broken = |problem: &str| Error::broken(path.display(), problem.to_owned());
-    let text = read(path)?;
+/// Edits a file and preserves everything else. `change` returns whether it changed anything.
+fn edit(from: &Path, to: &Path, change: impl FnOnce(&mut Map<String, Value>) -> Result<bool>) -> Result<bool> {
+    let broken = |problem: &str| Error::broken(from.display(), problem.to_owned());
+    let text = read(from)?;
     let mut file: Value = match &text {
         Some(text) => serde_json::from_slice(text).map_err(|_| broken("it is not JSON"))?,
         None => json!({}),
     };
     let root = file.as_object_mut().ok_or_else(|| broken("it is not a JSON object"))?;
-    let auths = root.entry("auths").or_insert_with(|| json!({}));
-    if auths.is_null() {
-        *auths = json!({});
-    }
-    let changed = change(auths.as_object_mut().ok_or_else(|| broken("its `auths` are not a JSON object"))?);
+    let changed = change(root)?;
     if changed {
-        write(path, &file).map_err(|error| Error::failed("write", path.display(), error))?;
+        write(to, &file).map_err(|error| Error::failed("write", to.display(), error))?;
     }
     Ok(changed)
 }
