@@ -1,8 +1,9 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use clap::Args;
 use ocikit::image::{Memory, Result as ImageResult};
-use ocikit::{Copied, CopyOptions, Location, Root, Sink};
+use ocikit::{Copied, CopyOptions, Location, Reference, Root, Session, Sink};
 use ocikit_sign::{Format, SignOptions, Signature, Signer, VerificationMaterial};
 
 use crate::context::Context;
@@ -47,6 +48,7 @@ impl SignBuildArguments {
         context: &Context,
         key: Option<Key>,
         root: &Root,
+        session: &Session,
         images: &[Location],
     ) -> Result<Vec<Signature>> {
         if !self.is_given() {
@@ -60,11 +62,42 @@ impl SignBuildArguments {
         formats.sort_unstable();
         formats.dedup();
         let reference = images.iter().find(|image| image.reference().is_some()).map(keys::repository);
-        let options = SignOptions::new(formats, keys::now(context.epoch)?)
+        let mut options = SignOptions::new(formats, keys::now(context.epoch)?)
             .reference(reference.unwrap_or_default())
             .material(material);
+        // Each keyless signature has a key of its own.
+        if options.material.is_none() {
+            options.formats = missing_formats(&options, &*signer, root, session, images).await;
+        }
+        if options.formats.is_empty() {
+            return Ok(Vec::new());
+        }
         Ok(ocikit_sign::sign(root, &*signer, &options).await?)
     }
+}
+
+/// Returns the formats in which an image has no signature of the signer in some output: another run may have signed it in all
+/// repositories. Files are written anew.
+async fn missing_formats(
+    options: &SignOptions,
+    signer: &dyn Signer,
+    root: &Root,
+    session: &Session,
+    images: &[Location],
+) -> Vec<Format> {
+    let mut repositories = BTreeSet::new();
+    for image in images {
+        let Location::Registry(reference) = image else { return options.formats.clone() };
+        repositories.insert(reference.repository());
+    }
+    let mut missing = BTreeSet::new();
+    for repository in repositories {
+        let stored = Location::Registry(Reference::digested(repository.clone(), root.digest()));
+        let Ok(stored) = session.open(&stored).await else { return options.formats.clone() };
+        missing
+            .extend(ocikit_sign::missing_formats(&stored, signer.public_key(), &options.formats, options.depth).await);
+    }
+    missing.into_iter().collect()
 }
 
 /// Returns a root with signatures beside it, which are copied with it and stored before its names change.
@@ -79,7 +112,7 @@ pub(crate) async fn with_signatures(root: Root, signatures: &[Signature]) -> Res
 }
 
 /// Returns the outcome of a copy of a root with these signatures. It has failed if the place has something else under their
-/// tags, or has the root without them, as a compressed docker archive.
+/// tags, or has the root without them.
 pub(crate) fn signed(
     copied: ImageResult<Copied>,
     root: &Root,
@@ -96,9 +129,7 @@ pub(crate) fn signed(
     }
     if copied.root.digest == root.digest() && copied.referrers.is_empty() {
         let message = format!("{place} has the image, but cannot hold its signatures");
-        return Err(
-            Failure::new(Code::Other, message).hint("write an OCI archive, or a docker archive without compression")
-        );
+        return Err(Failure::new(Code::Other, message).hint("write an OCI archive"));
     }
     Ok(copied)
 }

@@ -98,4 +98,4 @@ pub use store::Signature;
 pub use subjects::Depth;
 pub use timestamp::{TimestampAuthority, verify_timestamp};
 pub use trust::Trust;
-pub use verify::{Check, Outcome, Proof, Refused, Verified, VerifyOptions, VerifyReport, verify};
+pub use verify::{Check, Outcome, Proof, Refused, Verified, VerifyOptions, VerifyReport, missing_formats, verify};

@@ -9,6 +9,7 @@ use crate::budget::SignatureBudget;
 use crate::cosign::Predicate;
 use crate::error::{Error, Result, expect_digest};
 use crate::format::{Format, SignInput, Verification};
+use crate::key::PublicKey;
 use crate::maker::Maker;
 use crate::refusal::Refusal;
 use crate::signatures::{FoundSignature, Signatures};
@@ -276,6 +277,20 @@ pub async fn verify(root: &Root, options: &VerifyOptions) -> Result<VerifyReport
         .try_collect()
         .await?;
     Ok(VerifyReport { root: root.digest(), checks: checks.into_iter().flatten().collect() })
+}
+
+/// Returns the formats in which an image has no signature of a key yet, so that a second run does not sign it again. An image whose
+/// signatures cannot be read has none.
+pub async fn missing_formats(root: &Root, key: &PublicKey, formats: &[Format], depth: Depth) -> Vec<Format> {
+    let mut missing = Vec::new();
+    for format in formats {
+        let trust = Trust::Key { name: String::new(), key: key.clone() };
+        let options = VerifyOptions::new(vec![trust]).formats(vec![*format]).depth(depth);
+        if !verify(root, &options).await.is_ok_and(|report| report.is_complete()) {
+            missing.push(*format);
+        }
+    }
+    missing
 }
 
 /// Verifies the signatures of one digest, one after the other, until every check has a valid one.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::{FutureExt, join_all, ready};
 use ocikit_image::{
-    Copied, Error, Memory, Name, Naming, PerTarget, Planned, Put, Result, Root, Sink, Source, SourceExt, Target, Tee,
+    Copied, Error, Memory, Name, Naming, PerTarget, Planned, Put, Result, Root, Sink, Source, Target, Tee,
     copy_to_each, plan_to_each,
 };
 use ocikit_layout::{Compression, TarWriter};
@@ -286,10 +286,9 @@ impl Session {
         }
         let received: Arc<dyn Source> = place.sink.clone();
         place.sink = self.sink(&location).await?;
-        let memory = Memory::over(received);
-        for document in config.into_iter().chain([fitted.descriptor()]) {
-            memory.insert(root.source().read(document).await?);
-        }
+        // The documents and the referrers are where the root is, which may have the layers no more.
+        let layers = image.manifest().layers().iter().map(|layer| (layer.digest, received.clone()));
+        let memory = Memory::over(root.source().clone()).with_parts(layers);
         Root::at(Arc::new(memory), fitted.descriptor().clone()).await
     }
 

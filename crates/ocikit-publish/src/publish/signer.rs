@@ -3,7 +3,8 @@ use std::sync::Arc;
 
 use ocikit::{Digest, Root, Session, Sink};
 use ocikit_sign::{
-    AttestOptions, Format, Outcome, PromoteOptions, SignOptions, Signature, Signer, SigningMethod, Trust, VerifyOptions,
+    AttestOptions, Format, Outcome, PromoteOptions, PublicKey, SignOptions, Signature, Signer, SigningMethod, Trust,
+    VerifyOptions,
 };
 use serde_json::Value;
 
@@ -33,13 +34,11 @@ impl ImageSigner {
         ImageSigner { by, options }
     }
 
-    /// Returns the trust in the key, if its signatures can be found again: keyless signatures have a new key each time, and
-    /// that of a plugin is not known.
-    fn trust(&self) -> Option<Trust> {
+    /// Returns the key, if its signatures can be found again: keyless signatures have a new key each time, and that of a plugin
+    /// is not known.
+    fn key(&self) -> Option<&PublicKey> {
         match &self.by {
-            SigningMethod::Signer(signer) if self.options.material.is_none() => {
-                Some(Trust::Key { name: String::new(), key: signer.public_key().clone() })
-            }
+            SigningMethod::Signer(signer) if self.options.material.is_none() => Some(signer.public_key()),
             SigningMethod::Signer(_) | SigningMethod::Plugin(_) => None,
         }
     }
@@ -114,21 +113,17 @@ impl Stored<'_> {
 
 /// Returns the formats in which the image has no signature of the key.
 async fn missing_formats(stored: &Root, signer: &ImageSigner) -> Vec<Format> {
-    let Some(trust) = signer.trust() else { return signer.options.formats.clone() };
-    let mut missing = Vec::new();
-    for format in &signer.options.formats {
-        let trusted = vec![trust.clone()];
-        let options = VerifyOptions::new(trusted).formats(vec![*format]).depth(signer.options.depth);
-        if !ocikit_sign::verify(stored, &options).await.is_ok_and(|report| report.is_complete()) {
-            missing.push(*format);
-        }
+    let SignOptions { formats, depth, .. } = &signer.options;
+    match signer.key() {
+        Some(key) => ocikit_sign::missing_formats(stored, key, formats, *depth).await,
+        None => formats.clone(),
     }
-    missing
 }
 
 /// Returns whether the image has this statement of the key.
 async fn has_statement(stored: &Root, signer: &ImageSigner, predicate: &Value) -> bool {
-    let Some(trust) = signer.trust() else { return false };
+    let Some(key) = signer.key() else { return false };
+    let trust = Trust::Key { name: String::new(), key: key.clone() };
     let predicate_type = Some(PUBLISHED_PREDICATE_TYPE.to_owned());
     let options = VerifyOptions::new(vec![trust]).predicate_type(predicate_type);
     let Ok(report) = ocikit_sign::verify(stored, &options).await else { return false };
