@@ -194,6 +194,13 @@ impl LazyArguments {
             request.formats.push(self.options.format(*name, None)?);
         }
         request.placement = self.lazy_placement.unwrap_or(request.placement);
+        if self.lazy_suffix.is_some() && request.placement != LazyPlacement::Tag {
+            let message = format!(
+                "cannot use --lazy-suffix with the placement {}: the image has no tag of its own",
+                request.placement
+            );
+            return Err(Failure::usage(message));
+        }
         request.suffix = self.lazy_suffix.clone().unwrap_or(request.suffix);
         request.options.directory = Some(std::env::temp_dir());
         request.check().map_err(failure_of)?;

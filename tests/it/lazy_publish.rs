@@ -175,8 +175,12 @@ fn fp_01_publish_puts_a_lazy_tag_beside_every_tag() {
         ["publish", &app, "--to", &target, "--event", "push", "--commit", "6c22711f", "--tag", "v1", "--tag", "latest"];
     let key_file = key(".key");
     let more = ["--lazy", "nydus", "--annotation", "team=web", "--key", &key_file, "--report", "report.json"];
-    bench.ok(&[&line[..], &more].concat());
+    let published = bench.ok(&[&line[..], &more].concat());
     assert_eq!(bench.ok(&["tags", &target]), "latest\nlatest-fastpull\nv1\nv1-fastpull");
+    for tag in ["v1", "v1-fastpull", "latest-fastpull"] {
+        let line = format!("{target}:{tag}@{}", bench.ok(&["digest", &format!("{target}:{tag}")]));
+        assert!(published.contains(&line), "{line}: {published}");
+    }
     let report = json(&bench.read("report.json"));
     let lazy = &report["lazy"][0];
     assert_eq!(
@@ -288,7 +292,7 @@ fn fp_08_a_format_that_fails_leaves_its_tag_and_the_plain_image() {
     let outcome = bench.ocikit(&[&line[..], &["--lazy", "soci"]].concat());
     assert_eq!(outcome.code, 7, "{outcome}");
     let said = outcome.stderr.contains("v1-fastpull (soci)") && outcome.stderr.contains("the plain image is published");
-    assert!(said, "{outcome}");
+    assert!(said && !outcome.stderr.contains("again"), "{outcome}");
     assert_eq!(bench.ok(&["tags", &target]), "v1");
     let report = json(&bench.read("report.json"));
     assert_eq!((&report["status"], &report["targets"][0]["tags"][0]["state"]), (&"partial".into(), &"verified".into()));
@@ -300,6 +304,7 @@ fn fp_08_a_format_that_fails_leaves_its_tag_and_the_plain_image() {
     registry.faults().add(Fault::on(refused, Action::Answer(Reply::status(403))));
     let outcome = bench.ocikit(&[&line[..], &["--lazy", "nydus"]].concat());
     assert!(outcome.code == 7 && outcome.stderr.contains("v1-fastpull (nydus)"), "{outcome}");
+    assert!(outcome.stderr.contains("run the same command again"), "{outcome}");
     registry.faults().clear();
     assert_eq!(bench.ok(&["digest", &format!("{target}:v1-fastpull")]), before);
     // With the other places too.
@@ -385,6 +390,7 @@ fn fp_12_places_without_readers_are_refused() {
         &["--lazy", "nydus,estargz"],
         &["--lazy", "nydus", "--lazy-suffix", "/x"],
         &["--lazy-suffix", "-x"],
+        &["--lazy", "nydus", "--lazy-placement", "index", "--lazy-suffix", "-x"],
         &["--lazy", "gzip"],
     ] {
         let outcome = bench.ocikit(&[&line[..], more].concat());

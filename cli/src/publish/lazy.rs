@@ -48,6 +48,11 @@ pub(crate) async fn beside(
     let images = publish_lazy(session, root, plan, published, request, signer).await;
     for image in &images {
         say_warnings(context, &image.warnings);
+        if request.placement == LazyPlacement::Tag && image.digests.contains(&root.digest()) {
+            context
+                .output
+                .say(format!("warning: no tag has a plain image: it has the format {} already", image.format));
+        }
         for reference in image.references() {
             context.output.say(format!("{reference}: {}", image.format));
         }
@@ -81,6 +86,9 @@ pub(crate) fn outcome(reports: &[LazyReport]) -> Result {
     let images = counted(missing.len(), "lazily pulled image", "lazily pulled images");
     let elsewhere = if is_elsewhere { ", so its tags were not put in the other repositories either" } else { "" };
     let message = format!("the plain image is published; {images} could not be made{elsewhere}");
-    Err(Failure { failed, ..Failure::new(Code::Partial, message) }
-        .hint("run the same command again; it finishes what is missing"))
+    let failure = Failure { failed, ..Failure::new(Code::Partial, message) };
+    Err(match missing.iter().all(|report| report.is_lasting) {
+        true => failure,
+        false => failure.hint("run the same command again; it finishes what is missing"),
+    })
 }

@@ -83,7 +83,11 @@ impl ReportArguments {
         let printed = context.output.result(report, || {
             let targets = report.targets.iter().flat_map(|target| target.tags.iter().map(move |tag| (target, tag)));
             let verified = targets.filter(|(_, tag)| tag.state == "verified");
-            verified.map(|(target, tag)| format!("{}:{}@{}", target.read, tag.tag, report.digest)).collect::<Lines>()
+            let plain = verified.map(|(target, tag)| format!("{}:{}@{}", target.read, tag.tag, report.digest));
+            // An image in the index or beside it as a referrer has no name of its own.
+            let lazy = report.lazy.iter().filter(|image| image.placement == LazyPlacement::Tag.name());
+            let lazy = lazy.flat_map(|image| image.references.iter().zip(image.digests.iter().cycle()));
+            plain.chain(lazy.map(|(reference, digest)| format!("{reference}@{digest}"))).collect::<Lines>()
         });
         written.and(printed)
     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::git::Event;
 use crate::lazy::{LazyError, LazyPlacement};
 use crate::plan::{Destination, Plan, Signing};
-use crate::publish::{PublishError, Published, PublishedLazy, PublishedTarget, TagState};
+use crate::publish::{LazyPublishError, PublishError, Published, PublishedLazy, PublishedTarget, TagState};
 
 /// What is published: facts that the publication itself does not have.
 #[derive(Debug, Clone, Default)]
@@ -50,6 +50,9 @@ pub struct LazyReport {
     /// Why it is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// Whether another run would fail alike: nothing of the image can have the format.
+    #[serde(skip)]
+    pub is_lasting: bool,
     /// What failed, if it is known for single references. The other missing ones were not put because of it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<LazyFailureReport>,
@@ -78,6 +81,7 @@ impl LazyReport {
             signed: lazy.signed,
             warnings: lazy.warnings.iter().map(ToString::to_string).collect(),
             problem: lazy.problem.as_ref().map(|problem| ocikit::spec::with_causes(problem)),
+            is_lasting: matches!(&lazy.problem, Some(LazyPublishError::Lazy(LazyError::NotConverted { .. }))),
             failures: lazy
                 .failures()
                 .into_iter()
@@ -97,6 +101,7 @@ impl LazyReport {
             signed: false,
             warnings: warnings.iter().map(ToString::to_string).collect(),
             problem: problem.map(|problem| ocikit::spec::with_causes(problem)),
+            is_lasting: matches!(problem, Some(LazyError::NotConverted { .. })),
             failures: Vec::new(),
         }
     }
