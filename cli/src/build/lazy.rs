@@ -33,7 +33,9 @@ impl LazyBuild<'_> {
         let (mut root, mut done, mut failed) = (root, Vec::new(), Vec::new());
         for format in self.request.formats.iter().filter(|_| !written.is_empty()) {
             match self.one(format, written, &mut failed).await {
-                Ok((image, output)) => {
+                // Every place has failed, each with its own reason.
+                Ok(None) => {}
+                Ok(Some((image, output))) => {
                     done.push(output);
                     root = if self.request.placement == LazyPlacement::Index { image } else { root };
                 }
@@ -66,23 +68,26 @@ impl LazyBuild<'_> {
         Session::new(self.session.client().clone(), options.archive(archive))
     }
 
+    /// Makes the image of a format and stores it; `None` if no place has it.
     async fn one(
         &self,
         format: &Format,
         written: &[Location],
         failed: &mut Vec<FailedItem>,
-    ) -> Result<(Root, LazyOutput)> {
+    ) -> Result<Option<(Root, LazyOutput)>> {
         // A file is nearer than a registry.
         let source = written.iter().find(|place| place.path().is_some()).or(written.first());
         let source = source.ok_or_else(|| Failure::new(Code::Other, "the plain image is stored nowhere"))?;
         let root = self.session.open(source).await?;
         let image = self.request.convert(&root, format).await.map_err(failure_of)?;
         say_warnings(self.context, &image.warnings);
+        let others = failed.len();
         let output = match self.request.placement {
             LazyPlacement::Referrer => self.refer(format, written, &image, failed).await?,
             LazyPlacement::Tag | LazyPlacement::Index => self.write(format, written, &image.root, failed).await?,
         };
-        Ok((image.root, output))
+        let is_stored = failed.len() < others + written.len();
+        Ok(is_stored.then_some((image.root, output)))
     }
 
     /// Writes an image to its own places, or over the plain one.
@@ -195,7 +200,7 @@ pub(crate) fn missing(failed: Vec<FailedItem>) -> Result {
             let message = format!("the plain image is complete; {images} could not be made");
             let failure = Failure::new(Code::Partial, message);
             Err(Failure { failed, ..failure }
-                .hint("`ocikit convert --to FORMAT --suffix IMAGE` makes one of a stored image"))
+                .hint("`ocikit convert` makes one of the stored image: see `ocikit convert --help`"))
         }
     }
 }

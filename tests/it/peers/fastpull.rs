@@ -4,6 +4,7 @@
 use std::fs;
 
 use ocikit_image::testing::random;
+use ocikit_server::{Action, Fault, Reply};
 use ocikit_tests::{Bench, Daemon, Outcome, Peers, Registry, json};
 use serde_json::{Value, json};
 
@@ -205,6 +206,13 @@ fn fp_08_and_11_a_failed_conversion_leaves_the_plain_image_only() {
     assert_eq!(build(&bench, &line).code, 7);
     assert_eq!(bench.ok(&["digest", &format!("{plain}-fastpull")]), before);
     assert_ne!(bench.ok(&["digest", &plain]), before);
+    // The digest of a lazy image that is nowhere is no result.
+    registry.faults().add(Fault::on("PUT /v2/app/manifests/v1-fastpull", Action::Answer(Reply::status(507))));
+    let line = ["app", "--tag", &plain, "--push", "--lazy", "nydus", "--retries", "0", "--json"];
+    let outcome = build(&bench, &line);
+    registry.faults().clear();
+    assert_eq!(outcome.code, 7, "{outcome}");
+    assert_eq!(json(&outcome.stdout)["lazy"], Value::Null, "{outcome}");
     // A build that fails has no tag at all.
     bench.write("app/Dockerfile", "FROM scratch\nCOPY gone /\n");
     let other = format!("{}/other:v1", registry.name());
