@@ -1,15 +1,15 @@
 //! What remains of `build` after each way to end, with a real BuildKit: no process, no mount, no file, and the previous archive.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ocikit_tests::{Bench, Daemon, Peers, Registry};
 use serde_json::json;
 
-use super::build::{BUILDERS, context, nothing_remains, processes, shell};
+use super::build::{BUILDERS, build, context, nothing_remains, processes, shell};
 use crate::bench;
 
 /// A bench with a temporary directory of its own, and an earlier archive.
@@ -84,8 +84,7 @@ fn plp_5_a_full_disk_under_the_daemon_leaves_nothing() {
     let Some(_peers) = Peers::find(&BUILDERS) else { return };
     let (bench, temporary) = bench_with_archive();
     shell(&bench, "app", &["/busybox dd if=/dev/zero of=/large bs=1M count=100"]);
-    let mounted =
-        std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "none"]).arg(&temporary).status();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "none"]).arg(&temporary).status();
     if !mounted.is_ok_and(|status| status.success()) {
         // Only root can mount.
         return;
@@ -98,7 +97,7 @@ fn plp_5_a_full_disk_under_the_daemon_leaves_nothing() {
     assert_eq!(outcome.code, 1, "{outcome}");
     nothing_remains(&below, "a full disk");
     assert_eq!(bench.read("app.tar"), "before");
-    std::process::Command::new("umount").arg(&temporary).status().unwrap();
+    Command::new("umount").arg(&temporary).status().unwrap();
 }
 
 #[test]
@@ -175,7 +174,7 @@ fn secrets_that_a_killed_agent_left_are_removed_by_the_next_build() {
     let Some(_peers) = Peers::find(&BUILDERS) else { return };
     // A tmpfs of this test: those of other tests are looked at by the tests of the agent.
     let (bench, temporary) = bench_with_archive();
-    let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&temporary).status();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&temporary).status();
     if !mounted.is_ok_and(|status| status.success()) {
         // Only root can mount.
         return;
@@ -208,5 +207,114 @@ fn secrets_that_a_killed_agent_left_are_removed_by_the_next_build() {
     let bench = bench.with("TMPDIR", &memory.display().to_string());
     bench.ok(&["build", "--no-cache-directory", "app", "-o", "app.tar"]);
     nothing_remains(&memory, "the next build");
-    std::process::Command::new("umount").arg(&temporary).status().unwrap();
+    Command::new("umount").arg(&temporary).status().unwrap();
+}
+
+/// Starts a build that waits in a step, with a temporary directory of its own.
+fn waiting(bench: &Bench, more: &[&str]) -> (Child, PathBuf) {
+    waiting_for(bench, "600", more)
+}
+
+/// The same, for this number of seconds.
+fn waiting_for(bench: &Bench, seconds: &str, more: &[&str]) -> (Child, PathBuf) {
+    let temporary = bench.path("temporary");
+    fs::create_dir_all(&temporary).unwrap();
+    shell(bench, "app", &[&format!("echo started; exec /busybox sleep {seconds}")]);
+    let mut command = bench.command(&[&["build", "--no-cache-directory", "app", "-o", "app.tar"], more].concat());
+    command.env("TMPDIR", &temporary).stderr(Stdio::piped()).stdout(Stdio::null());
+    (command.spawn().unwrap(), temporary)
+}
+
+fn wait_for(child: &mut Child, text: &str) -> impl Iterator<Item = String> + use<> {
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains(text)), "{text}");
+    lines
+}
+
+#[test]
+fn plp_5_a_build_that_exceeds_its_time_limit_is_cancelled() {
+    let Some(_peers) = Peers::find(&BUILDERS) else { return };
+    let bench = bench();
+    bench.write("app.tar", "before");
+    let (mut child, temporary) = waiting(&bench, &["--time-limit", "2"]);
+    let rest: Vec<_> = wait_for(&mut child, "error: ").collect();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{rest:?}");
+    nothing_remains(&temporary, "time limit");
+    assert_eq!(bench.read("app.tar"), "before");
+}
+
+#[test]
+fn plp_5_a_buildkitd_that_is_killed_fails_the_build() {
+    let Some(_peers) = Peers::find(&BUILDERS) else { return };
+    let bench = bench();
+    bench.write("app.tar", "before");
+    // A number of its own, by which the process is found.
+    let (mut child, temporary) = waiting_for(&bench, "7531", &[]);
+    let lines = wait_for(&mut child, "| started");
+    for process in fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
+        let arguments = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        let arguments = String::from_utf8_lossy(&arguments);
+        if arguments.starts_with("buildkitd\0") && arguments.contains(&temporary.display().to_string()) {
+            let id = process.file_name().into_string().unwrap();
+            Command::new("kill").args(["-KILL", &id]).status().unwrap();
+        }
+    }
+    let rest: Vec<_> = lines.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{rest:?}");
+    // The container of the step, whose process has the identity of the test in no argument, and its mounts end too.
+    nothing_remains(&temporary, "a killed buildkitd");
+    wait_for_no_process("sleep\u{0}7531\u{0}");
+    assert_eq!(bench.read("app.tar"), "before");
+}
+
+/// Waits until no process has these arguments.
+fn wait_for_no_process(arguments: &str) {
+    let begun = Instant::now();
+    let is_running = || {
+        let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+        let mut lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+        lines.any(|line| String::from_utf8_lossy(&line).ends_with(arguments))
+    };
+    while is_running() {
+        assert!(begun.elapsed().as_secs() < 30, "{arguments:?} is still running");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn plp_5_an_interrupted_build_leaves_nothing() {
+    let Some(_peers) = Peers::find(&BUILDERS) else { return };
+    let bench = bench();
+    bench.write("app.tar", "before");
+    let (mut child, temporary) = waiting(&bench, &["-o", "type=local,dest=out"]);
+    let lines = wait_for(&mut child, "| started");
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let rest: Vec<_> = lines.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+    nothing_remains(&temporary, "interrupt");
+    assert_eq!(bench.read("app.tar"), "before");
+    let names = bench.names();
+    assert!(!names.iter().any(|name| name.starts_with(".ocikit") || name == "out"), "{names:?}");
+}
+
+#[test]
+fn plp_5_a_full_disk_keeps_the_previous_archive() {
+    let Some(peers) = Peers::find(&BUILDERS) else { return };
+    let bench = bench();
+    context(&bench.path("app"));
+    let small = peers.path("small");
+    fs::create_dir(&small).unwrap();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=512k", "none"]).arg(&small).status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        // Only root can mount.
+        return;
+    }
+    let archive = small.join("app.tar");
+    fs::write(&archive, "before").unwrap();
+    let outcome = build(&bench, &["app", "-o", &archive.display().to_string()]);
+    let (kept, count) = (fs::read_to_string(&archive).unwrap(), fs::read_dir(&small).unwrap().count());
+    Command::new("umount").arg(&small).status().unwrap();
+    assert_eq!(outcome.code, 1, "{outcome}");
+    assert!(outcome.stderr.contains("space"), "{outcome}");
+    assert_eq!((kept.as_str(), count), ("before", 1));
 }

@@ -8,6 +8,7 @@ mod build;
 mod build_ends;
 mod build_outputs;
 mod build_results;
+mod build_signatures;
 mod builder_image;
 mod buildkit;
 mod contexts;
