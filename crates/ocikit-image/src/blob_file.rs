@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use ocikit_spec::{Algorithm, Descriptor, Digest, Hasher, MediaType};
 
 use crate::body::Body;
-use crate::bridge::{blocking, file_body};
+use crate::bridge::{CopyFailed, blocking, copy, file_body};
 use crate::error::{Error, Result};
 use crate::root::Layer;
 use crate::source::{ByteRange, Name, Source};
@@ -95,7 +95,7 @@ impl BlobFile {
         blocking(move || {
             let unwritable = |error| Error::failed("write to a temporary file in", directory.display(), error);
             let mut file = tempfile::tempfile_in(&directory).map_err(unwritable)?;
-            let (digest, size) = match copy(reader.take(MAX_STREAM_BYTES + 1), &mut file) {
+            let (digest, size) = match hash(reader.take(MAX_STREAM_BYTES + 1), &mut file) {
                 Ok((_, size)) if size > MAX_STREAM_BYTES => {
                     let problem = format!("it has more than {} GiB; save it to a file first", MAX_STREAM_BYTES >> 30);
                     let error = io::Error::new(io::ErrorKind::FileTooLarge, problem);
@@ -135,34 +135,20 @@ impl BlobFile {
 
 fn digest(mut file: &File) -> io::Result<(Digest, u64)> {
     file.rewind()?;
-    copy(file, &mut io::sink()).map_err(|failed| match failed {
+    hash(file, &mut io::sink()).map_err(|failed| match failed {
         CopyFailed::Reading(error) | CopyFailed::Writing(error) => error,
     })
 }
 
-/// The side of a copy that failed.
-enum CopyFailed {
-    Reading(io::Error),
-    Writing(io::Error),
-}
-
 /// Copies a reader to its end, and returns the digest and the number of the bytes.
-fn copy(mut reader: impl Read, writer: &mut impl Write) -> Result<(Digest, u64), CopyFailed> {
-    let mut hasher = Hasher::new(Algorithm::Sha256);
-    let mut buffer = vec![0; 256 << 10];
-    let mut size = 0;
-    loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => return Ok((hasher.finish(), size)),
-            Ok(read) => {
-                hasher.update(&buffer[..read]);
-                writer.write_all(&buffer[..read]).map_err(CopyFailed::Writing)?;
-                size += read as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(CopyFailed::Reading(error)),
-        }
-    }
+fn hash(reader: impl Read, writer: &mut impl Write) -> Result<(Digest, u64), CopyFailed> {
+    let (mut hasher, mut size) = (Hasher::new(Algorithm::Sha256), 0);
+    copy(reader, |bytes| {
+        hasher.update(bytes);
+        size += bytes.len() as u64;
+        writer.write_all(bytes)
+    })?;
+    Ok((hasher.finish(), size))
 }
 
 impl From<BlobFile> for Layer {

@@ -98,6 +98,32 @@ pub fn read_some(file: &(impl ReadAt + ?Sized), buffer: &mut [u8], offset: u64) 
     }
 }
 
+/// The side of a [`copy`] that failed.
+#[derive(Debug)]
+pub enum CopyFailed {
+    /// The reader.
+    Reading(io::Error),
+    /// The function that gets the bytes.
+    Writing(io::Error),
+}
+
+/// Passes the bytes of a reader to a function, up to the end of the reader.
+///
+/// # Errors
+///
+/// Those of the reader and of the function.
+pub fn copy(mut reader: impl Read, mut write: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(), CopyFailed> {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(read) => write(&buffer[..read]).map_err(CopyFailed::Writing)?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(CopyFailed::Reading(error)),
+        }
+    }
+}
+
 /// Passes the chunks of a body to blocking work, on a thread of its own.
 ///
 /// # Errors
@@ -219,19 +245,28 @@ impl Drop for Chunk {
     }
 }
 
+impl Chunks {
+    /// Passes a reader of the chunks to work, then reads the body to its end.
+    ///
+    /// # Errors
+    ///
+    /// That of a chunk: damaged bytes are the likely cause of what the work returns then.
+    pub fn with_reader<T>(&mut self, work: impl FnOnce(ChunkReader<'_>) -> T) -> Result<T> {
+        let mut failed = None;
+        let outcome = work(ChunkReader { chunks: self, chunk: Bytes::new(), failed: &mut failed });
+        match failed {
+            Some(error) => Err(error),
+            None => self.try_for_each(|chunk| chunk.map(drop)).map(|()| outcome),
+        }
+    }
+}
+
 /// A reader of chunks. The error of a chunk is stored, because the IO error of a reader cannot carry it.
 #[derive(Debug)]
 pub struct ChunkReader<'a> {
     chunks: &'a mut Chunks,
     chunk: Bytes,
     failed: &'a mut Option<Error>,
-}
-
-impl<'a> ChunkReader<'a> {
-    /// Creates a reader, which puts the error of a chunk into `failed`.
-    pub fn new(chunks: &'a mut Chunks, failed: &'a mut Option<Error>) -> ChunkReader<'a> {
-        ChunkReader { chunks, chunk: Bytes::new(), failed }
-    }
 }
 
 impl Read for ChunkReader<'_> {

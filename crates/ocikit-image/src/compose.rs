@@ -258,6 +258,10 @@ async fn entries(members: &[Member], options: &ComposeOptions) -> Result<Vec<New
 
 async fn of_member(position: usize, member: &Member, options: &ComposeOptions) -> Result<Vec<NewEntry>> {
     let root = &member.root;
+    let whole = |artifact_type: Option<&MediaType>| {
+        let (artifact_type, platform) = (artifact_type.cloned(), member.platform.clone());
+        Descriptor { artifact_type, platform, ..root.descriptor().bare() }
+    };
     let mut found = match root {
         Root::Image(image) => {
             let platform = match (&member.platform, &member.platforms[..]) {
@@ -279,12 +283,10 @@ async fn of_member(position: usize, member: &Member, options: &ComposeOptions) -
                 return Err(Error::no_platform(&member.platforms, [], root.source()));
             }
             let manifest = artifact.manifest().ok_or_else(|| not_an_entry(root))?;
-            let (artifact_type, platform) = (manifest.artifact_type().cloned(), member.platform.clone());
-            vec![(Descriptor { artifact_type, platform, ..root.descriptor().bare() }, None)]
+            vec![(whole(manifest.artifact_type()), None)]
         }
         Root::Index(index) if member.platforms.is_empty() && !options.flatten => {
-            let (artifact_type, platform) = (index.document.artifact_type().cloned(), member.platform.clone());
-            vec![(Descriptor { artifact_type, platform, ..root.descriptor().bare() }, None)]
+            vec![(whole(index.document.artifact_type()), None)]
         }
         Root::Index(index) => of_index(index, member, 0).await?,
     };

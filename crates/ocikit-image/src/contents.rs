@@ -1,12 +1,12 @@
 use std::collections::{HashMap, HashSet};
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_archive::layer::{Budget, Entry, FileKind, FileTree, Located, Lookup, Path, Reader, Step, Tree};
 use tokio::sync::OnceCell;
 
-use crate::bridge::{Chunks, blocking, consume};
+use crate::bridge::{Chunks, CopyFailed, blocking, consume, copy};
 use crate::error::{Error, Result};
 use crate::layer::DiffId;
 use crate::root::{Image, Layer};
@@ -139,7 +139,12 @@ async fn read_file(layers: &[Layer], path: &[u8], mut writer: impl Write + Send 
                 reader.next_entry()?;
             }
             reader.next_entry()?;
-            copy(&mut reader, &mut writer)
+            // The outer result is that of the reader, the inner one that of the writer.
+            match copy(reader, |bytes| writer.write_all(bytes)) {
+                Ok(()) => Ok(writer.flush()),
+                Err(CopyFailed::Writing(error)) => Ok(Err(error)),
+                Err(CopyFailed::Reading(error)) => Err(error.into()),
+            }
         })
         .await?;
     written.map_err(failed)
@@ -164,18 +169,6 @@ async fn look(layer: &Layer, expected: Path, budget: &Budget) -> Result<(Tree, O
         Ok((tree, kept))
     });
     Ok(looked.await?.0)
-}
-
-/// Copies bytes. The outer result is that of the reader, the inner one that of the writer.
-fn copy(reader: &mut impl Read, writer: &mut impl Write) -> ocikit_archive::Result<io::Result<()>> {
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        let read = reader.read(&mut buffer)?;
-        let written = if read == 0 { writer.flush() } else { writer.write_all(&buffer[..read]) };
-        if read == 0 || written.is_err() {
-            return Ok(written);
-        }
-    }
 }
 
 fn word(kind: &FileKind) -> &'static str {

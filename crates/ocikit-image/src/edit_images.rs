@@ -1,7 +1,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
-use ocikit_spec::{Config, ConfigEdit, ConfigField, Healthcheck, History};
+use ocikit_spec::{ConfigEdit, ConfigField, Healthcheck, History};
 
 use crate::annotate::{AnnotateOptions, annotate_image, annotate_images, annotate_index};
 use crate::error::{Error, Result};
@@ -252,14 +252,12 @@ fn promote(index: &Index, values: &HashMap<String, HashSet<Option<String>>>, key
 /// Returns an image with all changes to its manifest and config.
 async fn edited(image: Image, options: &EditOptions) -> Result<Image> {
     let mut edit = image.edit();
-    let config = match options.labels_to_annotations.is_empty() {
-        true => None,
-        false => Some(image.config().await?),
-    };
-    for (key, value) in
-        config.iter().map(|config| labels(&image, config, options)).collect::<Result<Vec<_>>>()?.concat()
-    {
-        edit.annotate(&key, &value);
+    let mut known = None;
+    if !options.labels_to_annotations.is_empty() {
+        let labels = &known.insert(image.config().await?).execution().labels;
+        for (key, value) in copied(&options.labels_to_annotations, labels.iter().collect(), "label", &image)? {
+            edit.annotate(&key, &value);
+        }
     }
     if options.annotations.on.manifests() {
         annotate_image(&mut edit, &options.annotations);
@@ -267,9 +265,10 @@ async fn edited(image: Image, options: &EditOptions) -> Result<Image> {
     if options.remove_subject {
         edit.remove_subject();
     }
-    let copied = annotations(&image, options)?;
+    let annotations = image.manifest.annotations().iter().collect();
+    let copied = copied(&options.annotations_to_labels, annotations, "annotation", &image)?;
     if !options.config.is_empty() || !copied.is_empty() {
-        if let Some(config) = config {
+        if let Some(config) = known {
             edit.with_config(config);
         }
         edit.config(move |config| {
@@ -283,26 +282,11 @@ async fn edited(image: Image, options: &EditOptions) -> Result<Image> {
     edit.finish().await
 }
 
-/// Returns the annotations that are copies of labels.
-fn labels(image: &Image, config: &Config, options: &EditOptions) -> Result<Vec<(String, String)>> {
-    let labels = &config.execution().labels;
-    copied(&options.labels_to_annotations, labels.iter().collect(), |key| {
-        Error::not_found(format!("label {key}"), format_args!("image {} in {}", image.digest(), image.source))
-    })
-}
-
-/// Returns the labels that are copies of annotations.
-fn annotations(image: &Image, options: &EditOptions) -> Result<Vec<(String, String)>> {
-    copied(&options.annotations_to_labels, image.manifest.annotations().iter().collect(), |key| {
-        Error::not_found(format!("annotation {key}"), format_args!("image {} in {}", image.digest(), image.source))
-    })
-}
-
-fn copied(
-    keys: &[CopyKey],
-    found: Vec<(&str, &str)>,
-    missing: impl Fn(&str) -> Error,
-) -> Result<Vec<(String, String)>> {
+/// Returns copies of labels or annotations of an image.
+fn copied(keys: &[CopyKey], found: Vec<(&str, &str)>, what: &str, image: &Image) -> Result<Vec<(String, String)>> {
+    let missing = |key: &str| {
+        Error::not_found(format!("{what} {key}"), format_args!("image {} in {}", image.digest(), image.source))
+    };
     let mut copied = Vec::new();
     for key in keys {
         match key {

@@ -145,25 +145,18 @@ pub(crate) async fn decode<T: Send + 'static>(
 ) -> Result<(T, Option<Digest>)> {
     let budget = budget.clone();
     bridge::consume(body, move |chunks| {
-        let mut failed = None;
-        let outcome = Decoder::new(ChunkReader::new(chunks, &mut failed))
-            .map_err(ocikit_archive::Error::from)
-            .and_then(|decoder| {
-                let hasher = (diff_id == DiffId::Compute).then(|| Hasher::new(Algorithm::Sha256));
-                let compression = decoder.compression();
-                let tar = match &files {
-                    Some(files) => Tar::Filtered(files.filter(Box::new(decoder))),
-                    None => Tar::Whole(decoder),
-                };
-                let mut tar = LayerTar { tar, compression, hasher, budget, failed: false };
-                let value = work(&mut tar)?;
-                Ok((value, tar.digest()?))
-            });
-        // Damaged bytes are the likely cause of a failed decompression, so the error of the body takes precedence.
-        match failed {
-            Some(error) => Err(error),
-            None => chunks.try_for_each(|chunk| chunk.map(drop)),
-        }?;
+        let outcome = chunks.with_reader(|reader| -> ocikit_archive::Result<_> {
+            let decoder = Decoder::new(reader)?;
+            let hasher = (diff_id == DiffId::Compute).then(|| Hasher::new(Algorithm::Sha256));
+            let compression = decoder.compression();
+            let tar = match &files {
+                Some(files) => Tar::Filtered(files.filter(Box::new(decoder))),
+                None => Tar::Whole(decoder),
+            };
+            let mut tar = LayerTar { tar, compression, hasher, budget, failed: false };
+            let value = work(&mut tar)?;
+            Ok((value, tar.digest()?))
+        })?;
         outcome.map_err(|error| match error.unsupported() {
             Some(what) => Error::Unsupported { place, what },
             None => Error::broken(place, error),

@@ -180,8 +180,22 @@ where
     if !missing.is_empty() {
         return Err(Error::no_platform(&missing, below.platforms, &index.source));
     }
-    let mut rebuild = Rebuild::new(&below, change.is_some(), change_index);
-    rebuild.keeps_files = selection.keeps_files;
+    let mut rebuild = Rebuild {
+        below: &below,
+        changes_images: change.is_some(),
+        change_index,
+        new: HashMap::new(),
+        counts: HashMap::new(),
+        documents: HashMap::new(),
+        placed: HashMap::new(),
+        bytes: 0,
+        attestations: Vec::new(),
+        docker_annotations: Vec::new(),
+        dropped_soci: Vec::new(),
+        keeps_files: selection.keeps_files,
+        changes: HashMap::new(),
+        root: None,
+    };
     if let Some(change) = change {
         let images: Vec<Image> = below.images.iter().map(|digest| below.image(digest)).collect::<Result<_>>()?;
         let changed = images.into_iter().map(|old| {
@@ -340,30 +354,7 @@ struct Rebuild<'a> {
     root: Option<ocikit_spec::Index>,
 }
 
-impl<'a> Rebuild<'a> {
-    fn new(
-        below: &'a Below,
-        changes_images: bool,
-        change_index: &'a (dyn Fn(&mut ocikit_spec::IndexEdit, Selected<'_>) + Sync),
-    ) -> Rebuild<'a> {
-        Rebuild {
-            below,
-            changes_images,
-            change_index,
-            new: HashMap::new(),
-            counts: HashMap::new(),
-            documents: HashMap::new(),
-            placed: HashMap::new(),
-            bytes: 0,
-            attestations: Vec::new(),
-            docker_annotations: Vec::new(),
-            dropped_soci: Vec::new(),
-            keeps_files: false,
-            changes: HashMap::new(),
-            root: None,
-        }
-    }
-
+impl Rebuild<'_> {
     /// Adds an image that was changed, with the sources of what it has and the old one has not.
     fn add(&mut self, old: &Image, new: Image) -> Result<()> {
         let known = parts(old).map(|part| part.digest).collect::<HashSet<_>>();
@@ -539,10 +530,10 @@ impl<'a> Rebuild<'a> {
     ) -> Result<()> {
         let found = self.below.root(&entry.digest)?;
         let manifest = match found {
-            Some(Root::Image(Image { manifest, descriptor, source, .. })) => Some((manifest, descriptor, source)),
-            Some(Root::Other(Artifact { manifest: Some(manifest), descriptor, source })) => {
-                Some((manifest, descriptor, source))
-            }
+            Some(
+                Root::Image(Image { manifest, descriptor, source, .. })
+                | Root::Other(Artifact { manifest: Some(manifest), descriptor, source }),
+            ) => Some((manifest, descriptor, source)),
             _ => None,
         };
         let mut digest = entry.digest;

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_spec::{Config, Descriptor, Digest, Document, MAX_DOCUMENT_BYTES, Manifest, Tag};
 
+use crate::edit::over;
 use crate::error::{Error, Result};
-use crate::memory::Memory;
 use crate::referrer_tag::ReferrerTag;
 use crate::root::Root;
 use crate::source::{Naming, Sink, Source, SourceExt, read_at_most};
@@ -28,8 +28,13 @@ pub struct KeptTag {
 impl KeptTag {
     /// Returns the error for a copy of this tag alone.
     pub(crate) fn refuse(&self, to: &Arc<dyn Sink>) -> Error {
-        Error::Exists { what: format!("{} ({})", self.tag, self.there), place: to.to_string() }
+        taken(&self.tag, &self.there, to)
     }
+}
+
+/// Returns the error for a tag that stays what it is at the target.
+fn taken(tag: &Tag, there: &Digest, to: &Arc<dyn Sink>) -> Error {
+    Error::Exists { what: format!("{tag} ({there})"), place: to.to_string() }
 }
 
 /// A root to copy, and the names to give it.
@@ -112,7 +117,7 @@ pub(crate) async fn settle(
         };
         let changes = !matches!(sum, Merge::Unchanged) && there.digest() != one.root.digest();
         if comparing.keep_tags && is_here && changes {
-            return Err(Error::Exists { what: format!("{tag} ({})", there.digest()), place: to.to_string() });
+            return Err(taken(tag, &there.digest(), to));
         }
         match sum {
             Merge::Unchanged => {}
@@ -173,10 +178,7 @@ pub(crate) async fn publish_merged(pending: &PendingRoot, to: &Arc<dyn Sink>, ke
                     Merge::Unchanged => return Ok(there),
                     Merge::Replaced(sum) if !keep_tags => *sum,
                     Merge::Replaced(_) | Merge::Impossible => {
-                        return Err(Error::Exists {
-                            what: format!("{tag} ({})", there.digest()),
-                            place: to.to_string(),
-                        });
+                        return Err(taken(tag, &there.digest(), to));
                     }
                 };
                 if sum.digest() != root.digest() {
@@ -277,7 +279,10 @@ async fn add_layers((there, old): (&Root, &Manifest), (new, added): (&Root, &Man
     }
     let manifest = edit.finish().map_err(|source| Error::document(&there.digest(), there.source(), source))?;
     let held = old.config().into_iter().chain(old.layers()).map(|blob| blob.digest).collect();
-    Ok(Merge::Replaced(Box::new(sum(there, new, manifest.bytes(), documents, held).await?)))
+    let descriptor = replaced(there.descriptor(), manifest.bytes());
+    documents.insert(descriptor.digest, manifest.bytes().clone());
+    let root = Root::at(merged_source(there, new, documents, held), descriptor).await?;
+    Ok(Merge::Replaced(Box::new(root)))
 }
 
 /// Returns the merged config, with one `diff_id` for each layer as in an image config. `None` for a config of another
@@ -329,18 +334,6 @@ fn add_entries(there: &Root, new: &Root) -> Result<Merge> {
     Ok(Merge::Replaced(Box::new(Root::Index(index))))
 }
 
-async fn sum(
-    there: &Root,
-    new: &Root,
-    document: &Bytes,
-    mut documents: HashMap<Digest, Bytes>,
-    held: HashSet<Digest>,
-) -> Result<Root> {
-    let descriptor = replaced(there.descriptor(), document);
-    documents.insert(descriptor.digest, document.clone());
-    Root::at(merged_source(there, new, documents, held), descriptor).await
-}
-
 /// Returns the descriptor of other bytes with the same media type.
 fn replaced(old: &Descriptor, bytes: &Bytes) -> Descriptor {
     let digest = Digest::of(old.digest.algorithm(), bytes);
@@ -358,7 +351,6 @@ fn merged_source(
     documents: HashMap<Digest, Bytes>,
     held: HashSet<Digest>,
 ) -> Arc<dyn Source> {
-    let over = Memory::over(new.source().clone());
-    let memory = documents.into_iter().fold(over, |memory, (digest, bytes)| memory.with_document(digest, bytes));
+    let memory = over(new.source(), documents, &HashMap::new());
     Arc::new(memory.with_parts(held.into_iter().map(|digest| (digest, there.source().clone()))))
 }

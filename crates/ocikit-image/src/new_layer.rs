@@ -1,14 +1,13 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use ocikit_archive::layer::{BlobWriter, FileOptions, Reader, Writer, Written};
 use ocikit_archive::{Compression, Decoder, EncoderOptions};
 use ocikit_spec::{Descriptor, Digest, History, MediaType};
 
 use crate::blob_file::BlobFile;
-use crate::bridge::blocking;
+use crate::bridge::{CopyFailed, blocking, copy};
 use crate::error::{Error, Result};
 use crate::root::Layer;
 
@@ -191,10 +190,9 @@ impl NewLayer {
     }
 
     pub(crate) fn of_written(file: File, written: &Written) -> Result<NewLayer> {
-        let media_type = oci_media_type(written.compression)?;
-        let descriptor = Descriptor::new(media_type, written.digest, written.size);
-        let source = BlobFile::known(format!("layer {}", written.digest), file, descriptor.clone());
-        Ok(NewLayer::new(Layer::at(Arc::new(source), descriptor), written.diff_id))
+        let descriptor = Descriptor::new(oci_media_type(written.compression)?, written.digest, written.size);
+        let file = BlobFile::known(format!("layer {}", written.digest), file, descriptor);
+        Ok(NewLayer::new(file.into(), written.diff_id))
     }
 
     /// Returns the blob.
@@ -250,17 +248,10 @@ impl TemporaryBlob {
         reader: &mut impl Read,
         unreadable: impl Fn(io::Error) -> E,
     ) -> Result<(), E> {
-        let mut buffer = vec![0; crate::bridge::CHUNK];
-        loop {
-            let length = match reader.read(&mut buffer) {
-                Ok(0) => return Ok(()),
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(unreadable(error)),
-            };
-            let written = io::Write::write_all(&mut self.blob, &buffer[..length]);
-            written.map_err(|error| self.place.failed(error.into()))?;
-        }
+        copy(reader, |bytes| io::Write::write_all(&mut self.blob, bytes)).map_err(|failed| match failed {
+            CopyFailed::Reading(error) => unreadable(error),
+            CopyFailed::Writing(error) => self.place.failed(error.into()).into(),
+        })
     }
 
     /// Copies a tar to its end, and checks that its entries can be read.

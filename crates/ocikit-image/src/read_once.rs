@@ -24,6 +24,11 @@ impl ReadOnce {
         ReadOnce { place: place.into(), digest, body: Mutex::new(Some(body)) }
     }
 
+    /// Returns the source of a blob that was read already.
+    pub(crate) fn read(place: String, digest: Digest) -> ReadOnce {
+        ReadOnce { place, digest, body: Mutex::new(None) }
+    }
+
     /// Reads the blob to its end if it was not opened, so that what follows it can be read.
     ///
     /// # Errors

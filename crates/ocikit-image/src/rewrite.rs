@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::sync::Arc;
 
 use ocikit_archive::Compression;
 use ocikit_archive::layer::{Budget, Reader, Writer};
@@ -99,8 +98,7 @@ impl Layer {
             Ok(file)
         });
         let descriptor = self.descriptor().clone();
-        let file = BlobFile::known(format!("layer {}", descriptor.digest), written.await?, descriptor.clone());
-        Ok(Layer::at(Arc::new(file), descriptor))
+        Ok(BlobFile::known(format!("layer {}", descriptor.digest), written.await?, descriptor).into())
     }
 }
 

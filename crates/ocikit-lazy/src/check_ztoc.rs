@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ocikit_archive::layer::Budget;
-use ocikit_image::bridge::{self, ChunkReader, Chunks};
+use ocikit_image::bridge::{self, Chunks};
 use ocikit_image::{Error as ImageError, Layer, Result as ImageResult, Source, SourceExt};
 use ocikit_spec::{Descriptor, Digest, MediaType};
 
@@ -34,20 +34,14 @@ pub(crate) async fn check_ztoc(ztoc: &Layer, source: &Arc<dyn Source>) -> ImageR
     let (budget, size) = (Budget::new(), listed.compressed);
     budget.layer(size);
     let work = move |chunks: &mut Chunks| {
-        let mut failed = None;
         let compression = match listed.checkpoints.is_empty() {
             true => LayerCompression::Uncompressed,
             false => LayerCompression::Gzip,
         };
-        let reader = ChunkReader::new(chunks, &mut failed);
-        let built = match listed.span_size {
+        let built = chunks.with_reader(|reader| match listed.span_size {
             0 => Err(Stopped::Reading(ocikit_archive::Error::Io(std::io::ErrorKind::InvalidData.into()))),
             span_size => soci::build(reader, compression, size, span_size, &budget),
-        };
-        match failed {
-            Some(error) => return Err(error),
-            None => chunks.try_for_each(|chunk| chunk.map(drop))?,
-        }
+        })?;
         Ok(match built {
             Ok(built) => compare(&listed, &built).err().map(|error| error.to_string()),
             Err(Stopped::Plain(reason)) => Some(format!("its layer cannot have a ztoc: {reason}")),

@@ -629,13 +629,7 @@ impl Job<'_> {
         budget.layer(size);
         let place = format!("layer {digest} in {}", layer.source());
         let work = move |chunks: &mut bridge::Chunks| {
-            let mut failed = None;
-            let reader = bridge::ChunkReader::new(chunks, &mut failed);
-            let built = soci::build(reader, compression, size, span_size, &budget);
-            match failed {
-                Some(error) => return Err(error),
-                None => chunks.try_for_each(|chunk| chunk.map(drop))?,
-            }
+            let built = chunks.with_reader(|reader| soci::build(reader, compression, size, span_size, &budget))?;
             let built = built.and_then(|ztoc| {
                 let mut output = Output::create(&directory)?;
                 std::io::Write::write_all(&mut output, &ztoc)?;

@@ -1,10 +1,11 @@
 //! Plain layers from layers of a lazy format.
 
-use std::io::{self, Read};
+use std::io::{Read, Write};
 use std::path::Path;
 
 use ocikit_archive::layer::{BlobWriter, Budget};
 use ocikit_archive::{Compression, EncoderOptions};
+use ocikit_image::bridge::{CopyFailed, copy};
 use ocikit_spec::MediaType;
 
 use crate::error::Stopped;
@@ -20,10 +21,15 @@ pub(crate) fn write(
     directory: &Path,
 ) -> Result<Written, Stopped> {
     let mut blob = BlobWriter::new(options, Output::create(directory)?)?;
-    match is_estargz {
-        true => copy(&mut WithoutOwnFiles::within(budget, tar), &mut blob)?,
-        false => copy(tar, &mut blob)?,
-    }
+    let write = |bytes: &[u8]| blob.write_all(bytes);
+    let copied = match is_estargz {
+        true => copy(WithoutOwnFiles::within(budget, tar), write),
+        false => copy(tar, write),
+    };
+    copied.map_err(|failed| match failed {
+        CopyFailed::Reading(error) => Stopped::Reading(error.into()),
+        CopyFailed::Writing(error) => error.into(),
+    })?;
     let (output, written) = blob.finish()?;
     let media_type = match written.compression {
         Compression::Zstd => MediaType::OCI_LAYER_ZSTD,
@@ -31,16 +37,4 @@ pub(crate) fn write(
         Compression::Gzip | Compression::Xz | Compression::Bzip2 => MediaType::OCI_LAYER_GZIP,
     };
     Ok(Written { stored: output.finish()?, media_type, annotations: Vec::new(), diff_id: Some(written.diff_id) })
-}
-
-fn copy(reader: &mut impl Read, writer: &mut impl io::Write) -> Result<(), Stopped> {
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(read) => writer.write_all(&buffer[..read])?,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Stopped::Reading(error.into())),
-        }
-    }
 }

@@ -6,6 +6,7 @@ use ocikit_spec::{Annotations, Descriptor, Digest, MediaType, NewDocument};
 
 use super::file::{ArtifactFile, UNKNOWN_CONFIG};
 use crate::blob_file::BlobFile;
+use crate::edit::over;
 use crate::error::{Error, Result};
 use crate::memory::Memory;
 use crate::root::{Artifact, Layer, Root};
@@ -40,7 +41,7 @@ const EMPTY_DATA: &str = "e30=";
 /// # Ok::<(), ocikit_image::Error>(())
 /// # }).unwrap();
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct ArtifactBuilder {
     artifact_type: Option<MediaType>,
     config: Option<Descriptor>,
@@ -67,15 +68,7 @@ impl ArtifactBuilder {
     /// Starts an artifact whose type is the media type of its config, as Helm charts and WebAssembly modules have it.
     /// Without a config it gets the type [`UNKNOWN_ARTIFACT`].
     pub fn without_type() -> ArtifactBuilder {
-        ArtifactBuilder {
-            artifact_type: None,
-            config: None,
-            layers: Vec::new(),
-            subject: None,
-            annotations: Annotations::new(),
-            documents: HashMap::new(),
-            owned: Vec::new(),
-        }
+        ArtifactBuilder::default()
     }
 
     /// Sets the config, which the source of the artifact has. The default is the empty JSON object.
@@ -212,8 +205,7 @@ impl ArtifactBuilder {
         let bytes = manifest.bytes().clone();
         let descriptor = Descriptor::of(MediaType::OCI_MANIFEST, &bytes);
         documents.insert(descriptor.digest, bytes);
-        let over = Memory::over(source.clone()).with_parts(self.owned.iter().cloned());
-        let source = documents.into_iter().fold(over, |memory, (digest, bytes)| memory.with_document(digest, bytes));
+        let source = over(source, documents, &HashMap::new()).with_parts(self.owned.iter().cloned());
         Ok(Root::of_manifest(Arc::new(source), descriptor, manifest))
     }
 

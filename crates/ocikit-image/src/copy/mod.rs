@@ -50,17 +50,20 @@ pub async fn copy(from: &Root, to: &Arc<dyn Sink>, options: &CopyOptions) -> Res
 /// target delays the others for at most 10 seconds in total and then reads by itself; so does one that has to restart a
 /// read. The results are in the order of the targets. A target that fails does not stop the others.
 pub async fn copy_to_each(from: &Root, targets: &[Target], options: &CopyOptions) -> PerTarget<Copied> {
-    let destinations =
-        targets.iter().map(|Target { sink, names }| Destination { sink, names: vec![names.clone()] }).collect();
-    let copied = engine::run(slice::from_ref(from), destinations, options, Mode::Copy).await;
-    let each = targets.iter().zip(copied).map(|(target, copied)| {
-        let copied = copied?.remove(0);
-        match copied.kept.iter().find(|kept| kept.not_copied == from.digest()) {
-            Some(kept) => Err(kept.refuse(&target.sink)),
-            None => Ok(copied),
-        }
-    });
-    each.collect()
+    let copied = engine::run(slice::from_ref(from), destinations(targets), options, Mode::Copy).await;
+    targets.iter().zip(copied).map(|(target, copied)| unless_kept(from, target, copied?.remove(0))).collect()
+}
+
+fn destinations(targets: &[Target]) -> Vec<Destination<'_>> {
+    targets.iter().map(|Target { sink, names }| Destination { sink, names: vec![names.clone()] }).collect()
+}
+
+/// Returns the copy of a root to a target, unless the target keeps what it has under the tag of the root.
+fn unless_kept(from: &Root, target: &Target, copied: Copied) -> Result<Copied> {
+    match copied.kept.iter().find(|kept| kept.not_copied == from.digest()) {
+        Some(kept) => Err(kept.refuse(&target.sink)),
+        None => Ok(copied),
+    }
 }
 
 /// Copies a root to several targets as [`copy_to_each`] does, up to the point where everything is stored and read back.
@@ -68,16 +71,10 @@ pub async fn copy_to_each(from: &Root, targets: &[Target], options: &CopyOptions
 ///
 /// The results are in the order of the targets. A target that fails does not stop the others.
 pub async fn stage_to_each(from: &Root, targets: &[Target], options: &CopyOptions) -> PerTarget<Staged> {
-    let destinations =
-        targets.iter().map(|Target { sink, names }| Destination { sink, names: vec![names.clone()] }).collect();
-    let staged = engine::run_staged(slice::from_ref(from), destinations, options, Mode::Stage).await;
+    let staged = engine::run_staged(slice::from_ref(from), destinations(targets), options, Mode::Stage).await;
     let each = targets.iter().zip(staged).map(|(target, staged)| {
         let (mut copied, unpublished) = staged?;
-        let copied = copied.remove(0);
-        match copied.kept.iter().find(|kept| kept.not_copied == from.digest()) {
-            Some(kept) => Err(kept.refuse(&target.sink)),
-            None => Ok(Staged { copied, unpublished }),
-        }
+        Ok(Staged { copied: unless_kept(from, target, copied.remove(0))?, unpublished })
     });
     each.collect()
 }

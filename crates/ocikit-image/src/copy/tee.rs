@@ -12,6 +12,7 @@ use super::pace::Pace;
 use super::per_target::PerTarget;
 use crate::body::Body;
 use crate::error::{Error, Result};
+use crate::read_once::ReadOnce;
 use crate::source::{ByteRange, Name, Naming, Put, Sink, Source};
 
 /// Several targets as one sink, for blobs that can be read only once, such as those of a pipe. Each chunk goes to all
@@ -100,7 +101,7 @@ impl Sink for Tee {
         let live: Vec<_> = self.lanes.iter().filter(|lane| any_left(lane).is_ok()).collect();
         let pace = Arc::new(Pace::new(live.len(), None, usize::MAX));
         let channel = Channel::new(descriptor, live.len(), &pace);
-        let once: Arc<dyn Source> = Arc::new(Gone { place: from.to_string() });
+        let once: Arc<dyn Source> = Arc::new(ReadOnce::read(from.to_string(), descriptor.digest));
         let lanes = live.iter().enumerate().map(|(number, lane)| {
             let shared = LaneSource { channel: channel.clone(), lane: number, source: once.clone(), reader: None };
             async move { put_to_lane(lane, &shared, descriptor).await }
@@ -121,37 +122,5 @@ impl Sink for Tee {
     async fn publish(&self, root: &Descriptor, _: &Naming) -> Result<()> {
         let what = format!("{} gets its name in each of them by itself", root.digest);
         Err(Error::Unsupported { place: self.to_string(), what })
-    }
-}
-
-/// A source after the end of the pipe that it was read from.
-#[derive(Debug)]
-struct Gone {
-    place: String,
-}
-
-impl fmt::Display for Gone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.place)
-    }
-}
-
-#[async_trait]
-impl Source for Gone {
-    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
-        Err(Error::not_found(name, self))
-    }
-
-    async fn open_unverified(&self, descriptor: &Descriptor, _: ByteRange) -> Result<Body> {
-        let what = format!("{} was read from a pipe, which can be read only once", descriptor.digest);
-        Err(Error::Unsupported { place: self.place.clone(), what })
-    }
-
-    async fn has(&self, _: &Descriptor) -> Result<bool> {
-        Ok(true)
-    }
-
-    async fn referrers(&self, _: &Digest) -> Result<Vec<Descriptor>> {
-        Ok(Vec::new())
     }
 }

@@ -34,13 +34,9 @@ pub(super) struct Check {
 ///
 /// Those of the chunks; [`Error::Unsupported`] for a compression that the build lacks.
 pub(super) fn look_into(chunks: &mut Chunks, layer: &Descriptor, check: &Check, budget: &Budget) -> Result<Contents> {
-    let (mut failed, mut contents) = (None, Contents::default());
-    let outcome = inflate(ChunkReader::new(chunks, &mut failed), layer, check, budget, &mut contents);
-    if let Some(error) = failed {
-        return Err(error);
-    }
+    let mut contents = Contents::default();
     // Even after a fault, the rest is read to check the digest of the layer.
-    chunks.try_for_each(|chunk| chunk.map(drop))?;
+    let outcome = chunks.with_reader(|reader| inflate(reader, layer, check, budget, &mut contents))?;
     if let Err(error) = outcome {
         if ocikit_archive::Error::missing_feature_of(&error).is_some() {
             return Err(Error::Unsupported { place: format!("layer {}", layer.digest), what: error.to_string() });
