@@ -94,7 +94,7 @@ async fn check_nydus(image: &Image, directory: &Path) -> ImageResult<Option<Vec<
 fn is_soci_index(root: &Root) -> bool {
     let Root::Other(artifact) = root else { return false };
     let config = artifact.manifest().and_then(|manifest| manifest.config());
-    config.is_some_and(|config| [soci::INDEX_V1, soci::INDEX_V2].contains(&config.media_type.as_str()))
+    config.is_some_and(|config| soci::is_index_type(config.media_type.as_str()))
 }
 
 #[async_trait]
@@ -166,7 +166,7 @@ impl ImageFormats for LazyFormats {
     }
 
     fn is_own_entry(&self, artifact_type: &str) -> bool {
-        [soci::INDEX_V1, soci::INDEX_V2].contains(&artifact_type)
+        soci::is_index_type(artifact_type)
     }
 }
 

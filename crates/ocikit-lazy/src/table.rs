@@ -202,7 +202,6 @@ impl Table {
 const PART: &str = "table of contents";
 
 /// Checks that a table of contents is not too large to be read.
-
 pub(crate) fn check_size(size: u64) -> Result<()> {
     match size <= MAX_TABLE_BYTES {
         true => Ok(()),

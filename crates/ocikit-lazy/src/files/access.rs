@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use ocikit_archive::layer::Tree;
-use ocikit_image::{Error as ImageError, Result as ImageResult};
+use ocikit_archive::layer::{Budget, Entry, Tree};
+use ocikit_image::bridge::blocking;
+use ocikit_image::{Error as ImageError, Layer, Result as ImageResult};
 
 /// The files that a table lists; `None` if it is not usable, so that files are read from the tar.
 pub(super) type Usable<T> = Option<Arc<T>>;
@@ -28,10 +29,17 @@ pub(super) fn tree_error(place: String, error: ocikit_archive::Error) -> ImageEr
 }
 
 /// Returns the files of a table; `None` if no layer can have them, so that they are read from the tar.
-pub(super) fn usable_tree(tree: ocikit_archive::Result<Tree>, place: String) -> ImageResult<Option<Tree>> {
-    match tree {
+pub(super) async fn usable_tree(entries: Arc<[Entry]>, layer: &Layer, budget: &Budget) -> ImageResult<Option<Tree>> {
+    let (budget, place) = (budget.clone(), place(layer));
+    blocking(move || match Tree::of_entries(&*entries, &budget) {
         Ok(tree) => Ok(Some(tree)),
         Err(error) if error.limit().is_some() => Err(tree_error(place, error)),
         Err(_) => Ok(None),
-    }
+    })
+    .await
+}
+
+/// Returns the name of a layer in errors.
+pub(super) fn place(layer: &Layer) -> String {
+    format!("layer {} in {}", layer.digest(), layer.source())
 }

@@ -12,7 +12,7 @@ use ocikit_image::{Body, Error as ImageError, Image, Layer, LayerFiles, Name, Re
 use ocikit_spec::{Descriptor, Digest, MediaType};
 
 use crate::error::{Error, Result};
-use crate::files::access::{Usable, tree_error, usable_tree};
+use crate::files::access::{Usable, place, tree_error, usable_tree};
 use crate::files::listed::ListedType;
 use crate::ranged::read_range;
 use crate::soci::{INDEX_DIGEST, INDEX_V2, Indexer, LAYER_DIGEST, MAX_ZTOC_BYTES, Ztoc, ZtocFile};
@@ -64,7 +64,7 @@ pub(super) struct ZtocFiles {
 #[derive(Debug)]
 struct Listed {
     ztoc: Ztoc,
-    entries: Vec<Entry>,
+    entries: Arc<[Entry]>,
     /// For each entry the position of its file in the ztoc.
     files: Vec<usize>,
 }
@@ -89,10 +89,6 @@ impl ZtocFiles {
         };
         Ok(opened.insert(listed).clone())
     }
-
-    fn place(&self) -> String {
-        format!("layer {} in {}", self.layer.digest(), self.layer.source())
-    }
 }
 
 /// Reads and checks a ztoc; `None` if it does not exist or is too large.
@@ -111,9 +107,7 @@ async fn read_ztoc(layer: &Layer, ztoc: &Descriptor) -> ImageResult<Option<bytes
 impl LayerFiles for ZtocFiles {
     async fn tree(&self, budget: &Budget) -> ImageResult<Option<Tree>> {
         let Some(listed) = self.listed().await? else { return Ok(None) };
-        let (budget, place) = (budget.clone(), self.place());
-        let tree = move || usable_tree(Tree::of_entries(&listed.entries, &budget), place);
-        let tree = blocking(tree).await?;
+        let tree = usable_tree(listed.entries.clone(), &self.layer, budget).await?;
         if tree.is_none() {
             *self.opened.lock().await = Some(None);
         }
@@ -128,7 +122,7 @@ impl LayerFiles for ZtocFiles {
         let file = &listed.ztoc.files[position];
         let Some(spans) = spans(&listed.ztoc, file.offset, file.size) else { return Ok(None) };
         let stored = read_range(&self.layer, spans.offset, spans.end - spans.offset).await?;
-        let (place, budget) = (self.place(), Budget::new());
+        let (place, budget) = (place(&self.layer), Budget::new());
         budget.layer(stored.len() as u64);
         // What is before the file in its span is decompressed too.
         let before = listed.ztoc.checkpoints.get(spans.first).map_or(0, |first| file.offset - first.uncompressed);
@@ -183,7 +177,7 @@ impl Listed {
                 files.push(position);
             }
         }
-        Ok(Listed { ztoc, entries, files })
+        Ok(Listed { ztoc, entries: entries.into(), files })
     }
 }
 

@@ -19,7 +19,7 @@ use ocikit_spec::Digest;
 
 use crate::error::{Error, Result};
 use crate::estargz::{WithoutOwnFiles, is_own_file};
-use crate::files::access::{FileAccess, Usable, tree_error, usable_tree};
+use crate::files::access::{FileAccess, Usable, place, tree_error, usable_tree};
 use crate::files::listed::{ListedType, has_links_to_later_files};
 use crate::form::{Form, LayerContent, OpenTable, content};
 use crate::ranged::read_range;
@@ -99,9 +99,7 @@ impl LayerFiles for TableFiles {
 
     async fn tree(&self, budget: &Budget) -> ImageResult<Option<Tree>> {
         let Some(listed) = self.listed().await? else { return Ok(None) };
-        let (budget, place) = (budget.clone(), format!("layer {} in {}", self.layer.digest(), self.layer.source()));
-        let tree = move || usable_tree(Tree::of_entries(&listed.entries, &budget), place);
-        let tree = blocking(tree).await?;
+        let tree = usable_tree(listed.entries.clone(), &self.layer, budget).await?;
         if tree.is_none() {
             *self.opened.lock().await = Some(None);
         }
@@ -122,8 +120,7 @@ impl LayerFiles for TableFiles {
         let size = chunks.iter().map(|chunk| chunk.size).sum();
         let budget = Budget::new();
         budget.layer(self.layer.descriptor().size);
-        let place = format!("layer {} in {}", self.layer.digest(), self.layer.source());
-        budget.inflated(size).map_err(|error| tree_error(place, error))?;
+        budget.inflated(size).map_err(|error| tree_error(place(&self.layer), error))?;
         let layer = self.layer.clone();
         let parts = stream::iter(requests(chunks)).then(move |request| request.read(layer.clone()));
         Ok(Some(Body::new(size, parts.try_flatten())))
@@ -133,7 +130,7 @@ impl LayerFiles for TableFiles {
 /// The files of a layer, by its table.
 #[derive(Debug)]
 struct Listed {
-    entries: Vec<Entry>,
+    entries: Arc<[Entry]>,
     /// For each entry its chunks.
     contents: Vec<Range<usize>>,
     chunks: Vec<Chunk>,
@@ -163,7 +160,8 @@ struct Stored {
 impl Listed {
     fn of(open: &OpenTable) -> Result<Listed> {
         let starts = starts(open);
-        let mut listed = Listed { entries: Vec::new(), contents: Vec::new(), chunks: Vec::new() };
+        let mut listed = Listed { entries: Arc::default(), contents: Vec::new(), chunks: Vec::new() };
+        let mut entries = Vec::new();
         for chunks in open.table.files() {
             let first = &chunks[0];
             let is_own = open.form == Form::Estargz && is_own_file(first.name.as_bytes());
@@ -172,12 +170,12 @@ impl Listed {
             if first.kind == "reg" && first.size > 0 {
                 listed.add_chunks(chunks, open.end, &starts)?;
             }
-            listed.entries.push(entry);
+            entries.push(entry);
             listed.contents.push(start..listed.chunks.len());
         }
-        match has_links_to_later_files(&listed.entries) {
+        match has_links_to_later_files(&entries) {
             true => Err(Error::invalid(TABLE, "a hard link is before its target")),
-            false => Ok(listed),
+            false => Ok(Listed { entries: entries.into(), ..listed }),
         }
     }
 
@@ -304,7 +302,7 @@ impl Request {
                 Ok(parts.boxed())
             }
             Request::Chunks { offset, length, chunks } => {
-                let place = format!("layer {} in {}", layer.digest(), layer.source());
+                let place = place(&layer);
                 let bytes: bytes::Bytes = read_range(&layer, offset, length).await?.into();
                 // One at a time, so that the memory is that of a chunk.
                 let parts = stream::iter(chunks).then(move |(size, stored)| {

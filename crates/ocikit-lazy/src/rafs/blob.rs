@@ -175,7 +175,7 @@ pub(super) fn information_header(information: &Information, features: u32) -> Ve
     Record::<{ INFORMATION_HEADER_BYTES as usize }>::new()
         .u32(0, INFORMATION_MAGIC)
         .u32(4, features)
-        .u32(8, information.stored.code())
+        .u32(8, information.stored as u32)
         .u32(12, entries)
         .u64(16, information.offset)
         .u64(24, information.size)

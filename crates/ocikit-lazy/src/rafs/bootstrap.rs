@@ -7,7 +7,7 @@ use ocikit_spec::{Manifest, annotations};
 
 use crate::rafs::blob::information_file;
 use crate::rafs::options::RafsVersion;
-use crate::rafs::table::Contents;
+use crate::rafs::table::{Contents, TooLarge};
 use crate::rafs::{v5, v6};
 
 /// The path of the bootstrap in its layer.
@@ -34,15 +34,6 @@ pub(super) enum Bootstrap<'a> {
     V6(v6::Plan<'a>),
 }
 
-/// The files do not fit into a bootstrap.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum TooLarge {
-    #[error(transparent)]
-    V5(#[from] v5::TooLarge),
-    #[error(transparent)]
-    V6(#[from] v6::TooLarge),
-}
-
 impl<'a> Bootstrap<'a> {
     pub(super) fn of(contents: &'a Contents<'a>) -> Result<Bootstrap<'a>, TooLarge> {
         match contents.settings.version {
@@ -53,8 +44,8 @@ impl<'a> Bootstrap<'a> {
 
     pub(super) fn size(&self) -> u64 {
         match self {
-            Bootstrap::V5(plan) => plan.size(),
-            Bootstrap::V6(plan) => plan.size(),
+            Bootstrap::V5(plan) => plan.size,
+            Bootstrap::V6(plan) => plan.size,
         }
     }
 

@@ -43,11 +43,11 @@ pub(super) struct ChunkRef {
     pub(super) chunk: u32,
 }
 
-/// The digest of chunks.
+/// The digest of chunks, with its number in the tables of blobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Digester {
-    Blake3,
-    Sha256,
+    Blake3 = 0,
+    Sha256 = 1,
 }
 
 impl Digester {
@@ -58,16 +58,8 @@ impl Digester {
         }
     }
 
-    /// Returns the number in the tables of blobs.
-    pub(super) fn code(self) -> u32 {
-        match self {
-            Digester::Blake3 => 0,
-            Digester::Sha256 => 1,
-        }
-    }
-
     pub(super) fn of_code(code: u32) -> Option<Digester> {
-        [Digester::Blake3, Digester::Sha256].into_iter().find(|digester| digester.code() == code)
+        [Digester::Blake3, Digester::Sha256].into_iter().find(|digester| *digester as u32 == code)
     }
 
     /// Returns the flag in the superblock.
@@ -95,26 +87,17 @@ pub(super) fn raw(digest: ocikit_spec::Digest) -> [u8; 32] {
 /// The compression of stored bytes, as the tables of blobs number it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Stored {
-    None,
-    Lz4,
-    Gzip,
-    Zstd,
+    None = 0,
+    Lz4 = 1,
+    Gzip = 2,
+    Zstd = 3,
 }
 
 impl Stored {
     const ALL: [Stored; 4] = [Stored::None, Stored::Lz4, Stored::Gzip, Stored::Zstd];
 
-    pub(super) fn code(self) -> u32 {
-        match self {
-            Stored::None => 0,
-            Stored::Lz4 => 1,
-            Stored::Gzip => 2,
-            Stored::Zstd => 3,
-        }
-    }
-
     pub(super) fn of_code(code: u32) -> Option<Stored> {
-        Stored::ALL.into_iter().find(|stored| stored.code() == code)
+        Stored::ALL.into_iter().find(|stored| *stored as u32 == code)
     }
 
     /// Returns the flag in the superblock.

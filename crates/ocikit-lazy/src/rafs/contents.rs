@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 use ocikit_archive::layer::{Budget, Writer};
 use ocikit_image::bridge::{CHUNK, Feed, blocking, produce, read_some};
-use ocikit_image::files::{Entry, FileKind, Kind, Path, Reader};
+use ocikit_image::files::{FileKind, Kind, Path, Reader};
 use ocikit_image::{Body, Error as ImageError, Image, Layer, LayerOptions, NewLayer, Result as ImageResult};
 use ocikit_spec::{Digest, History};
 
@@ -28,9 +28,9 @@ const MAX_REQUEST_BYTES: u64 = 4 << 20;
 /// A Nydus image that is read: its bootstrap, and the layers that are its blobs.
 #[derive(Debug)]
 pub struct NydusReader {
-    bootstrap: NydusBootstrap,
+    pub(super) bootstrap: NydusBootstrap,
     /// The layer of each blob of the bootstrap.
-    layers: Vec<Layer>,
+    pub(super) layers: Vec<Layer>,
     directory: PathBuf,
 }
 
@@ -90,10 +90,6 @@ impl NydusReader {
     /// Returns the bootstrap.
     pub fn bootstrap(&self) -> &NydusBootstrap {
         &self.bootstrap
-    }
-
-    pub(super) fn into_parts(self) -> (NydusBootstrap, Vec<Layer>) {
-        (self.bootstrap, self.layers)
     }
 
     /// Writes the contents of one file, for which only its chunks are read. Hard links are followed, symlinks are not.
@@ -249,13 +245,7 @@ impl NydusReader {
     pub async fn layer(self, options: &LayerOptions) -> ImageResult<NewLayer> {
         let (blobs, budget) = (self.blobs().await?, self.budget());
         let (options, bootstrap) = (options.clone(), self.bootstrap);
-        NewLayer::write(options, move |writer| {
-            for (position, entry) in bootstrap.entries().iter().enumerate() {
-                bootstrap.append(position, entry, &blobs, &budget, writer)?;
-            }
-            Ok(())
-        })
-        .await
+        NewLayer::write(options, move |writer| bootstrap.append_all(&blobs, &budget, writer)).await
     }
 }
 
@@ -316,31 +306,24 @@ impl NydusBootstrap {
     /// Writes all entries as an uncompressed tar.
     fn write(&self, blobs: &[Arc<File>], budget: &Budget, sink: impl Write) -> ocikit_archive::Result<()> {
         let mut writer = Writer::new(&ocikit_archive::Compression::None.into(), sink)?;
-        for (position, entry) in self.entries().iter().enumerate() {
-            self.append(position, entry, blobs, budget, &mut writer)?;
-        }
+        self.append_all(blobs, budget, &mut writer)?;
         let (mut sink, _) = writer.finish()?;
         Ok(sink.flush()?)
     }
 
-    /// Writes an entry to a layer.
-    fn append<W: Write>(
+    /// Writes all entries to a layer.
+    fn append_all<W: Write>(
         &self,
-        position: usize,
-        entry: &Entry,
         blobs: &[Arc<File>],
         budget: &Budget,
         writer: &mut Writer<W>,
     ) -> ocikit_archive::Result<()> {
-        let contents = FileContents {
-            bootstrap: self,
-            chunks: self.chunks_of(position).iter(),
-            blobs,
-            budget,
-            chunk: Vec::new(),
-            read: 0,
-        };
-        writer.append(entry, contents)
+        for (position, entry) in self.entries().iter().enumerate() {
+            let chunks = self.chunks_of(position).iter();
+            let contents = FileContents { bootstrap: self, chunks, blobs, budget, chunk: Vec::new(), read: 0 };
+            writer.append(entry, contents)?;
+        }
+        Ok(())
     }
 }
 

@@ -19,7 +19,7 @@ use crate::rafs::bootstrap::{BLOB_IDS_ANNOTATION, BOOTSTRAP_ANNOTATION, Bootstra
 use crate::rafs::contents::NydusReader;
 use crate::rafs::data::{Chunking, OtherBlobs};
 use crate::rafs::dictionary::Dictionary;
-use crate::rafs::layer::{ConvertedLayer, LayerJob, unfit, unsupported, unwritten};
+use crate::rafs::layer::{ConvertedLayer, LayerJob, unsupported, unwritten};
 use crate::rafs::options::{ChunkSize, Compressor, Deduplicate, RafsVersion};
 use crate::rafs::table::{Candidate, Contents, Settings, Table};
 use crate::rafs::tree::{Item, Names, lost_xattrs};
@@ -78,7 +78,7 @@ pub struct NydusImage {
 pub async fn to_nydus(image: &Image, options: &NydusOptions) -> Result<NydusImage> {
     let directory = options.directory.clone().filter(|path| !path.as_os_str().is_empty());
     let directory = directory.unwrap_or_else(|| DirectoryPath::new(".").to_owned());
-    if NydusReader::detect(image, directory).await?.is_some() {
+    if NydusReader::detect(image, &directory).await?.is_some() {
         return Ok(NydusImage { image: image.clone(), lost_xattrs: Vec::new() });
     }
     // The given layers, which may have a way to read their files.
@@ -88,7 +88,7 @@ pub async fn to_nydus(image: &Image, options: &NydusOptions) -> Result<NydusImag
         let what = format!("layer {} must not be distributed in another form", foreign.digest);
         return Err(Error::Unsupported { place: image.source().to_string(), what });
     }
-    let mut conversion = Conversion::of(options, layers.len())?;
+    let mut conversion = Conversion::of(options, layers.len(), directory)?;
     let files = match options.deduplicate {
         Deduplicate::Layer => conversion.parallel(&image, &layers).await?,
         Deduplicate::Image => conversion.one_by_one(&image, &layers).await?,
@@ -121,7 +121,7 @@ struct Conversion {
 }
 
 impl Conversion {
-    fn of(options: &NydusOptions, layers: usize) -> Result<Conversion> {
+    fn of(options: &NydusOptions, layers: usize, directory: PathBuf) -> Result<Conversion> {
         let digester = options.dictionary.as_ref().map_or(DEFAULT_DIGESTER, |dictionary| dictionary.digester());
         let chunking = Chunking {
             version: options.version,
@@ -137,15 +137,8 @@ impl Conversion {
                 others.add(position_of(position)?, blob.clone());
             }
         }
-        let directory = options.directory.clone().filter(|path| !path.as_os_str().is_empty());
-        Ok(Conversion {
-            chunking,
-            settings: chunking.settings(),
-            directory: directory.unwrap_or_else(|| DirectoryPath::new(".").to_owned()),
-            budget: Budget::new(),
-            others: Arc::new(others),
-            converted: Vec::new(),
-        })
+        let (settings, budget) = (chunking.settings(), Budget::new());
+        Ok(Conversion { chunking, settings, directory, budget, others: Arc::new(others), converted: Vec::new() })
     }
 
     fn job(&self, position: usize) -> Result<LayerJob> {
@@ -228,7 +221,7 @@ impl Merged {
             let identity = entry.map(|entry| (located.layer, entry));
             Item { path: path.as_bytes(), file: &located.file, identity, chunks }
         });
-        let names = Names::of(items).map_err(|error| unfit(&error))?;
+        let names = Names::of(items).map_err(|error| unsupported(&error))?;
         let table = Table::of(&names, &candidates).map_err(|error| unsupported(&error))?;
         let prefetch = match (table.blobs.is_empty(), prefetch.is_empty()) {
             (true, _) => Vec::new(),
@@ -268,13 +261,13 @@ fn write_bootstrap(contents: &Contents<'_>, directory: &DirectoryPath) -> Result
     annotations.insert(BLOB_IDS_ANNOTATION, format!("[{ids}]"));
     let descriptor = Descriptor::new(MediaType::OCI_LAYER_GZIP, written.digest, written.size);
     let descriptor = Descriptor { annotations, ..descriptor };
-    let file = BlobFile::known(format!("layer {}", written.digest), file, descriptor.clone());
+    let file = BlobFile::known(format!("layer {}", written.digest), file, descriptor);
     let history = History {
         created_by: Some("ocikit convert --to nydus".to_owned()),
         comment: Some("Nydus Bootstrap Layer".to_owned()),
         ..History::default()
     };
-    Ok(NewLayer::new(Layer::at(Arc::new(file), descriptor), written.diff_id).with_history(history))
+    Ok(NewLayer::new(file.into(), written.diff_id).with_history(history))
 }
 
 /// Returns the image with its layers replaced by blobs. Those that no file uses are removed; their steps stay in the history.

@@ -327,12 +327,6 @@ fn compressing(compressor: Compressor) -> impl FnMut(Job) -> io::Result<Job> {
     }
 }
 
-impl<W> std::fmt::Debug for Data<W> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Data").field("chunks", &self.chunks.len()).finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -31,12 +31,12 @@ impl Dictionary {
     ///
     /// As [`NydusReader::open`]; [`Error::Unsupported`] if its blobs have chunks that depend on each other.
     pub async fn open(image: &Image, directory: impl Into<PathBuf>) -> Result<Dictionary> {
-        let (bootstrap, layers) = NydusReader::open(image, directory).await?.into_parts();
+        let NydusReader { bootstrap, layers, .. } = NydusReader::open(image, directory).await?;
         if bootstrap.blobs.iter().any(|blob| blob.features & UNSUPPORTED != 0) {
             let what = format!("the chunks of {} cannot be read one by one", image.digest());
             return Err(Error::Unsupported { place: image.source().to_string(), what });
         }
-        let settings = bootstrap.settings();
+        let settings = bootstrap.settings;
         let blobs = bootstrap.blobs.into_iter().zip(bootstrap.chunks);
         let blobs = blobs.map(|(info, chunks)| Arc::new(BlobData { info, chunks })).collect();
         Ok(Dictionary(Arc::new(Contents { settings, blobs, layers })))

@@ -13,7 +13,7 @@ use crate::rafs::blob::Tail;
 use crate::rafs::bootstrap::Bootstrap;
 use crate::rafs::data::{BlobData, Chunking, Data, Failure, FileChunks, OtherBlobs};
 use crate::rafs::table::{Candidate, Contents, Settings, Table, feature, id_of};
-use crate::rafs::tree::{Item, MAX_NAME_BYTES, Names, Unfit};
+use crate::rafs::tree::{Item, MAX_NAME_BYTES, Names};
 
 /// The annotation of a blob.
 pub(super) const BLOB_ANNOTATION: &str = "containerd.io/snapshot/nydus-blob";
@@ -81,7 +81,7 @@ impl LayerJob {
             let mut candidates = self.others.candidates(position + 1);
             candidates[position] = Some(Candidate { info: blob.info.clone(), chunks: &blob.chunks });
             let whiteouts = whiteouts(tree);
-            let names = Names::of(items(tree, &whiteouts, &files)).map_err(|error| unfit(&error))?;
+            let names = Names::of(items(tree, &whiteouts, &files)).map_err(|error| unsupported(&error))?;
             let table = Table::of(&names, &candidates).map_err(|error| unsupported(&error))?;
             let prefetch = if table.blobs.is_empty() { Vec::new() } else { vec![0] };
             let settings = self.chunking.settings();
@@ -95,8 +95,8 @@ impl LayerJob {
         annotations.insert(BLOB_ANNOTATION, "true");
         let descriptor = Descriptor::new(MediaType::NYDUS_BLOB, stored.digest, stored.size);
         let descriptor = Descriptor { annotations, ..descriptor };
-        let file = BlobFile::known(format!("blob {}", stored.digest), stored.file, descriptor.clone());
-        Ok(ConvertedLayer { files, blob: Arc::new(blob), layer: Layer::at(Arc::new(file), descriptor) })
+        let file = BlobFile::known(format!("blob {}", stored.digest), stored.file, descriptor);
+        Ok(ConvertedLayer { files, blob: Arc::new(blob), layer: file.into() })
     }
 }
 
@@ -157,12 +157,7 @@ fn items<'a>(tree: &'a Tree, whiteouts: &'a [Path], files: &'a FileChunks) -> im
     })
 }
 
-/// Returns the error for a file that no bootstrap can hold.
-pub(super) fn unfit(error: &Unfit) -> Error {
-    unsupported(error)
-}
-
-/// Returns the error for an image that no bootstrap can hold.
+/// Returns the error for a file or image that no bootstrap can hold.
 pub(super) fn unsupported(error: &dyn std::error::Error) -> Error {
     Error::Unsupported { place: "a Nydus image".to_owned(), what: error.to_string() }
 }

@@ -36,10 +36,7 @@ const PART: &str = "Nydus bootstrap";
 /// ```
 #[derive(Debug)]
 pub struct NydusBootstrap {
-    pub(super) version: RafsVersion,
-    pub(super) chunk_size: ChunkSize,
-    pub(super) stored: Stored,
-    pub(super) digester: Digester,
+    pub(super) settings: Settings,
     pub(super) blobs: Vec<BlobInfo>,
     /// The chunks of each blob that are known, sorted by their numbers.
     pub(super) chunks: Vec<Vec<Chunk>>,
@@ -52,12 +49,12 @@ pub struct NydusBootstrap {
 impl NydusBootstrap {
     /// Returns the version of RAFS.
     pub fn version(&self) -> RafsVersion {
-        self.version
+        self.settings.version
     }
 
     /// Returns the maximum size of a chunk.
     pub fn chunk_size(&self) -> ChunkSize {
-        self.chunk_size
+        self.settings.chunk_size
     }
 
     /// Returns the blobs by their digests in hexadecimal digits, in the order of the table.
@@ -74,11 +71,6 @@ impl NydusBootstrap {
     /// the first are hard links to that.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
-    }
-
-    pub(super) fn settings(&self) -> Settings {
-        let NydusBootstrap { version, stored, digester, chunk_size, .. } = *self;
-        Settings { version, stored, digester, chunk_size }
     }
 
     /// Returns the chunks of an entry.
@@ -298,10 +290,7 @@ impl Collected {
     /// Returns the bootstrap with what was collected.
     pub(super) fn finish(self, settings: Settings, blobs: Vec<BlobInfo>, chunks: Vec<Vec<Chunk>>) -> NydusBootstrap {
         NydusBootstrap {
-            version: settings.version,
-            chunk_size: settings.chunk_size,
-            stored: settings.stored,
-            digester: settings.digester,
+            settings,
             blobs,
             chunks,
             entries: self.entries,

@@ -110,14 +110,20 @@ pub(super) struct Table<'a> {
 /// The mark of a chunk that no file has.
 const UNUSED: u32 = u32::MAX;
 
-/// A bootstrap cannot have so many blobs.
+/// The files do not fit into a bootstrap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the files are in more than {MAX_BLOBS} blobs, the maximum of Nydus; merge layers first")]
-pub(super) struct TooManyBlobs;
+pub(super) enum TooLarge {
+    #[error("the files are in more than {MAX_BLOBS} blobs, the maximum of Nydus; merge layers first")]
+    Blobs,
+    #[error("the files do not fit into a Nydus bootstrap of version 5")]
+    V5,
+    #[error("the files do not fit into a Nydus bootstrap")]
+    V6,
+}
 
 impl<'a> Table<'a> {
     /// Numbers the blobs that the files use. A candidate is missing if no file can use it.
-    pub(super) fn of(names: &Names<'_>, candidates: &[Option<Candidate<'a>>]) -> Result<Table<'a>, TooManyBlobs> {
+    pub(super) fn of(names: &Names<'_>, candidates: &[Option<Candidate<'a>>]) -> Result<Table<'a>, TooLarge> {
         let mut table = Table { blobs: Vec::new(), slots: vec![None; candidates.len()], uses: Vec::new() };
         let mut by_id: HashMap<[u8; 64], u16> = HashMap::new();
         for inode in &names.inodes {
@@ -134,7 +140,7 @@ impl<'a> Table<'a> {
                             u16::try_from(table.blobs.len() - 1).unwrap_or(u16::MAX)
                         });
                         if usize::from(slot) >= MAX_BLOBS {
-                            return Err(TooManyBlobs);
+                            return Err(TooLarge::Blobs);
                         }
                         table.slots[blob] = Some(slot);
                         slot

@@ -6,7 +6,7 @@ use ocikit_image::files::FileKind;
 
 use crate::rafs::bytes::{Positioned, Record, small, word};
 use crate::rafs::chunk::BLOCK;
-use crate::rafs::table::Contents;
+use crate::rafs::table::{Contents, TooLarge};
 use crate::rafs::tree::{Inode, Name, device, mode, xattrs};
 
 pub(super) const MAGIC: u32 = 0x5241_4653;
@@ -34,13 +34,9 @@ pub(super) struct Plan<'a> {
     /// The position of the record of each name, divided by [`ALIGNMENT`].
     records: Vec<u32>,
     digests: Vec<[u8; 32]>,
-    size: u64,
+    /// The size of the bootstrap in bytes.
+    pub(super) size: u64,
 }
-
-/// The bootstrap would be too large.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the files do not fit into a Nydus bootstrap of version 5")]
-pub(super) struct TooLarge;
 
 impl<'a> Plan<'a> {
     /// Decides where everything is.
@@ -54,16 +50,11 @@ impl<'a> Plan<'a> {
         let order = depth_first(names);
         let mut records = vec![0; names.len()];
         for name in &order {
-            records[*name] = u32::try_from(at / ALIGNMENT).map_err(|_| TooLarge)?;
+            records[*name] = u32::try_from(at / ALIGNMENT).map_err(|_| TooLarge::V5)?;
             at += record_bytes(&names[*name], contents.names.inode(&names[*name]));
         }
         let digests = digests(contents);
         Ok(Plan { contents, prefetch_table, blob_table, extended_table, order, records, digests, size: at })
-    }
-
-    /// Returns the size of the bootstrap in bytes.
-    pub(super) fn size(&self) -> u64 {
-        self.size
     }
 
     /// Writes the bootstrap.

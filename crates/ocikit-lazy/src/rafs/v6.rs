@@ -6,7 +6,7 @@ use ocikit_image::files::FileKind;
 
 use crate::rafs::bytes::{Positioned, Record, small, word};
 use crate::rafs::chunk::BLOCK;
-use crate::rafs::table::{BlobInfo, Contents, flag};
+use crate::rafs::table::{BlobInfo, Contents, TooLarge, flag};
 use crate::rafs::tree::{Inode, Name, device, mode, xattrs};
 
 pub(super) const SUPERBLOCK_OFFSET: u64 = 1024;
@@ -53,13 +53,9 @@ pub(super) struct Plan<'a> {
     /// The blocks of directories and symlinks.
     blocks: u64,
     chunk_table: u64,
-    size: u64,
+    /// The size of the bootstrap in bytes.
+    pub(super) size: u64,
 }
-
-/// The bootstrap would be too large.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the files do not fit into a Nydus bootstrap")]
-pub(super) struct TooLarge;
 
 impl<'a> Plan<'a> {
     /// Decides where everything is.
@@ -78,7 +74,7 @@ impl<'a> Plan<'a> {
         for inode in &contents.names.inodes {
             let extent = Extent::of(inode, contents);
             at = extent.place(at);
-            inodes.push(u32::try_from((at - metadata) / SLOT_BYTES).map_err(|_| TooLarge)?);
+            inodes.push(u32::try_from((at - metadata) / SLOT_BYTES).map_err(|_| TooLarge::V6)?);
             at += extent.size();
             own_blocks += extent.blocks();
         }
@@ -90,13 +86,8 @@ impl<'a> Plan<'a> {
         let all: u64 = devices.map(|blocks| blocks.next_multiple_of(DEVICE_ALIGNMENT)).sum();
         match u32::try_from(size / BLOCK + DEVICE_ALIGNMENT + all) {
             Ok(_) => Ok(Plan { contents, blob_table, prefetch_table, metadata, inodes, blocks, chunk_table, size }),
-            Err(_) => Err(TooLarge),
+            Err(_) => Err(TooLarge::V6),
         }
-    }
-
-    /// Returns the size of the bootstrap in bytes.
-    pub(super) fn size(&self) -> u64 {
-        self.size
     }
 
     /// Writes the bootstrap.
@@ -465,12 +456,12 @@ fn blob_entry(index: u32, info: &BlobInfo) -> [u8; BLOB_ENTRY_BYTES as usize] {
         .u32(64, index)
         .u32(68, info.chunk_size.bytes())
         .u32(72, info.chunk_count)
-        .u32(76, info.stored.code())
-        .u32(80, info.digester.code())
+        .u32(76, info.stored as u32)
+        .u32(80, info.digester as u32)
         .u32(84, info.features)
         .u64(88, info.size)
         .u64(96, info.uncompressed_size)
-        .u32(108, info.information.stored.code())
+        .u32(108, info.information.stored as u32)
         .u64(112, info.information.offset)
         .u64(120, info.information.size)
         .u64(128, info.information.real_size)

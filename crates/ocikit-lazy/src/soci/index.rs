@@ -108,6 +108,11 @@ pub(crate) fn detach(index: &Index) -> Result<Index> {
     edit.finish()
 }
 
+/// Returns whether a type is that of a SOCI index.
+pub(crate) fn is_index_type(found: &str) -> bool {
+    [INDEX_V1, INDEX_V2].contains(&found)
+}
+
 fn is_soci(entry: &Descriptor) -> bool {
-    entry.artifact_type.as_ref().is_some_and(|found| found.as_str() == INDEX_V2 || found.as_str() == INDEX_V1)
+    entry.artifact_type.as_ref().is_some_and(|found| is_index_type(found.as_str()))
 }

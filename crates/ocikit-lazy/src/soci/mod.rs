@@ -16,7 +16,7 @@ pub(crate) use checkpoints::Indexer;
 pub use format::{
     BUILD_TOOL, IMAGE_MANIFEST_DIGEST, INDEX_DIGEST, INDEX_V1, INDEX_V2, LAYER_DIGEST, LAYER_MEDIA_TYPE, SPAN_SIZE,
 };
-pub(crate) use index::{LayerIndex, attach, detach, is_attached, manifest};
+pub(crate) use index::{LayerIndex, attach, detach, is_attached, is_index_type, manifest};
 pub use parse::{MAX_ZTOC_BYTES, Ztoc, ZtocCheckpoint, ZtocFile};
 pub use prefetch::PREFETCH;
 pub(crate) use prefetch::Prefetch;
