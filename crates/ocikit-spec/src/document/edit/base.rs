@@ -52,10 +52,7 @@ impl Edit {
 
     /// Sets a key to a text, or removes it.
     pub(super) fn set_text(&mut self, key: &str, value: Option<&str>) {
-        self.change(|object| match value {
-            Some(value) => set(object, key, value),
-            None => Ok(remove(object, key)),
-        });
+        self.change(|object| set_or_remove(object, key, value));
     }
 
     /// Changes a list, which is created if it does not exist.
@@ -137,6 +134,18 @@ pub(super) fn set<T: Serialize + ?Sized>(holder: &mut Object, key: &str, value: 
 /// Removes a key. A `null` is kept: it is no value for any reader.
 pub(super) fn remove(holder: &mut Object, key: &str) -> bool {
     holder.raw(key).is_some_and(|value| value != "null") && holder.remove(key)
+}
+
+/// Sets a key, or removes it if there is no value. Returns whether that is a change.
+pub(super) fn set_or_remove<T: Serialize + ?Sized>(
+    holder: &mut Object,
+    key: &str,
+    value: Option<&T>,
+) -> serde_json::Result<bool> {
+    match value {
+        Some(value) => set(holder, key, value),
+        None => Ok(remove(holder, key)),
+    }
 }
 
 /// Returns a list; a missing one is empty.

@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::to_raw_value;
 
-use super::base::{Edit, Item, change_map, item, list, no_item, parsed, raw, remove, set};
+use super::base::{Edit, Item, change_map, item, list, no_item, parsed, raw, remove, set, set_or_remove};
 use crate::document::{Config, Execution, History};
 use crate::error::{Error, Result};
 use crate::json::Object;
@@ -268,10 +268,7 @@ impl ConfigEdit {
             let new: serde_json::Value = serde_json::to_value(check)?;
             let mut changed = present.is_none();
             for key in ["Test", "Interval", "Timeout", "StartPeriod", "StartInterval", "Retries"] {
-                changed |= match new.get(key) {
-                    Some(value) => set(&mut object, key, value)?,
-                    None => remove(&mut object, key),
-                };
+                changed |= set_or_remove(&mut object, key, new.get(key))?;
             }
             Ok(changed && execution.set("Healthcheck", object.to_raw()?))
         })
@@ -279,14 +276,12 @@ impl ConfigEdit {
 
     /// Sets the author.
     pub fn author(&mut self, author: &str) -> &mut ConfigEdit {
-        self.edit.set_text("author", Some(author));
-        self
+        self.text("author", author)
     }
 
     /// Sets the creation time, RFC 3339.
     pub fn created(&mut self, time: &str) -> &mut ConfigEdit {
-        self.edit.set_text("created", Some(time));
-        self
+        self.text("created", time)
     }
 
     /// Replaces all fields of the platform; those that it does not state are removed.
@@ -297,26 +292,22 @@ impl ConfigEdit {
 
     /// Sets the operating system, by Go's name for it.
     pub fn os(&mut self, os: &str) -> &mut ConfigEdit {
-        self.edit.set_text("os", Some(os));
-        self
+        self.text("os", os)
     }
 
     /// Sets the architecture, by Go's name for it.
     pub fn architecture(&mut self, architecture: &str) -> &mut ConfigEdit {
-        self.edit.set_text("architecture", Some(architecture));
-        self
+        self.text("architecture", architecture)
     }
 
     /// Sets the variant of the architecture.
     pub fn variant(&mut self, variant: &str) -> &mut ConfigEdit {
-        self.edit.set_text("variant", Some(variant));
-        self
+        self.text("variant", variant)
     }
 
     /// Sets the version of the operating system.
     pub fn os_version(&mut self, version: &str) -> &mut ConfigEdit {
-        self.edit.set_text("os.version", Some(version));
-        self
+        self.text("os.version", version)
     }
 
     /// Replaces the features that the operating system must have.
@@ -378,10 +369,7 @@ impl ConfigEdit {
                 ("author", &step.author),
                 ("comment", &step.comment),
             ] {
-                match value {
-                    Some(value) => set(&mut object, key, value)?,
-                    None => remove(&mut object, key),
-                };
+                set_or_remove(&mut object, key, value.as_ref())?;
             }
             *old = object.to_raw()?;
             Ok(())
@@ -595,12 +583,14 @@ impl ConfigEdit {
         })
     }
 
+    fn text(&mut self, key: &str, value: &str) -> &mut ConfigEdit {
+        self.edit.set_text(key, Some(value));
+        self
+    }
+
     fn words<T: AsRef<str>>(&mut self, key: &str, words: impl IntoIterator<Item = T>) -> &mut ConfigEdit {
         let words: Vec<String> = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
-        self.within(|execution| match words.is_empty() {
-            true => Ok(remove(execution, key)),
-            false => set(execution, key, &words),
-        })
+        self.within(|execution| set_or_remove(execution, key, Some(&words).filter(|words| !words.is_empty())))
     }
 
     fn change_layers(&mut self, change: impl FnOnce(&mut Layers) -> serde_json::Result<()>) -> &mut ConfigEdit {
@@ -753,18 +743,10 @@ fn same(history: &[Item], start: &[Item]) -> bool {
 /// Sets the fields of a platform in a config, or in the platform of a descriptor.
 pub(super) fn set_platform(holder: &mut Object, platform: &Platform) -> serde_json::Result<bool> {
     let mut changed = set(holder, "architecture", &platform.architecture)? | set(holder, "os", &platform.os)?;
-    changed |= match &platform.os_version {
-        Some(version) => set(holder, "os.version", version)?,
-        None => remove(holder, "os.version"),
-    };
-    changed |= match platform.os_features.is_empty() {
-        false => set(holder, "os.features", &platform.os_features)?,
-        true => remove(holder, "os.features"),
-    };
-    changed |= match &platform.variant {
-        Some(variant) => set(holder, "variant", variant)?,
-        None => remove(holder, "variant"),
-    };
+    let features = Some(&platform.os_features).filter(|features| !features.is_empty());
+    changed |= set_or_remove(holder, "os.version", platform.os_version.as_ref())?;
+    changed |= set_or_remove(holder, "os.features", features)?;
+    changed |= set_or_remove(holder, "variant", platform.variant.as_ref())?;
     Ok(changed)
 }
 

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use serde_json::value::to_raw_value;
 
-use super::base::{Edit, Item, change_map, item, list, no_item, parsed, raw, remove, repoint, set};
+use super::base::{Edit, Item, change_map, item, list, no_item, parsed, raw, remove, repoint, set, set_or_remove};
 use crate::document::Index;
 use crate::error::Result;
 use crate::json::Object;
@@ -107,13 +107,7 @@ impl IndexEdit {
 
     /// Sets the artifact type of an entry, or removes it.
     pub fn set_entry_artifact_type(&mut self, position: usize, artifact_type: Option<&MediaType>) -> &mut IndexEdit {
-        self.change_entry(position, |entry| match artifact_type {
-            Some(artifact_type) => set(entry, "artifactType", artifact_type).map(drop),
-            None => {
-                remove(entry, "artifactType");
-                Ok(())
-            }
-        })
+        self.change_entry(position, |entry| set_or_remove(entry, "artifactType", artifact_type).map(drop))
     }
 
     /// Sets an annotation of an entry.
