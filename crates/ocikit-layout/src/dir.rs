@@ -12,7 +12,7 @@ use ocikit_image::bridge::{blocking, consume, file_body};
 use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Source, SourceExt};
 use ocikit_spec::{Descriptor, Digest, Index, MAX_ROOTS_BYTES, Tag};
 
-use crate::file::{Presence, read_small};
+use crate::file::{Presence, failure_of, read_small};
 use crate::folder::Folder;
 use crate::listing::list_blobs;
 use crate::roots::{self, BLOBS, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE, Subjects};
@@ -138,7 +138,7 @@ impl Dir {
     ///
     /// [`Error::Failed`] if the layout cannot be locked.
     pub async fn exclusive(self) -> Result<Dir> {
-        let (path, failed) = (self.path.clone(), self.failed("lock"));
+        let (path, failed) = (self.path.clone(), failure_of(&self, "lock"));
         let lock = blocking(move || lock(&path).map_err(failed)).await?;
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(lock);
         Ok(self)
@@ -185,7 +185,7 @@ impl Dir {
         if self.writing.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
             return Ok(());
         }
-        let (place, failed) = (self.blob_place(), self.failed("write to"));
+        let (place, failed) = (self.blob_place(), failure_of(self, "write to"));
         let lock = blocking(move || {
             let blobs = place.made().map_err(failed)?;
             // If the directory or file system does not support locks, garbage collection cannot be prevented.
@@ -207,7 +207,7 @@ impl Dir {
         if self.is_shared() {
             return Ok(Vec::new());
         }
-        let (path, place, failed) = (self.path.clone(), self.to_string(), self.failed("read"));
+        let (path, place, failed) = (self.path.clone(), self.to_string(), failure_of(self, "read"));
         blocking(move || {
             let blobs = list_blobs(&path).map_err(failed)?.into_iter();
             let blobs = blobs.filter_map(|(name, size)| Some((Digest::from_blob_path(&name)?, size)));
@@ -239,20 +239,15 @@ impl Dir {
     ///
     /// [`Error::NotFound`] and [`Error::Ambiguous`] if the name matches no image or several.
     pub async fn remove(&self, name: &Name) -> Result<Vec<Descriptor>> {
-        let (path, failed) = (self.path.clone(), self.failed("write to"));
+        let (path, failed) = (self.path.clone(), failure_of(self, "write to"));
         let is_held = self.is_exclusive();
         let locked = blocking(move || (!is_held).then(|| lock(&path)).transpose().map_err(failed)).await?;
         let (roots, removed) = roots::remove(&self.roots().await?, self, name).await?;
-        let (path, failed) = (self.path.clone(), self.failed("write to"));
+        let (path, failed) = (self.path.clone(), failure_of(self, "write to"));
         blocking(move || Folder::open(&path).and_then(|at| write_in(at, INDEX_JSON, roots.bytes())).map_err(failed))
             .await?;
         drop(locked);
         Ok(removed)
-    }
-
-    fn failed(&self, operation: &'static str) -> impl Fn(io::Error) -> Error + Send + 'static {
-        let place = self.to_string();
-        move |error| Error::failed(operation, &place, error)
     }
 }
 
@@ -289,7 +284,7 @@ impl Source for Dir {
     }
 
     async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
-        let (path, failed) = (self.blob_path(&descriptor.digest), self.failed("read"));
+        let (path, failed) = (self.blob_path(&descriptor.digest), failure_of(self, "read"));
         blocking(move || match fs::metadata(path) {
             Ok(metadata) => Ok(metadata.is_file()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -314,7 +309,7 @@ impl Sink for Dir {
         };
         // A blob with a wrong size was left by a killed writer and is written again.
         let (place, digest, blob, presence) = (self.blob_place(), descriptor.digest, descriptor.clone(), self.presence);
-        let failed = self.failed("write to");
+        let failed = failure_of(self, "write to");
         let others = siblings.clone();
         let found = blocking(move || {
             let folder = place.made().and_then(|blobs| blobs.made(digest.algorithm().name())).map_err(&failed)?;
@@ -341,7 +336,7 @@ impl Sink for Dir {
             Ok(folder) => folder,
             Err(put) => return Ok(put),
         };
-        let failed = self.failed("write to");
+        let failed = failure_of(self, "write to");
         let tentative = self.tentative.clone();
         let staged = consume(from.open(descriptor).await?, move |chunks| {
             let _here_until_done = tentative;
@@ -351,7 +346,7 @@ impl Sink for Dir {
             }
             Ok(staged)
         });
-        let (staged, failed) = (staged.await?, self.failed("write to"));
+        let (staged, failed) = (staged.await?, failure_of(self, "write to"));
         blocking(move || staged.commit().map_err(failed)).await?;
         if let Some(siblings) = siblings {
             siblings.add(digest, &self.path);
@@ -361,7 +356,7 @@ impl Sink for Dir {
 
     async fn publish(&self, root: &Descriptor, naming: &Naming) -> Result<()> {
         let (path, root, naming) = (self.path.clone(), root.clone(), naming.clone());
-        let (place, failed, is_held) = (self.to_string(), self.failed("write to"), self.is_exclusive());
+        let (place, failed, is_held) = (self.to_string(), failure_of(self, "write to"), self.is_exclusive());
         blocking(move || {
             let open = || Folder::open(&path);
             let new = !open().and_then(|layout| layout.has(OCI_LAYOUT_FILE)).map_err(&failed)?;

@@ -1,10 +1,21 @@
+use std::fmt;
 use std::fs::File;
 use std::io;
 
 use bytes::Bytes;
 use ocikit_archive::{ReadAt, Span};
+use ocikit_image::Error;
 use ocikit_image::bridge::read_some;
 use ocikit_spec::{Algorithm, Descriptor, Digest, Hasher, MAX_DOCUMENT_BYTES};
+
+/// Returns a function that makes the error of an operation on a place.
+pub(crate) fn failure_of(
+    place: &dyn fmt::Display,
+    operation: &'static str,
+) -> impl Fn(io::Error) -> Error + Send + use<> {
+    let place = place.to_string();
+    move |error| Error::failed(operation, &place, error)
+}
 
 /// Reads all bytes of a range, whose size was checked before.
 pub(crate) fn read_small(file: &(impl ReadAt + ?Sized), offset: u64, size: u64) -> io::Result<Bytes> {

@@ -8,8 +8,7 @@ use std::path::Path;
 
 use ocikit_archive::{Span, TarIndex};
 use ocikit_image::bridge::blocking;
-use ocikit_image::walk::limits::Limits;
-use ocikit_image::walk::{Edge, Found, Path as WalkPath, Walk, children};
+use ocikit_image::walk::{Found, children};
 use ocikit_image::{Error, Result, Source};
 use ocikit_spec::{Algorithm, Config, Content, Digest, Document, Index, MAX_DOCUMENT_BYTES};
 use serde_json::Value;
@@ -18,7 +17,7 @@ use crate::docker::{MANIFEST_JSON, listed};
 use crate::docker_archive::plain;
 use crate::file::{hash, read_small};
 use crate::open::{Archive, archive_at};
-use crate::roots::INDEX_JSON;
+use crate::roots::{INDEX_JSON, walk_below};
 use crate::scratch::Scratch;
 use crate::tar::Tar;
 
@@ -161,11 +160,7 @@ fn has_folded_keys(list: &[u8]) -> bool {
 /// Returns the layers of every manifest below the roots, by the digest of its config.
 async fn manifests_below(roots: &Index, place: &dyn Source) -> Result<HashMap<Digest, Vec<Vec<Digest>>>> {
     let mut found: HashMap<_, Vec<_>> = HashMap::new();
-    let mut walk = Walk::new(place, Limits::PLACE);
-    let list = WalkPath::list(INDEX_JSON, roots.digest());
-    for (position, root) in roots.manifests().iter().enumerate() {
-        walk.add(&list, Edge::Manifest(position), root)?;
-    }
+    let mut walk = walk_below(roots, place, |_| true)?;
     while let Some(node) = walk.next().await {
         // A document that is missing or damaged leads to no image.
         let Found::Content(Ok(Content::Document(document))) = node.found else { continue };

@@ -382,13 +382,23 @@ async fn document_of(entry: &Descriptor, place: &dyn Source) -> Result<Option<Do
     }
 }
 
-/// Finds a document below the roots.
-async fn search(roots: &Index, place: &dyn Source, digest: &Digest) -> Result<Descriptor> {
+/// Starts a walk at the roots that the function selects.
+pub(crate) fn walk_below<'a>(
+    roots: &Index,
+    place: &'a dyn Source,
+    is_selected: impl Fn(&Descriptor) -> bool,
+) -> Result<Walk<'a>> {
     let mut walk = Walk::new(place, Limits::PLACE);
     let list = Path::list(INDEX_JSON, roots.digest());
-    for (position, root) in roots.manifests().iter().enumerate().filter(|(_, root)| may_be_index(root)) {
+    for (position, root) in roots.manifests().iter().enumerate().filter(|(_, root)| is_selected(root)) {
         walk.add(&list, Edge::Manifest(position), root)?;
     }
+    Ok(walk)
+}
+
+/// Finds a document below the roots.
+async fn search(roots: &Index, place: &dyn Source, digest: &Digest) -> Result<Descriptor> {
+    let mut walk = walk_below(roots, place, may_be_index)?;
     let mut searched = 0;
     while let Some(node) = walk.next().await {
         searched += 1;

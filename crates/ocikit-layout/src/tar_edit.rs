@@ -10,14 +10,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use ocikit_archive::{Compression, Header, TarIndex, padding};
 use ocikit_image::bridge::{blocking, consume, file_body, read_some};
-use ocikit_image::walk::limits::Limits;
-use ocikit_image::walk::{self, Edge, Found, Walk, children};
+use ocikit_image::walk::{Found, children};
 use ocikit_image::{Body, ByteRange, Error, Name, Naming, Put, Result, Sink, Source, SourceExt};
 use ocikit_spec::{Content, Descriptor, Digest, Index};
 
 use crate::docker::{DockerList, MANIFEST_JSON, manifest_json, manifest_json_with};
 use crate::edit::{self, EditStep, METADATA, Tail};
-use crate::file::{Presence, write_at};
+use crate::file::{Presence, failure_of, write_at};
 use crate::names;
 use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE, Subjects};
 use crate::staged::Staged;
@@ -149,11 +148,6 @@ impl TarEdit {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn failed(&self, operation: &'static str) -> impl Fn(io::Error) -> Error + Send + 'static {
-        let place = self.to_string();
-        move |error| Error::failed(operation, &place, error)
-    }
-
     /// Returns whether an existing blob is the right one, as far as that is checked.
     async fn is_intact(&self, blob: &Descriptor) -> Result<bool> {
         let is_new = {
@@ -162,7 +156,7 @@ impl TarEdit {
         };
         let span = self.tar.index().file(&blob.digest.blob_path()).filter(|_| !is_new);
         let Some(span) = span else { return Ok(true) };
-        let (file, blob, presence, failed) = (self.file.clone(), blob.clone(), self.presence, self.failed("read"));
+        let (file, blob, presence, failed) = (self.file.clone(), blob.clone(), self.presence, failure_of(self, "read"));
         blocking(move || presence.is_at(&*file, span, &blob).map_err(failed)).await
     }
 
@@ -179,7 +173,7 @@ impl TarEdit {
             start
         };
         let data = start + header.len() as u64;
-        let (file, failed) = (self.file.clone(), self.failed("write to"));
+        let (file, failed) = (self.file.clone(), failure_of(self, "write to"));
         let written = consume(body, move |chunks| {
             let mut offset = data;
             for chunk in chunks {
@@ -190,7 +184,7 @@ impl TarEdit {
             write_at(&file, &header, start).map_err(&failed)
         });
         if let Err(error) = written.await {
-            let (file, failed) = (self.file.clone(), self.failed("write to"));
+            let (file, failed) = (self.file.clone(), failure_of(self, "write to"));
             let hole = edit::padding_header(start, data + size + padding(size));
             blocking(move || write_at(&file, &hole, start).map_err(failed)).await?;
             return Err(error);
@@ -257,11 +251,7 @@ impl TarEdit {
         let mut found = Reachable::default();
         let span = |digest: &Digest| self.tar.index().file(&digest.blob_path());
         let is_in_tail = |digest: &Digest| span(digest).is_some_and(|span| tail.holds(span.offset));
-        let mut walk = Walk::new(self, Limits::PLACE);
-        let list = walk::Path::list(INDEX_JSON, roots.digest());
-        for (position, root) in roots.manifests().iter().enumerate() {
-            walk.add(&list, Edge::Manifest(position), root)?;
-        }
+        let mut walk = roots::walk_below(roots, self, |_| true)?;
         while let Some(node) = walk.next().await {
             let (Found::Content(content), digest) = (node.found, node.path.digest) else { continue };
             let bytes = match content {
@@ -297,7 +287,7 @@ impl TarEdit {
         let steps = edit::splice(self.tar.index(), tail, &files, grown);
         let (file, path) = (self.file.clone(), self.tar.path().to_owned());
         let copy = self.copy.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let (failed, length) = (self.failed("write to"), self.tar.index().end().file);
+        let (failed, length) = (failure_of(self, "write to"), self.tar.index().end().file);
         blocking(move || {
             apply(&file, steps, length).map_err(&failed)?;
             if let Some(copy) = copy {

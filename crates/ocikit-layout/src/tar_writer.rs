@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::docker::{DockerList, MANIFEST_JSON, manifest_json};
 use crate::edit::padding_header;
-use crate::file::write_at;
+use crate::file::{failure_of, write_at};
 use crate::output::OutputFile;
 use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE, Subjects};
 use crate::staged::Staged;
@@ -235,19 +235,14 @@ impl TarWriter {
         Ok(slot)
     }
 
-    fn failed(&self, operation: &'static str) -> impl Fn(io::Error) -> Error + Send + 'static {
-        let place = self.to_string();
-        move |error| Error::failed(operation, &place, error)
-    }
-
     /// Returns the temporary file; an error after it was finished.
     fn staged(&self, staged: &Mutex<Option<Arc<Staged>>>) -> Result<Arc<Staged>> {
         let staged = staged.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        staged.ok_or_else(|| self.failed("write to")(io::Error::other("the archive is finished already")))
+        staged.ok_or_else(|| failure_of(self, "write to")(io::Error::other("the archive is finished already")))
     }
 
     async fn write(&self, slot: &Arc<Slot>, body: Body) -> Result<()> {
-        let (slot, failed) = (slot.clone(), self.failed("write to"));
+        let (slot, failed) = (slot.clone(), failure_of(self, "write to"));
         match &self.output {
             Output::File { staged, .. } => {
                 let staged = self.staged(staged)?;
@@ -287,7 +282,7 @@ impl TarWriter {
             let mut written = written.subscribe();
             let at = written.wait_for(|at| *at >= slot.start).await.map(|at| *at);
             if at.is_ok_and(|at| at != slot.start) {
-                return Err(self.failed("write to")(io::Error::other("an earlier blob could not be written")));
+                return Err(failure_of(self, "write to")(io::Error::other("an earlier blob could not be written")));
             }
         }
         Ok(())
@@ -348,7 +343,7 @@ impl Source for TarWriter {
         let slot = slot.ok_or_else(|| Error::not_found(descriptor.digest, self))?;
         match &self.output {
             Output::File { staged, .. } => {
-                let file = Arc::new(self.staged(staged)?.file().try_clone().map_err(self.failed("read"))?);
+                let file = Arc::new(self.staged(staged)?.file().try_clone().map_err(failure_of(self, "read"))?);
                 Ok(file_body(file, slot.data(), slot.size, range, self))
             }
             Output::Stream { name, .. } => {
@@ -417,7 +412,7 @@ impl Sink for TarWriter {
             let undone = state.slots.values().filter(|slot| !slot.done.load(Ordering::Acquire));
             (state.end, undone.cloned().collect::<Vec<_>>())
         };
-        let failed = self.failed("write to");
+        let failed = failure_of(self, "write to");
         match &self.output {
             Output::File { staged, .. } => {
                 let Some(staged) = staged.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
