@@ -6,107 +6,80 @@ use super::error::{MAX_VALUE_BYTES, TemplateProblem};
 use super::printf;
 use super::value::{Kind, Value};
 
+/// A function, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Function {
-    And,
-    Or,
-    Not,
-    Eq,
-    Ne,
-    Lt,
-    Le,
-    Gt,
-    Ge,
-    Len,
-    Print,
-    Printf,
-    Slice,
-    Default,
-    Lower,
-    Upper,
-    Replace,
-    Sanitize,
-    TrimPrefix,
-    TrimSuffix,
-    Trunc,
-}
+pub(super) struct Function(&'static str);
 
-const FUNCTIONS: [(&str, Function); 21] = [
-    ("and", Function::And),
-    ("or", Function::Or),
-    ("not", Function::Not),
-    ("eq", Function::Eq),
-    ("ne", Function::Ne),
-    ("lt", Function::Lt),
-    ("le", Function::Le),
-    ("gt", Function::Gt),
-    ("ge", Function::Ge),
-    ("len", Function::Len),
-    ("print", Function::Print),
-    ("printf", Function::Printf),
-    ("slice", Function::Slice),
-    ("default", Function::Default),
-    ("lower", Function::Lower),
-    ("upper", Function::Upper),
-    ("replace", Function::Replace),
-    ("sanitize", Function::Sanitize),
-    ("trimPrefix", Function::TrimPrefix),
-    ("trimSuffix", Function::TrimSuffix),
-    ("trunc", Function::Trunc),
+const FUNCTIONS: [&str; 21] = [
+    "and",
+    "or",
+    "not",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "len",
+    "print",
+    "printf",
+    "slice",
+    "default",
+    "lower",
+    "upper",
+    "replace",
+    "sanitize",
+    "trimPrefix",
+    "trimSuffix",
+    "trunc",
 ];
 
 impl Function {
     pub(super) fn named(name: &str) -> Option<Function> {
-        FUNCTIONS.iter().find(|(known, _)| *known == name).map(|(_, function)| *function)
-    }
-
-    fn name(self) -> &'static str {
-        FUNCTIONS.iter().find(|(_, function)| *function == self).map_or("", |(name, _)| name)
+        FUNCTIONS.into_iter().find(|known| *known == name).map(Function)
     }
 
     pub(super) fn is_short_circuit(self) -> bool {
-        matches!(self, Function::And | Function::Or)
+        matches!(self.0, "and" | "or")
     }
 
     /// Returns whether an argument ends `and` or `or`.
     pub(super) fn is_decided_by(self, is_true: bool) -> bool {
-        (self == Function::Or) == is_true
+        (self.0 == "or") == is_true
     }
 
     pub(super) fn wrong(self, problem: &str) -> TemplateProblem {
-        TemplateProblem::Arguments { function: self.name().to_owned(), problem: problem.to_owned() }
+        TemplateProblem::Arguments { function: self.0.to_owned(), problem: problem.to_owned() }
     }
 
     pub(super) fn call(self, arguments: &[Value]) -> Result<Value, TemplateProblem> {
         let text = |text: String| Ok(Value::Text(text));
-        match (self, arguments) {
-            (Function::Not, [value]) => Ok(Value::Bool(!value.is_true())),
-            (Function::Eq, [first, others @ ..]) if !others.is_empty() => {
+        match (self.0, arguments) {
+            ("not", [value]) => Ok(Value::Bool(!value.is_true())),
+            ("eq", [first, others @ ..]) if !others.is_empty() => {
                 let orders = others.iter().map(|other| self.compare(first, other)).collect::<Result<Vec<_>, _>>()?;
                 Ok(Value::Bool(orders.contains(&Ordering::Equal)))
             }
-            (Function::Ne | Function::Lt | Function::Le | Function::Gt | Function::Ge, [one, two]) => {
+            ("ne" | "lt" | "le" | "gt" | "ge", [one, two]) => {
                 let order = self.compare(one, two)?;
-                Ok(Value::Bool(match self {
-                    Function::Ne => order.is_ne(),
-                    Function::Lt => order.is_lt(),
-                    Function::Le => order.is_le(),
-                    Function::Gt => order.is_gt(),
+                Ok(Value::Bool(match self.0 {
+                    "ne" => order.is_ne(),
+                    "lt" => order.is_lt(),
+                    "le" => order.is_le(),
+                    "gt" => order.is_gt(),
                     _ => order.is_ge(),
                 }))
             }
-            (Function::Len, [Value::Text(text)]) => Ok(Value::Number(text.len() as i64)),
-            (Function::Print, values) => text(print(values)),
-            (Function::Printf, [Value::Text(format), values @ ..]) => {
+            ("len", [Value::Text(text)]) => Ok(Value::Number(text.len() as i64)),
+            ("print", values) => text(print(values)),
+            ("printf", [Value::Text(format), values @ ..]) => {
                 printf::printf(format, values).map(Value::Text).map_err(|error| self.wrong(&error.to_string()))
             }
-            (Function::Slice, [Value::Text(whole), bounds @ ..]) if bounds.len() <= 2 => {
-                text(self.slice(whole, bounds)?)
-            }
-            (Function::Default, [default, value]) => Ok(if value.is_true() { value } else { default }.clone()),
-            (Function::Lower, [Value::Text(value)]) => text(value.to_lowercase()),
-            (Function::Upper, [Value::Text(value)]) => text(value.to_uppercase()),
-            (Function::Replace, [Value::Text(old), Value::Text(new), Value::Text(whole)]) => {
+            ("slice", [Value::Text(whole), bounds @ ..]) if bounds.len() <= 2 => text(self.slice(whole, bounds)?),
+            ("default", [default, value]) => Ok(if value.is_true() { value } else { default }.clone()),
+            ("lower", [Value::Text(value)]) => text(value.to_lowercase()),
+            ("upper", [Value::Text(value)]) => text(value.to_uppercase()),
+            ("replace", [Value::Text(old), Value::Text(new), Value::Text(whole)]) => {
                 // The size is known before the text is built.
                 let count = if old.is_empty() { whole.chars().count() + 1 } else { whole.matches(&**old).count() };
                 if whole.len().saturating_add(count.saturating_mul(new.len())) > 2 * MAX_VALUE_BYTES {
@@ -114,14 +87,14 @@ impl Function {
                 }
                 text(whole.replace(&**old, new))
             }
-            (Function::Sanitize, [Value::Text(value)]) => text(crate::sanitize::sanitize(value)),
-            (Function::TrimPrefix, [Value::Text(prefix), Value::Text(whole)]) => {
+            ("sanitize", [Value::Text(value)]) => text(crate::sanitize::sanitize(value)),
+            ("trimPrefix", [Value::Text(prefix), Value::Text(whole)]) => {
                 text(whole.strip_prefix(&**prefix).unwrap_or(whole).to_owned())
             }
-            (Function::TrimSuffix, [Value::Text(suffix), Value::Text(whole)]) => {
+            ("trimSuffix", [Value::Text(suffix), Value::Text(whole)]) => {
                 text(whole.strip_suffix(&**suffix).unwrap_or(whole).to_owned())
             }
-            (Function::Trunc, [Value::Number(length), Value::Text(whole)]) => {
+            ("trunc", [Value::Number(length), Value::Text(whole)]) => {
                 text(whole.chars().take(usize::try_from(*length).unwrap_or_default()).collect())
             }
             _ => {
@@ -136,7 +109,7 @@ impl Function {
         match (one, two) {
             (Value::Text(one), Value::Text(two)) => Ok(one.cmp(two)),
             (Value::Number(one), Value::Number(two)) => Ok(one.cmp(two)),
-            (Value::Bool(one), Value::Bool(two)) if matches!(self, Function::Eq | Function::Ne) => Ok(one.cmp(two)),
+            (Value::Bool(one), Value::Bool(two)) if matches!(self.0, "eq" | "ne") => Ok(one.cmp(two)),
             (one, two) => {
                 let (one, two) = (one.kind().name(), two.kind().name());
                 Err(self.wrong(&format!("cannot compare {one} with {two}")))
