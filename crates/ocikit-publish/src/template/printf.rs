@@ -1,5 +1,8 @@
 //! `printf`, as far as tags need it: `%s %v %d %q %x %X %t %%` with flags, width and precision.
 
+use std::iter::{self, Peekable};
+use std::str::Chars;
+
 use super::error::MAX_VALUE_BYTES;
 use super::value::Value;
 
@@ -32,31 +35,13 @@ pub(super) fn printf(format: &str, values: &[Value]) -> Result<String, FormatErr
             printed.push(letter);
             continue;
         }
-        let mut flags = String::new();
-        while let Some(flag) = letters.next_if(|letter| matches!(letter, '-' | '0' | '+')) {
-            flags.push(flag);
-        }
-        let mut number = || {
-            let mut digits = String::new();
-            while let Some(digit) = letters.next_if(char::is_ascii_digit) {
-                digits.push(digit);
-            }
-            match digits.is_empty() {
-                true => Ok(None),
-                false => digits.parse().ok().filter(|width| *width <= MAX_WIDTH).map(Some).ok_or(FormatError::TooWide),
-            }
+        let flags: String = iter::from_fn(|| letters.next_if(|letter| matches!(letter, '-' | '0' | '+'))).collect();
+        let width = match &*digits(&mut letters) {
+            "" => 0,
+            digits => digits.parse().ok().filter(|width| *width <= MAX_WIDTH).ok_or(FormatError::TooWide)?,
         };
-        let width: usize = number()?.unwrap_or_default();
-        let precision = match letters.next_if_eq(&'.') {
-            Some(_) => {
-                let mut digits = String::new();
-                while let Some(digit) = letters.next_if(char::is_ascii_digit) {
-                    digits.push(digit);
-                }
-                Some(digits.parse::<usize>().unwrap_or_default().min(MAX_VALUE_BYTES))
-            }
-            None => None,
-        };
+        let precision = letters.next_if_eq(&'.').map(|_| digits(&mut letters));
+        let precision = precision.map(|digits| digits.parse::<usize>().unwrap_or_default().min(MAX_VALUE_BYTES));
         let verb = letters.next().ok_or(FormatError::NoVerb)?;
         if verb == '%' {
             printed.push('%');
@@ -73,6 +58,10 @@ pub(super) fn printf(format: &str, values: &[Value]) -> Result<String, FormatErr
         Some(_) => Err(FormatError::UnusedValue),
         None => Ok(printed),
     }
+}
+
+fn digits(letters: &mut Peekable<Chars<'_>>) -> String {
+    iter::from_fn(|| letters.next_if(char::is_ascii_digit)).collect()
 }
 
 fn formatted(verb: char, value: &Value, plus: bool, precision: Option<usize>) -> Result<String, FormatError> {

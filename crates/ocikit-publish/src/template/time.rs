@@ -1,6 +1,5 @@
 //! Times in Go's layouts, in UTC.
 
-use jiff::civil::Weekday;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
@@ -30,41 +29,13 @@ pub(super) fn format(time: Timestamp, layout: &str) -> String {
     formatted
 }
 
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
-
 fn part(time: &Zoned, element: &str) -> String {
-    let month = MONTHS[usize::try_from(time.month() - 1).unwrap_or_default().min(11)];
-    let day = match time.weekday() {
-        Weekday::Monday => "Monday",
-        Weekday::Tuesday => "Tuesday",
-        Weekday::Wednesday => "Wednesday",
-        Weekday::Thursday => "Thursday",
-        Weekday::Friday => "Friday",
-        Weekday::Saturday => "Saturday",
-        Weekday::Sunday => "Sunday",
-    };
-    let hour = match time.hour() % 12 {
-        0 => 12,
-        hour => hour,
-    };
+    let named = |format: &str| time.strftime(format).to_string();
     match element {
-        "January" => month.to_owned(),
-        "Jan" => month[..3].to_owned(),
-        "Monday" => day.to_owned(),
-        "Mon" => day[..3].to_owned(),
+        "January" => named("%B"),
+        "Jan" => named("%b"),
+        "Monday" => named("%A"),
+        "Mon" => named("%a"),
         "MST" => "UTC".to_owned(),
         "2006" => format!("{:04}", time.year()),
         "06" => format!("{:02}", time.year() % 100),
@@ -75,8 +46,8 @@ fn part(time: &Zoned, element: &str) -> String {
         "_2" => format!("{:2}", time.day()),
         "2" => time.day().to_string(),
         "15" => format!("{:02}", time.hour()),
-        "03" => format!("{hour:02}"),
-        "3" => hour.to_string(),
+        "03" => named("%I"),
+        "3" => named("%-I"),
         "04" => format!("{:02}", time.minute()),
         "4" => time.minute().to_string(),
         "05" => format!("{:02}", time.second()),
