@@ -25,8 +25,7 @@ pub(super) fn git_state(variables: Variables<'_>) -> Result<GitState, CiError> {
     if variables.get("JOB_TYPE").is_none() {
         return native(variables);
     }
-    let job_type = variables.required("JOB_TYPE")?;
-    let event = one_of("JOB_TYPE", &job_type, &JOB_TYPES)?;
+    let event = variables.event("JOB_TYPE", &JOB_TYPES)?;
     let mut git = GitState {
         event,
         owner: Some(variables.required("REPO_OWNER")?),
@@ -51,8 +50,7 @@ pub(super) fn git_state(variables: Variables<'_>) -> Result<GitState, CiError> {
 }
 
 fn native(variables: Variables<'_>) -> Result<GitState, CiError> {
-    let reason = variables.required("BUILD_REASON")?;
-    let event = one_of("BUILD_REASON", &reason, &REASONS)?;
+    let event = variables.event("BUILD_REASON", &REASONS)?;
     let full = variables.required("BUILD_REPOSITORY_NAME")?;
     let (owner, repository) = match full.rsplit_once('/') {
         Some((owner, repository)) => (Some(owner.to_owned()), repository.to_owned()),
@@ -77,13 +75,4 @@ fn native(variables: Variables<'_>) -> Result<GitState, CiError> {
         }
     }
     Ok(git)
-}
-
-fn one_of(variable: &str, value: &str, known: &[(&str, Event)]) -> Result<Event, CiError> {
-    let found = known.iter().find(|(name, _)| *name == value).map(|(_, event)| *event);
-    found.ok_or_else(|| CiError::Unsupported {
-        variable: variable.to_owned(),
-        value: value.to_owned(),
-        supported: known.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "),
-    })
 }

@@ -66,15 +66,11 @@ pub(super) fn git_state(
     variables: Variables<'_>,
     read: &dyn Fn(&str) -> std::io::Result<Vec<u8>>,
 ) -> Result<GitState, CiError> {
-    let name = variables.required("GITHUB_EVENT_NAME")?;
-    let Some((_, event)) = EVENTS.iter().find(|(known, _)| *known == name) else {
-        let supported = EVENTS.map(|(name, _)| name).join(", ");
-        return Err(CiError::Unsupported { variable: "GITHUB_EVENT_NAME".to_owned(), value: name, supported });
-    };
+    let event = variables.event("GITHUB_EVENT_NAME", &EVENTS)?;
     let path = variables.required("GITHUB_EVENT_PATH")?;
     let bytes = read(&path).map_err(|source| CiError::Event { path, source })?;
     let payload: Payload = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
-    let mut git = GitState { event: *event, ..GitState::default() };
+    let mut git = GitState { event, ..GitState::default() };
     if let Some(repository) = &payload.repository {
         git.repository.clone_from(&repository.name);
         git.owner = repository.owner.as_ref().and_then(|owner| owner.login.clone().or_else(|| owner.name.clone()));

@@ -18,13 +18,9 @@ const SOURCES: [(&str, Event); 10] = [
 ];
 
 pub(super) fn git_state(variables: Variables<'_>) -> Result<GitState, CiError> {
-    let source = variables.required("CI_PIPELINE_SOURCE")?;
-    let Some((_, event)) = SOURCES.iter().find(|(known, _)| *known == source) else {
-        let supported = SOURCES.map(|(name, _)| name).join(", ");
-        return Err(CiError::Unsupported { variable: "CI_PIPELINE_SOURCE".to_owned(), value: source, supported });
-    };
+    let event = variables.event("CI_PIPELINE_SOURCE", &SOURCES)?;
     let is_train = variables.get("CI_MERGE_REQUEST_EVENT_TYPE") == Some("merge_train");
-    let event = if is_train { Event::MergeGroup } else { *event };
+    let event = if is_train { Event::MergeGroup } else { event };
     let commit = variables.required("CI_COMMIT_SHA")?;
     let mut git = GitState {
         event,
@@ -44,14 +40,13 @@ pub(super) fn git_state(variables: Variables<'_>) -> Result<GitState, CiError> {
         }
         Event::Push | Event::Dispatch | Event::Schedule | Event::Local => {
             git.base_sha = Some(commit);
-            git.branch = variables.owned("CI_COMMIT_BRANCH");
-            git.tag = variables.owned("CI_COMMIT_TAG");
+            if let Some(tag) = variables.get("CI_COMMIT_TAG") {
+                git.set_ref(&format!("refs/tags/{tag}"));
+            }
+            if let Some(branch) = variables.get("CI_COMMIT_BRANCH") {
+                git.set_ref(&format!("refs/heads/{branch}"));
+            }
             git.is_default_branch = git.branch.is_some() && git.branch == variables.owned("CI_DEFAULT_BRANCH");
-            git.base_ref = match (&git.branch, &git.tag) {
-                (Some(branch), _) => Some(format!("refs/heads/{branch}")),
-                (None, Some(tag)) => Some(format!("refs/tags/{tag}")),
-                (None, None) => None,
-            };
         }
     }
     Ok(git)

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::error::CiError;
+use crate::git::Event;
 
 /// The environment of a job. An empty variable counts as unset.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +19,14 @@ impl<'a> Variables<'a> {
 
     pub(super) fn required(self, name: &str) -> Result<String, CiError> {
         self.owned(name).ok_or_else(|| CiError::Missing { variable: name.to_owned() })
+    }
+
+    /// Returns the event that a variable names.
+    pub(super) fn event(self, name: &str, known: &[(&str, Event)]) -> Result<Event, CiError> {
+        let value = self.required(name)?;
+        let found = known.iter().find(|(known, _)| *known == value).map(|(_, event)| *event);
+        let supported = || known.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+        found.ok_or_else(|| CiError::Unsupported { variable: name.to_owned(), value, supported: supported() })
     }
 
     /// Returns a variable as a number from 1.
