@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::dockerfile::Via;
 use super::model::{Project, ProjectImage};
 use super::place::FilePlace;
+use crate::report::html::text as escaped;
 
 /// The graph of a project for JSON.
 #[derive(Debug, Clone, Serialize)]
@@ -179,8 +180,4 @@ fn shortened(text: &str) -> String {
 
 fn quoted(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"")
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

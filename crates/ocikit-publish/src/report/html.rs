@@ -5,7 +5,7 @@ use super::model::{CountReport, Report, Status, TargetReport};
 impl Report {
     /// Returns a page that shows what was published and where the bytes went. It needs no other file.
     pub fn html(&self) -> String {
-        page(self)
+        document(&self.image, self.status, |page| body(page, self))
     }
 }
 
@@ -20,10 +20,6 @@ td,th{text-align:left;padding:.3rem .6rem .3rem 0;border-bottom:1px solid #ddd;v
 
 /// The colours of uploaded, mounted and present bytes.
 const COLOURS: [(&str, &str); 3] = [("uploaded", "#2f6fde"), ("mounted", "#8d5fd3"), ("already there", "#9aa3ad")];
-
-fn page(report: &Report) -> String {
-    document(&report.image, report.status, |page| body(page, report))
-}
 
 /// Returns a page with a heading and a body.
 pub(crate) fn document(name: &str, status: Status, body: impl FnOnce(&mut String)) -> String {
@@ -138,13 +134,11 @@ fn tags(page: &mut String, target: &TargetReport) {
         let _ = writeln!(page, "<tr class=\"muted\"><td><code>{tag}</code><td>not used<td>{reason}</tr>");
     }
     page.push_str("</table>\n");
-    if !target.signatures.is_empty() {
-        let names: Vec<_> = target.signatures.iter().map(|digest| format!("<code>{digest}</code>")).collect();
-        let _ = writeln!(page, "<p>Signatures: {}</p>", names.join(", "));
-    }
-    if !target.attestations.is_empty() {
-        let names: Vec<_> = target.attestations.iter().map(|digest| format!("<code>{digest}</code>")).collect();
-        let _ = writeln!(page, "<p>Attestations: {}</p>", names.join(", "));
+    for (what, made) in [("Signatures", &target.signatures), ("Attestations", &target.attestations)] {
+        if !made.is_empty() {
+            let names: Vec<_> = made.iter().map(|digest| format!("<code>{digest}</code>")).collect();
+            let _ = writeln!(page, "<p>{what}: {}</p>", names.join(", "));
+        }
     }
     if let Some(problem) = &target.statement_problem {
         let _ = writeln!(page, "<p class=\"bad\">No statement about the publication: {}</p>", text(problem));

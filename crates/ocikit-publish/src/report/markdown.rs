@@ -5,7 +5,41 @@ use super::model::Report;
 impl Report {
     /// Returns the summary in Markdown: a table of images and architectures.
     pub fn markdown(&self) -> String {
-        summary(self)
+        let mut text = String::new();
+        if self.references().is_empty() && self.targets.is_empty() {
+            return text;
+        }
+        if self.references().is_empty() {
+            text.push_str("### No image published\n");
+        } else {
+            text.push_str(HEAD);
+            rows(&mut text, self);
+        }
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "\nDigest: `{}`, {}", self.digest, cell(&self.signing));
+        let problems = self.targets.iter().flat_map(|target| target.tags.iter().map(move |tag| (target, tag)));
+        for (target, tag) in problems.filter(|(_, tag)| tag.state != "verified") {
+            let problem = tag.problem.as_deref().unwrap_or_default();
+            let _ = writeln!(
+                text,
+                "\n**{}:{} {}**: {}",
+                cell(&target.repository),
+                cell(&tag.tag),
+                tag.state,
+                cell(problem)
+            );
+        }
+        for lazy in &self.lazy {
+            if let Some(problem) = &lazy.problem {
+                let _ = writeln!(text, "\n**The {} image is missing**: {}", lazy.format, cell(problem));
+            }
+        }
+        for target in &self.targets {
+            if let Some(problem) = &target.statement_problem {
+                let _ = writeln!(text, "\n**{} has no statement**: {}", cell(&target.repository), cell(problem));
+            }
+        }
+        text
     }
 }
 
@@ -23,39 +57,6 @@ pub(crate) fn rows(text: &mut String, report: &Report) {
             let _ = writeln!(text, "| {} ({}) | {architectures} |", cell(reference), lazy.format);
         }
     }
-}
-
-/// Returns the summary: a line per reference.
-fn summary(report: &Report) -> String {
-    let mut text = String::new();
-    if report.references().is_empty() && report.targets.is_empty() {
-        return text;
-    }
-    if report.references().is_empty() {
-        text.push_str("### No image published\n");
-    } else {
-        text.push_str(HEAD);
-        rows(&mut text, report);
-    }
-    // Writing to a string does not fail.
-    let _ = writeln!(text, "\nDigest: `{}`, {}", report.digest, cell(&report.signing));
-    let problems = report.targets.iter().flat_map(|target| target.tags.iter().map(move |tag| (target, tag)));
-    for (target, tag) in problems.filter(|(_, tag)| tag.state != "verified") {
-        let problem = tag.problem.as_deref().unwrap_or_default();
-        let _ =
-            writeln!(text, "\n**{}:{} {}**: {}", cell(&target.repository), cell(&tag.tag), tag.state, cell(problem));
-    }
-    for lazy in &report.lazy {
-        if let Some(problem) = &lazy.problem {
-            let _ = writeln!(text, "\n**The {} image is missing**: {}", lazy.format, cell(problem));
-        }
-    }
-    for target in &report.targets {
-        if let Some(problem) = &target.statement_problem {
-            let _ = writeln!(text, "\n**{} has no statement**: {}", cell(&target.repository), cell(problem));
-        }
-    }
-    text
 }
 
 /// Escapes a text for a cell of a table.

@@ -27,7 +27,7 @@ pub struct ReportInput {
 }
 
 /// A lazily pulled image beside the plain one, in a report.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct LazyReport {
@@ -95,14 +95,10 @@ impl LazyReport {
         LazyReport {
             format,
             placement: LazyPlacement::Index.name(),
-            digests: Vec::new(),
-            references: Vec::new(),
-            missing: Vec::new(),
-            signed: false,
             warnings: warnings.iter().map(ToString::to_string).collect(),
             problem: problem.map(|problem| ocikit::spec::with_causes(problem)),
             is_lasting: matches!(problem, Some(LazyError::NotConverted { .. })),
-            failures: Vec::new(),
+            ..LazyReport::default()
         }
     }
 }
@@ -169,7 +165,7 @@ impl Status {
 }
 
 /// A repository in a report.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct TargetReport {
@@ -234,7 +230,7 @@ pub struct SkippedReport {
 }
 
 /// A number of blobs and documents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct CountReport {
     /// The number.
@@ -277,32 +273,26 @@ impl Report {
             failed if failed == all && all > 0 => Status::Failed,
             _ => Status::Partial,
         };
-        Report {
-            status,
-            image: input.image.clone(),
-            event: plan.event,
-            digest: published.root.digest,
-            media_type: published.root.media_type.clone(),
-            size: published.root.size,
-            platforms: input.platforms.clone(),
-            signing: match (plan.signing, &input.recorded_by[..]) {
-                (Signing::NoSigner, [_, ..]) => format!("recorded by {}", input.recorded_by.join(", ")),
-                (signing, _) => signing.words(),
-            },
-            recorded_by: input.recorded_by.clone(),
-            targets: published.targets.iter().map(TargetReport::of).collect(),
-            lazy: input.lazy.clone(),
-            started: input.started.to_string(),
-            finished: input.finished.to_string(),
-            seconds: input.finished.duration_since(input.started).as_secs_f64(),
+        let mut report = Report::new(status, &published.root, plan, input);
+        if let (Signing::NoSigner, [_, ..]) = (plan.signing, &input.recorded_by[..]) {
+            report.signing = format!("recorded by {}", input.recorded_by.join(", "));
         }
+        report.recorded_by.clone_from(&input.recorded_by);
+        report.targets = published.targets.iter().map(TargetReport::of).collect();
+        report.lazy.clone_from(&input.lazy);
+        report
     }
 
     /// Creates the report of a publication that changed no tag, with the reason for each repository.
     pub fn failed(root: &Descriptor, plan: &Plan, input: &ReportInput, error: &PublishError) -> Report {
         let targets = plan.destinations.iter().map(|destination| TargetReport::failed(destination, plan, error));
+        Report { targets: targets.collect(), ..Report::new(Status::Failed, root, plan, input) }
+    }
+
+    /// Creates a report without targets.
+    fn new(status: Status, root: &Descriptor, plan: &Plan, input: &ReportInput) -> Report {
         Report {
-            status: Status::Failed,
+            status,
             image: input.image.clone(),
             event: plan.event,
             digest: root.digest,
@@ -311,7 +301,7 @@ impl Report {
             platforms: input.platforms.clone(),
             signing: plan.signing.words(),
             recorded_by: Vec::new(),
-            targets: targets.collect(),
+            targets: Vec::new(),
             lazy: Vec::new(),
             started: input.started.to_string(),
             finished: input.finished.to_string(),
@@ -372,7 +362,6 @@ impl TargetReport {
     /// Returns the report of a destination where no tag was changed.
     fn failed(destination: &Destination, plan: &Plan, error: &PublishError) -> TargetReport {
         let problem = error.at(&destination.push);
-        let none = CountReport { blobs: 0, bytes: 0 };
         let tags = plan.tags.tags.iter().map(|planned| TagReport {
             tag: planned.tag.to_string(),
             name: planned.name.clone(),
@@ -384,16 +373,7 @@ impl TargetReport {
             repository: destination.push.to_string(),
             read: destination.read.to_string(),
             tags: tags.collect(),
-            skipped: Vec::new(),
-            uploaded: none,
-            mounted: none,
-            present: none,
-            stored_seconds: 0.0,
-            seconds: 0.0,
-            signed: false,
-            signatures: Vec::new(),
-            attestations: Vec::new(),
-            statement_problem: None,
+            ..TargetReport::default()
         }
     }
 
