@@ -9,13 +9,13 @@ use ocikit::{Digest, Location, Reference, Repository, Root, Session, Sink};
 use ocikit_lazy::{Format, Warning};
 
 use super::tagging::Beside;
-use super::{ImageSigner, Prepared, PublishError, Published, TagState, mark, transact};
+use super::{ImageSigner, Prepared, Publication, PublishError, Published, TagState};
 use crate::lazy::{LazyError, LazyImage, LazyPlacement, LazyRequest};
 use crate::plan::Plan;
 use crate::tags::{PlannedTag, TagSet};
 
 /// A lazily pulled image that was published, or why not.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct PublishedLazy {
     /// The name of the format.
@@ -174,15 +174,7 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn outcome(&self) -> PublishedLazy {
-        PublishedLazy {
-            format: self.format.name(),
-            wanted: Vec::new(),
-            digests: Vec::new(),
-            published: None,
-            signed: false,
-            warnings: Vec::new(),
-            problem: None,
-        }
+        PublishedLazy { format: self.format.name(), ..PublishedLazy::default() }
     }
 
     async fn tags(&self) -> PublishedLazy {
@@ -229,7 +221,7 @@ impl Job<'_> {
         }
         let LazyImage { root, warnings, .. } = self.request.convert(self.root, self.format).await?;
         outcome.warnings = warnings;
-        Ok(transact(self.session, &root, self.plan, self.signer, prepared, None).await?)
+        Ok(self.publication(&root).transact(prepared, None).await?)
     }
 
     async fn referrers(&self) -> PublishedLazy {
@@ -254,12 +246,16 @@ impl Job<'_> {
             let sink = self.sink(&destination.push)?;
             let prepared = Prepared { destination, sink, tags: TagSet::default(), beside: None };
             for referrer in &referrers {
-                let marks = mark(self.session, referrer, &prepared, self.plan, self.signer).boxed().await?;
+                let marks = self.publication(referrer).mark(&prepared).boxed().await?;
                 outcome.signed = marks.signatures.is_some();
             }
         }
         outcome.digests = referrers.iter().map(Root::digest).collect();
         Ok(())
+    }
+
+    fn publication<'b>(&'b self, root: &'b Root) -> Publication<'b> {
+        Publication { session: self.session, root, plan: self.plan, signer: self.signer }
     }
 
     fn sink(&self, repository: &Repository) -> Result<Arc<dyn Sink>, LazyPublishError> {

@@ -93,8 +93,7 @@ pub(crate) async fn publish_guarded(
     signer: Option<&ImageSigner>,
     guarded: &GuardedTag,
 ) -> Result<Published, PublishError> {
-    let prepared = prepare_signed(session, plan, signer).await?;
-    transact(session, root, plan, signer, prepared, Some(guarded)).await
+    Publication { session, root, plan, signer }.run(Some(guarded)).await
 }
 
 /// Publishes a root as planned.
@@ -108,54 +107,106 @@ pub async fn publish(
     plan: &Plan,
     signer: Option<&ImageSigner>,
 ) -> Result<Published, PublishError> {
-    let prepared = prepare_signed(session, plan, signer).await?;
-    transact(session, root, plan, signer, prepared, None).await
+    Publication { session, root, plan, signer }.run(None).await
 }
 
-/// Opens the destinations, after checking that there is a signer if the plan needs one.
-async fn prepare_signed(
-    session: &Session,
-    plan: &Plan,
-    signer: Option<&ImageSigner>,
-) -> Result<Vec<Prepared>, PublishError> {
-    let signs = plan.signing == Signing::Wanted;
-    if signer.is_none() && (signs || plan.attest.any()) {
-        return Err(PublishError::NoSigner);
-    }
-    prepare(session, plan).await
+/// What is published, and how.
+#[derive(Clone, Copy)]
+struct Publication<'a> {
+    session: &'a Session,
+    root: &'a Root,
+    plan: &'a Plan,
+    signer: Option<&'a ImageSigner>,
 }
 
-/// Uploads a root to every destination, then signs it, and then puts the tags.
-async fn transact(
-    session: &Session,
-    root: &Root,
-    plan: &Plan,
-    signer: Option<&ImageSigner>,
-    prepared: Vec<Prepared>,
-    guarded: Option<&GuardedTag>,
-) -> Result<Published, PublishError> {
-    let mut options = session.copy_options(Vec::new());
-    let stopwatch = Stopwatch::start(session.client().clock().clone(), options.observer.take());
-    options.observer = Some(stopwatch.clone());
-    let targets: Vec<_> = prepared.iter().map(Prepared::target).collect();
-    let staged = stage_to_each(root, &targets, &options).boxed().await;
-    let staged = all(&prepared, staged.into_iter())?;
-    let mut marks = Vec::new();
-    for prepared in &prepared {
-        marks.push(mark(session, root, prepared, plan, signer).boxed().await?);
+impl Publication<'_> {
+    /// Publishes to the destinations of the plan, after checking that there is a signer if the plan needs one.
+    async fn run(self, guarded: Option<&GuardedTag>) -> Result<Published, PublishError> {
+        let signs = self.plan.signing == Signing::Wanted;
+        if self.signer.is_none() && (signs || self.plan.attest.any()) {
+            return Err(PublishError::NoSigner);
+        }
+        self.transact(prepare(self.session, self.plan).await?, guarded).await
     }
-    let prepared = decide_again(session, plan, prepared).await?;
-    if let Some(guarded) = guarded {
+
+    /// Uploads the root to every destination, then signs it, and then puts the tags.
+    async fn transact(self, prepared: Vec<Prepared>, guarded: Option<&GuardedTag>) -> Result<Published, PublishError> {
+        let Publication { session, root, plan, .. } = self;
+        let mut options = session.copy_options(Vec::new());
+        let stopwatch = Stopwatch::start(session.client().clock().clone(), options.observer.take());
+        options.observer = Some(stopwatch.clone());
+        let targets: Vec<_> = prepared.iter().map(Prepared::target).collect();
+        let staged = stage_to_each(root, &targets, &options).boxed().await;
+        let staged = all(destinations(&prepared), staged)?;
+        let mut marks = Vec::new();
         for prepared in &prepared {
-            guarded.check(prepared, root).await?;
+            marks.push(self.mark(prepared).boxed().await?);
+        }
+        let prepared = decide_again(session, plan, prepared).await?;
+        if let Some(guarded) = guarded {
+            for prepared in &prepared {
+                guarded.check(prepared, root).await?;
+            }
+        }
+        let finished = prepared.into_iter().zip(staged).zip(marks);
+        let finished =
+            finished.map(|((prepared, staged), marks)| self.finish(prepared, staged, marks, &stopwatch).boxed());
+        Ok(Published { root: root.descriptor().clone(), targets: join_all(finished).await })
+    }
+
+    /// Signs and attests the image in a repository, by its digest: no tag leads to it yet.
+    async fn mark(self, prepared: &Prepared) -> Result<Marks, PublishError> {
+        let Publication { session, root, plan, signer } = self;
+        let mut marks = Marks::default();
+        let Some(signer) = signer else { return Ok(marks) };
+        let Prepared { destination, sink, .. } = prepared;
+        let stored = Stored { session, root, destination, sink };
+        let repository = || Box::new(destination.push.clone());
+        if plan.signing == Signing::Wanted {
+            let made = stored.sign(signer).await;
+            let failed = |source| PublishError::Sign { repository: repository(), source: Box::new(source) };
+            marks.signatures = Some(made.map_err(failed)?);
+        }
+        if plan.attest.build {
+            let made = stored.attest_build(signer, plan).await;
+            let failed = |source| PublishError::Attest { repository: repository(), source: Box::new(source) };
+            marks.attestations = made.map_err(failed)?;
+        }
+        Ok(marks)
+    }
+
+    /// Puts the tags of a destination, reads them back, and states what was published if that is asked for.
+    async fn finish(self, prepared: Prepared, staged: Staged, marks: Marks, stopwatch: &Stopwatch) -> PublishedTarget {
+        let Publication { session, root, plan, signer } = self;
+        let Prepared { destination, sink, tags, beside } = prepared;
+        let count = |put| staged.copied().count(put);
+        let transfer =
+            Transfer { uploaded: count(Put::Copied), mounted: count(Put::Mounted), skipped: count(Put::Present) };
+        let stored = stopwatch.stored(&sink.to_string()).unwrap_or_default();
+        let Marks { signatures, mut attestations } = marks;
+        let tagging = Tagging { session, root, plan, repository: &destination.push, sink: &sink };
+        let (put, skipped) = tagging.put(tags, beside, staged).await;
+        let mut statement_failed = None;
+        if let (true, Some(signer)) = (plan.attest.published, signer) {
+            let predicate = predicate(plan, &destination, root, &put);
+            let stored = Stored { session, root, destination: &destination, sink: &sink };
+            match stored.attest_published(signer, predicate).await {
+                Ok(made) => attestations.extend(made),
+                Err(error) => statement_failed = Some(error),
+            }
+        }
+        PublishedTarget {
+            destination,
+            tags: put,
+            skipped,
+            transfer,
+            times: Times { stored, finished: stopwatch.elapsed() },
+            signed: signatures.is_some(),
+            signatures: signatures.unwrap_or_default(),
+            attestations,
+            statement_failed,
         }
     }
-    let finished = prepared.into_iter().zip(staged).zip(marks);
-    let finished = finished.map(|((prepared, staged), marks)| {
-        let finishing = Finishing { session, root, plan, signer, stopwatch: &stopwatch };
-        async move { finishing.finish(prepared, staged, marks).await }.boxed()
-    });
-    Ok(Published { root: root.descriptor().clone(), targets: join_all(finished).await })
 }
 
 /// The signatures and attestations that were made in a repository.
@@ -164,32 +215,6 @@ struct Marks {
     /// `None` if the image is not signed.
     signatures: Option<Vec<Digest>>,
     attestations: Vec<Digest>,
-}
-
-/// Signs and attests the image in a repository, by its digest: no tag leads to it yet.
-async fn mark(
-    session: &Session,
-    root: &Root,
-    prepared: &Prepared,
-    plan: &Plan,
-    signer: Option<&ImageSigner>,
-) -> Result<Marks, PublishError> {
-    let mut marks = Marks::default();
-    let Some(signer) = signer else { return Ok(marks) };
-    let Prepared { destination, sink, .. } = prepared;
-    let stored = Stored { session, root, destination, sink };
-    let repository = || Box::new(destination.push.clone());
-    if plan.signing == Signing::Wanted {
-        let made = stored.sign(signer).await;
-        let failed = |source| PublishError::Sign { repository: repository(), source: Box::new(source) };
-        marks.signatures = Some(made.map_err(failed)?);
-    }
-    if plan.attest.build {
-        let made = stored.attest_build(signer, plan).await;
-        let failed = |source| PublishError::Attest { repository: repository(), source: Box::new(source) };
-        marks.attestations = made.map_err(failed)?;
-    }
-    Ok(marks)
 }
 
 /// Returns what [`publish`] would transfer to each destination, and its tags.
@@ -201,26 +226,16 @@ pub async fn dry_run(session: &Session, root: &Root, plan: &Plan) -> Result<Vec<
     let prepared = prepare(session, plan).await?;
     let sinks: Vec<_> = prepared.iter().map(|prepared| prepared.sink.clone()).collect();
     let planned = plan_to_each(root, &sinks, &session.copy_options(Vec::new())).boxed().await;
-    let planned = all(&prepared, planned.into_iter())?;
+    let planned = all(destinations(&prepared), planned)?;
     Ok(planned.into_iter().zip(prepared).map(|(planned, prepared)| (planned, prepared.tags)).collect())
 }
 
 /// Opens the destinations and decides which moving tags stay.
 async fn prepare(session: &Session, plan: &Plan) -> Result<Vec<Prepared>, PublishError> {
     session.expect_transfer();
-    let of = plan.destinations.len();
     let one = |destination: &Destination| prepare_one(session, destination.clone(), plan);
-    let (mut prepared, mut failures) = (Vec::new(), Vec::new());
-    for (found, destination) in join_all(plan.destinations.iter().map(one)).await.into_iter().zip(&plan.destinations) {
-        match found {
-            Ok(found) => prepared.push(found),
-            Err(error) => failures.push((destination.push.clone(), error)),
-        }
-    }
-    if !failures.is_empty() {
-        return Err(PublishError::Store { failures, of });
-    }
-    not_empty(prepared)
+    let prepared = join_all(plan.destinations.iter().map(one)).await;
+    not_empty(all(plan.destinations.iter(), prepared)?)
 }
 
 /// Decides again which moving tags stay: another version may have been published during the upload.
@@ -236,7 +251,7 @@ async fn decide_again(
         }
     });
     let lists = join_all(lists).boxed().await;
-    let lists = all(&prepared, lists.into_iter())?;
+    let lists = all(destinations(&prepared), lists)?;
     for (prepared, list) in prepared.iter_mut().zip(lists) {
         if prepared.is_bound_to_versions(plan) {
             prepared.tags = std::mem::take(&mut prepared.tags).never_back(&list);
@@ -269,61 +284,23 @@ fn prepare_one<'a>(
     .boxed()
 }
 
+fn destinations(prepared: &[Prepared]) -> impl ExactSizeIterator<Item = &Destination> {
+    prepared.iter().map(|prepared| &prepared.destination)
+}
+
 /// Returns all values, or the failures with their repositories.
-fn all<T>(prepared: &[Prepared], results: impl Iterator<Item = Result<T, Error>>) -> Result<Vec<T>, PublishError> {
-    let (mut values, mut failures) = (Vec::new(), Vec::new());
-    for (prepared, result) in prepared.iter().zip(results) {
+fn all<'a, T>(
+    destinations: impl ExactSizeIterator<Item = &'a Destination>,
+    results: impl IntoIterator<Item = Result<T, Error>>,
+) -> Result<Vec<T>, PublishError> {
+    let (of, mut values, mut failures) = (destinations.len(), Vec::new(), Vec::new());
+    for (destination, result) in destinations.zip(results) {
         match result {
             Ok(value) => values.push(value),
-            Err(error) => failures.push((prepared.destination.push.clone(), error)),
+            Err(error) => failures.push((destination.push.clone(), error)),
         }
     }
-    if failures.is_empty() { Ok(values) } else { Err(PublishError::Store { failures, of: prepared.len() }) }
-}
-
-/// What finishing a destination needs of the publication.
-#[derive(Clone, Copy)]
-struct Finishing<'a> {
-    session: &'a Session,
-    root: &'a Root,
-    plan: &'a Plan,
-    signer: Option<&'a ImageSigner>,
-    stopwatch: &'a Stopwatch,
-}
-
-impl Finishing<'_> {
-    /// Puts the tags of a destination, reads them back, and states what was published if that is asked for.
-    async fn finish(self, prepared: Prepared, staged: Staged, marks: Marks) -> PublishedTarget {
-        let Prepared { destination, sink, tags, beside } = prepared;
-        let count = |put| staged.copied().count(put);
-        let transfer =
-            Transfer { uploaded: count(Put::Copied), mounted: count(Put::Mounted), skipped: count(Put::Present) };
-        let stored = self.stopwatch.stored(&sink.to_string()).unwrap_or_default();
-        let Marks { signatures, mut attestations } = marks;
-        let Finishing { session, root, plan, .. } = self;
-        let tagging = Tagging { session, root, plan, repository: &destination.push, sink: &sink };
-        let (put, skipped) = tagging.put(tags, beside, staged).await;
-        let mut statement_failed = None;
-        if let (true, Some(signer)) = (self.plan.attest.published, self.signer) {
-            let predicate = predicate(self.plan, &destination, self.root, &put);
-            let stored = Stored { session: self.session, root: self.root, destination: &destination, sink: &sink };
-            match stored.attest_published(signer, predicate).await {
-                Ok(made) => attestations.extend(made),
-                Err(error) => statement_failed = Some(error),
-            }
-        }
-        PublishedTarget {
-            destination,
-            tags: put,
-            skipped,
-            transfer,
-            times: Times { stored, finished: self.stopwatch.elapsed() },
-            signed: signatures.is_some(),
-            signatures: signatures.unwrap_or_default(),
-            attestations,
-            statement_failed,
-        }
-    }
+    if failures.is_empty() { Ok(values) } else { Err(PublishError::Store { failures, of }) }
 }
 
 /// Returns what a statement says about a publication: where, under which tags, and from which commit. It names no other

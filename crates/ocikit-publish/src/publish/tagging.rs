@@ -151,8 +151,7 @@ impl Tagging<'_> {
             is_newest && matches!(tag.state, TagState::Verified)
         };
         let mut settled = Vec::new();
-        for PublishedTag { planned, state } in published {
-            let tag = PublishedTag { planned, state };
+        for tag in published {
             if !is_moving(&tag) || is_settled(&tag) {
                 settled.push(tag);
                 continue;
