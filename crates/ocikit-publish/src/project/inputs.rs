@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::digest::{Context, SHA256};
 use ocikit::Digest;
+use ocikit::spec::{Algorithm, Hasher};
 
 use super::error::ProjectError;
 use super::model::{Project, ProjectImage};
@@ -31,7 +31,7 @@ impl Project {
     }
 
     fn inputs_of(&self, image: &ProjectImage, before: &[Digest]) -> Result<Digest, ProjectError> {
-        let mut hash = Context::new(&SHA256);
+        let mut hash = Hasher::new(Algorithm::Sha256);
         hash.update(b"ocikit project inputs 1\n");
         let directory = self.root().join(&image.directory);
         for path in files(&directory)? {
@@ -44,21 +44,15 @@ impl Project {
             add(&mut hash, b"image", self.images()[parent].name.as_bytes());
             add(&mut hash, b"inputs", before[parent].to_string().as_bytes());
         }
-        finish(hash)
+        Ok(hash.finish())
     }
 }
 
 /// Adds a field with its length, so that no two lists of fields give the same bytes.
-fn add(hash: &mut Context, kind: &[u8], value: &[u8]) {
+fn add(hash: &mut Hasher, kind: &[u8], value: &[u8]) {
     hash.update(kind);
     hash.update(&(value.len() as u64).to_be_bytes());
     hash.update(value);
-}
-
-fn finish(hash: Context) -> Result<Digest, ProjectError> {
-    let text = format!("sha256:{}", hex::encode(hash.finish().as_ref()));
-    let invalid = |error: ocikit::spec::Error| io::Error::other(error.to_string());
-    text.parse().map_err(invalid).map_err(ProjectError::io("hash", PathBuf::new()))
 }
 
 /// Returns the files and symlinks below a directory, sorted, relative to it. Directories without files do not count.
@@ -84,7 +78,7 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>, ProjectError> {
     Ok(found)
 }
 
-fn add_file(hash: &mut Context, directory: &Path, below: &Path) -> io::Result<()> {
+fn add_file(hash: &mut Hasher, directory: &Path, below: &Path) -> io::Result<()> {
     let path = directory.join(below);
     add(hash, b"path", below.as_os_str().as_encoded_bytes());
     let metadata = fs::symlink_metadata(&path)?;
@@ -96,7 +90,7 @@ fn add_file(hash: &mut Context, directory: &Path, below: &Path) -> io::Result<()
         // Sockets and devices are not in a build context.
         return Ok(());
     }
-    let mut content = Context::new(&SHA256);
+    let mut content = Hasher::new(Algorithm::Sha256);
     let (mut file, mut buffer) = (File::open(&path)?, vec![0; 64 << 10]);
     loop {
         match file.read(&mut buffer)? {
@@ -104,7 +98,7 @@ fn add_file(hash: &mut Context, directory: &Path, below: &Path) -> io::Result<()
             count => content.update(&buffer[..count]),
         }
     }
-    add(hash, if is_executable(&metadata) { b"program" } else { b"file" }, content.finish().as_ref());
+    add(hash, if is_executable(&metadata) { b"program" } else { b"file" }, content.finish().as_bytes());
     Ok(())
 }
 

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use futures::StreamExt;
-use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use ocikit::layout::{Dir, Siblings};
 use ocikit::{Digest, Error, Location, Name, Naming, Put, Session, Sink, Tag};
 
@@ -12,6 +11,7 @@ use super::layouts::{existing_names, forget_other_names};
 use super::model::{Project, ProjectImage};
 use super::plan::{reference, tag_of};
 use super::version::Version;
+use crate::publish::existing;
 use crate::tags::{Line, Release};
 
 /// A place with all images of a project.
@@ -83,18 +83,12 @@ pub async fn transfer(
         ImagePlace::Registry(_) => Siblings::default(),
     };
     let siblings = Arc::new(siblings);
-    let copies: Vec<_> = project.images().iter().map(|image| start(session, image, from, to, &siblings)).collect();
+    let copy = |image| {
+        let copied = one(session, image, from, to, &siblings);
+        copied.map(|copied| copied.unwrap_or_else(TransferOutcome::Failed)).boxed()
+    };
+    let copies: Vec<_> = project.images().iter().map(copy).collect();
     futures::stream::iter(copies).buffered(concurrency.max(1)).collect().await
-}
-
-fn start<'a>(
-    session: &'a Session,
-    image: &'a ProjectImage,
-    from: &'a ImagePlace,
-    to: &'a ImagePlace,
-    siblings: &'a Arc<Siblings>,
-) -> BoxFuture<'a, TransferOutcome> {
-    Box::pin(async move { one(session, image, from, to, siblings).await.unwrap_or_else(TransferOutcome::Failed) })
 }
 
 async fn one(
@@ -156,18 +150,13 @@ async fn latest(session: &Session, image: &ProjectImage, target: &Location) -> R
         return Ok(None);
     };
     let names = match target {
-        Location::Registry(reference) => match session.tags(reference.repository()).await {
-            Err(error) if error.is_not_found() => Vec::new(),
-            tags => tags?.iter().map(Tag::to_string).collect(),
-        },
-        Location::Layout { path, .. } if path.join("index.json").exists() => {
-            session.names(&Location::layout(path)).await?
+        Location::Registry(reference) => {
+            existing(session, reference.repository()).await?.iter().map(Tag::to_string).collect()
         }
-        Location::Layout { .. }
-        | Location::Archive { .. }
-        | Location::DockerArchive { .. }
-        | Location::Path { .. }
-        | Location::Stdio => Vec::new(),
+        Location::Layout { path, .. } => existing_names(session, path).await?,
+        Location::Archive { .. } | Location::DockerArchive { .. } | Location::Path { .. } | Location::Stdio => {
+            Vec::new()
+        }
     };
     let is_newer =
         |name: &String| Release::of_tag(tag_of(name)).is_some_and(|other| Line::All.has(other) && other > release);

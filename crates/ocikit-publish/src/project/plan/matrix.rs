@@ -62,16 +62,14 @@ pub fn matrix(project: &Project, plan: &BuildPlan, shards: &Shards, engine: CiMa
     }
     // Stages whose images are all published.
     stages.retain(|jobs| !jobs.is_empty());
-    match engine {
-        CiMatrix::GitHub => line(&json!({ "stages": stages.iter().map(|jobs| github(jobs)).collect::<Vec<_>>() })),
-        CiMatrix::Jenkins => line(&json!({ "stages": stages.iter().map(|jobs| jenkins(jobs)).collect::<Vec<_>>() })),
-        CiMatrix::Azure => line(&json!({ "stages": stages.iter().map(|jobs| azure(jobs)).collect::<Vec<_>>() })),
-        CiMatrix::GitLab => gitlab(&stages),
-    }
-}
-
-fn line(value: &Value) -> String {
-    format!("{value}\n")
+    let stage = match engine {
+        CiMatrix::GitHub => github,
+        CiMatrix::Jenkins => jenkins,
+        CiMatrix::Azure => azure,
+        CiMatrix::GitLab => return gitlab(&stages),
+    };
+    let stages: Vec<_> = stages.iter().map(|jobs| stage(jobs)).collect();
+    format!("{}\n", json!({ "stages": stages }))
 }
 
 /// The value of `strategy.matrix`:

@@ -72,28 +72,18 @@ pub async fn survey(
     selected: impl Fn(usize) -> bool,
     options: SurveyOptions,
 ) -> Result<Survey, SurveyError> {
-    let mut asked = Vec::new();
-    for (position, image) in project.images().iter().enumerate() {
-        let reference = match selected(position) {
-            true => reference(registry, &image.name, &image.version.value).ok(),
-            false => None,
-        };
-        asked.push(reference);
-    }
+    let images = project.images().iter().enumerate();
+    let asked = images.map(|(position, image)| {
+        let reference = selected(position).then(|| reference(registry, &image.name, &image.version.value).ok());
+        reference.flatten()
+    });
     let ask = |reference: Option<Reference>| async move {
-        match reference {
-            Some(reference) => {
-                one(session, &reference).await.map_err(|source| SurveyError { reference: Box::new(reference), source })
-            }
-            None => Ok(Published::Absent),
-        }
+        let Some(reference) = reference else { return Ok(Published::Absent) };
+        one(session, &reference).await.map_err(|source| SurveyError { reference: Box::new(reference), source })
     };
-    let mut answers = futures::stream::iter(asked.into_iter().map(ask)).buffered(options.concurrency.max(1));
-    let mut published = Vec::with_capacity(project.images().len());
-    while let Some(answer) = answers.next().await {
-        published.push(answer?);
-    }
-    Ok(Survey { published })
+    let asked: Vec<_> = asked.map(ask).collect();
+    let answers = futures::stream::iter(asked).buffered(options.concurrency.max(1));
+    Ok(Survey { published: answers.try_collect().await? })
 }
 
 /// Asks the registries for the digests of the base images of some images, which are not images of the project: each base once,
