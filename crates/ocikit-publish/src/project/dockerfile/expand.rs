@@ -103,11 +103,25 @@ impl<'a> Lexer<'a> {
         self.text.bytes().get(self.at).copied()
     }
 
-    /// Takes the next letter, which is not split.
-    fn take(&mut self) -> Option<Traced> {
-        let (_, width) = letter(&self.text.bytes()[self.at..])?;
+    /// Takes the next letter; empty at the end.
+    fn take(&mut self) -> Traced {
+        let width = letter(&self.text.bytes()[self.at..]).map_or(0, |(_, width)| width);
         self.at += width;
-        Some(self.text.slice(self.at - width..self.at))
+        self.text.slice(self.at - width..self.at)
+    }
+
+    /// Takes the next byte. Returns it if it stays, and nothing else.
+    fn byte(&mut self, stays: bool) -> Traced {
+        let start = self.at;
+        self.at += 1;
+        self.text.slice(if stays { start } else { self.at }..self.at)
+    }
+
+    /// Takes the next byte if it is this one. Returns whether it is.
+    fn takes(&mut self, byte: u8) -> bool {
+        let is_next = self.peek() == Some(byte);
+        self.at += usize::from(is_next);
+        is_next
     }
 
     fn until(&mut self, stop: Option<u8>) -> Result<(Traced, Vec<Traced>), Problem> {
@@ -118,38 +132,23 @@ impl<'a> Lexer<'a> {
                 words.end();
                 return Ok((result, words.words));
             }
-            match byte {
-                b'$' => {
-                    let value = self.dollar()?;
-                    words.push(&value);
-                    result.append(&value);
-                }
-                b'<' => {
-                    let value = self.possible_heredoc();
-                    words.word.append(&value);
-                    result.append(&value);
-                }
-                b'\'' | b'"' => {
-                    let value = if byte == b'"' { self.double_quoted()? } else { self.single_quoted()? };
-                    words.word.append(&value);
-                    result.append(&value);
-                }
+            let (value, is_split) = match byte {
+                b'$' => (self.dollar()?, true),
+                b'<' => (self.possible_heredoc(), false),
+                b'"' => (self.double_quoted()?, false),
+                b'\'' => (self.single_quoted()?, false),
                 _ if byte == self.options.escape => {
-                    if self.options.raw_escapes {
-                        words.word.push(self.text, self.at..self.at + 1);
-                        result.push(self.text, self.at..self.at + 1);
-                    }
-                    self.at += 1;
-                    let Some(letter) = self.take() else { break };
-                    words.word.append(&letter);
-                    result.append(&letter);
+                    let mut value = self.byte(self.options.raw_escapes);
+                    value.append(&self.take());
+                    (value, false)
                 }
-                _ => {
-                    let Some(letter) = self.take() else { break };
-                    words.push(&letter);
-                    result.append(&letter);
-                }
+                _ => (self.take(), true),
+            };
+            match is_split {
+                true => words.push(&value),
+                false => words.word.append(&value),
             }
+            result.append(&value);
             if result.len() > MAX_EXPANDED_BYTES {
                 return Err(Problem::TooMuchExpansion);
             }
@@ -173,44 +172,29 @@ impl<'a> Lexer<'a> {
     }
 
     fn double_quoted(&mut self) -> Result<Traced, Problem> {
-        let mut result = Traced::default();
-        if self.options.raw_quotes {
-            result.push(self.text, self.at..self.at + 1);
-        }
-        self.at += 1;
+        let mut result = self.byte(self.options.raw_quotes);
         loop {
             let Some(byte) = self.peek() else {
                 return Err(Problem::Substitution("a double quote is not closed"));
             };
             match byte {
                 b'"' => {
-                    if self.options.raw_quotes {
-                        result.push(self.text, self.at..self.at + 1);
-                    }
-                    self.at += 1;
+                    result.append(&self.byte(self.options.raw_quotes));
                     return Ok(result);
                 }
                 b'$' => result.append(&self.dollar()?),
                 _ if byte == self.options.escape => {
-                    if self.options.raw_escapes {
-                        result.push(self.text, self.at..self.at + 1);
-                    }
-                    self.at += 1;
+                    result.append(&self.byte(self.options.raw_escapes));
                     match self.peek() {
                         None => {}
                         Some(next) if matches!(next, b'"' | b'$') || next == self.options.escape => {
-                            result.push(self.text, self.at..self.at + 1);
-                            self.at += 1;
+                            result.append(&self.byte(true));
                         }
                         // Another escape character stays.
                         Some(_) => result.push(self.text, self.at - 1..self.at),
                     }
                 }
-                _ => {
-                    if let Some(letter) = self.take() {
-                        result.append(&letter);
-                    }
-                }
+                _ => result.append(&self.take()),
             }
             if result.len() > MAX_EXPANDED_BYTES {
                 return Err(Problem::TooMuchExpansion);
@@ -222,8 +206,7 @@ impl<'a> Lexer<'a> {
     fn possible_heredoc(&mut self) -> Traced {
         let start = self.at;
         self.at += 1;
-        if self.peek() == Some(b'<') {
-            self.at += 1;
+        if self.takes(b'<') {
             while matches!(self.peek(), Some(b' ' | b'\t')) {
                 self.at += 1;
             }
@@ -253,7 +236,7 @@ impl<'a> Lexer<'a> {
     fn dollar(&mut self) -> Result<Traced, Problem> {
         let start = self.at;
         self.at += 1;
-        if self.peek() != Some(b'{') {
+        if !self.takes(b'{') {
             let name = self.name();
             if name.is_empty() {
                 return Ok(self.text.slice(start..self.at));
@@ -266,7 +249,6 @@ impl<'a> Lexer<'a> {
                 None => Traced::default(),
             });
         }
-        self.at += 1;
         match self.peek() {
             None => return Err(Problem::Substitution("`}` is missing")),
             Some(b'{' | b'}' | b':') => return Err(Problem::Substitution("it has no name")),
@@ -288,25 +270,19 @@ impl<'a> Lexer<'a> {
 
     /// Reads the rest of `${NAME…}`.
     fn substitution(&mut self, name: &str) -> Result<Traced, Problem> {
-        let modifier = self.peek().ok_or(Problem::Substitution("`}` is missing"))?;
-        self.at += 1;
+        let modifier = self.modifier()?;
         let value = self.variables.get(name);
         match modifier {
             b'}' => self.copied(value),
-            b':' => {
-                let modifier = self.peek().ok_or(Problem::Substitution("`}` is missing"))?;
-                self.at += 1;
-                match modifier {
-                    b'-' | b'+' | b'?' => self.with_default(name, value.filter(|value| !value.is_empty()), modifier),
-                    _ => Err(Problem::Substitution("its modifier is not known")),
+            b':' => match self.modifier()? {
+                modifier @ (b'-' | b'+' | b'?') => {
+                    self.with_default(name, value.filter(|value| !value.is_empty()), modifier)
                 }
-            }
+                _ => Err(Problem::Substitution("its modifier is not known")),
+            },
             b'-' | b'+' | b'?' => self.with_default(name, value, modifier),
             b'#' | b'%' => {
-                let is_longest = self.peek() == Some(modifier);
-                if is_longest {
-                    self.at += 1;
-                }
+                let is_longest = self.takes(modifier);
                 let pattern = self.raw_until(b'}')?;
                 let value = self.copied(value)?;
                 let pattern = Pattern::of(pattern.bytes(), value.len())?;
@@ -316,10 +292,7 @@ impl<'a> Lexer<'a> {
                 })
             }
             b'/' => {
-                let is_each = self.peek() == Some(b'/');
-                if is_each {
-                    self.at += 1;
-                }
+                let is_each = self.takes(b'/');
                 let pattern = self.raw_until(b'/')?;
                 let replacement = self.raw_until(b'}')?;
                 let value = self.copied(value)?;
@@ -328,6 +301,12 @@ impl<'a> Lexer<'a> {
             }
             _ => Err(Problem::Substitution("its modifier is not known")),
         }
+    }
+
+    fn modifier(&mut self) -> Result<u8, Problem> {
+        let modifier = self.peek().ok_or(Problem::Substitution("`}` is missing"))?;
+        self.at += 1;
+        Ok(modifier)
     }
 
     /// Returns a copy of a value; empty without one.
@@ -340,8 +319,7 @@ impl<'a> Lexer<'a> {
     fn with_default(&mut self, name: &str, value: Option<Rc<Traced>>, modifier: u8) -> Result<Traced, Problem> {
         let (word, _) = self.until(Some(b'}'))?;
         match (modifier, value) {
-            (b'-', None) => Ok(word),
-            (b'+', Some(_)) => Ok(word),
+            (b'-', None) | (b'+', Some(_)) => Ok(word),
             (b'+', None) => Ok(Traced::default()),
             (_, Some(value)) => self.copied(Some(value)),
             (_, None) if self.options.skip_unset => Ok(word),

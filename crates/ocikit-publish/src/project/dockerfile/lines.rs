@@ -5,7 +5,8 @@ use std::ops::Range;
 use super::error::{DockerfileError, DockerfileProblem as Problem};
 use super::expand::{LexOptions, Lexer, NoVariables};
 use super::model::{Dockerfile, Instruction, Piece, PieceKind};
-use super::traced::{Traced, letter};
+use super::traced::{Traced, indent};
+use super::words::first_word;
 use crate::project::limits::{MAX_DOCKERFILE_BYTES, MAX_LINE_BYTES};
 use crate::project::place::{Span, line_and_column};
 
@@ -14,29 +15,37 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// The parser directives. Another `#NAME=VALUE` is a comment.
 const DIRECTIVES: [&str; 3] = ["syntax", "escape", "check"];
 
-pub(super) fn parse(bytes: &[u8]) -> Result<Dockerfile, DockerfileError> {
-    let fail = |offset: usize, problem| {
-        let (line, column) = line_and_column(bytes, offset);
-        DockerfileError { offset, line, column, problem }
-    };
-    if bytes.len() > MAX_DOCKERFILE_BYTES {
-        return Err(fail(0, Problem::TooLarge));
+impl Dockerfile {
+    /// Reads a Dockerfile.
+    ///
+    /// # Errors
+    ///
+    /// [`DockerfileError`] for files that BuildKit refuses to split into instructions, and for files that exceed the
+    /// limits.
+    pub fn parse(bytes: &[u8]) -> Result<Dockerfile, DockerfileError> {
+        let fail = |offset: usize, problem| {
+            let (line, column) = line_and_column(bytes, offset);
+            DockerfileError { offset, line, column, problem }
+        };
+        if bytes.len() > MAX_DOCKERFILE_BYTES {
+            return Err(fail(0, Problem::TooLarge));
+        }
+        let mut parser = Parser { bytes, at: 0, escape: b'\\', directives: Some(Vec::new()), pieces: Vec::new() };
+        if bytes.starts_with(BYTE_ORDER_MARK) {
+            parser.piece(PieceKind::ByteOrderMark, 0..BYTE_ORDER_MARK.len());
+            parser.at = BYTE_ORDER_MARK.len();
+        }
+        let mut instructions = Vec::new();
+        while parser.at < bytes.len() {
+            let start = parser.at;
+            let read = parser.step().map_err(|problem| fail(start, problem))?;
+            instructions.extend(read);
+        }
+        if instructions.is_empty() {
+            return Err(fail(0, Problem::Empty));
+        }
+        Ok(Dockerfile { bytes: bytes.to_vec(), escape: parser.escape, pieces: parser.pieces, instructions })
     }
-    let mut parser = Parser { bytes, at: 0, escape: b'\\', directives: Some(Vec::new()), pieces: Vec::new() };
-    if bytes.starts_with(BYTE_ORDER_MARK) {
-        parser.piece(PieceKind::ByteOrderMark, 0..BYTE_ORDER_MARK.len());
-        parser.at = BYTE_ORDER_MARK.len();
-    }
-    let mut instructions = Vec::new();
-    while parser.at < bytes.len() {
-        let start = parser.at;
-        let read = parser.step().map_err(|problem| fail(start, problem))?;
-        instructions.extend(read);
-    }
-    if instructions.is_empty() {
-        return Err(fail(0, Problem::Empty));
-    }
-    Ok(Dockerfile { bytes: bytes.to_vec(), escape: parser.escape, pieces: parser.pieces, instructions })
 }
 
 struct Parser<'a> {
@@ -148,21 +157,12 @@ impl Parser<'_> {
     }
 
     fn without_end(&self, line: Range<usize>) -> Range<usize> {
-        let mut end = line.end;
-        while end > line.start && matches!(self.bytes[end - 1], b'\r' | b'\n') {
-            end -= 1;
-        }
-        line.start..end
+        let content = self.bytes[line.clone()].iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
+        line.start..line.start + content.map_or(0, |last| last + 1)
     }
 
     fn without_indent(&self, line: Range<usize>) -> Range<usize> {
-        let mut start = line.start;
-        while let Some((letter, width)) = letter(&self.bytes[start..line.end])
-            && letter.is_whitespace()
-        {
-            start += width;
-        }
-        start..line.end
+        line.start + indent(&self.bytes[line.clone()])..line.end
     }
 
     fn is_comment(&self, line: Range<usize>) -> bool {
@@ -171,17 +171,12 @@ impl Parser<'_> {
 
     /// Removes the escape character at the end of the line. Returns whether there was one that is not escaped itself.
     fn without_continuation(&self, line: Range<usize>) -> (Range<usize>, bool) {
-        let mut end = line.end;
-        while end > line.start && matches!(self.bytes[end - 1], b' ' | b'\t') {
-            end -= 1;
+        let content = &self.bytes[line.clone()];
+        let last = content.iter().rposition(|byte| !matches!(byte, b' ' | b'\t'));
+        match last.filter(|last| content[*last] == self.escape) {
+            Some(last) if last == 0 || content[last - 1] != self.escape => (line.start..line.start + last, true),
+            _ => (line, false),
         }
-        let content = &self.bytes[line.start..end];
-        let is_continued = match content {
-            [last] => *last == self.escape,
-            [.., before, last] => *last == self.escape && *before != self.escape,
-            [] => false,
-        };
-        if is_continued { (line.start..end - 1, true) } else { (line, false) }
     }
 }
 
@@ -198,10 +193,8 @@ fn directive_of(line: &[u8]) -> Option<(&'static str, &[u8])> {
 /// Splits a logical line into the instruction, its flags and its arguments.
 pub(super) fn split(line: &Traced, escape: u8, span: Span) -> Result<Instruction, Problem> {
     let line = line.trimmed();
-    let is_blank = |byte: &u8| matches!(byte, b'\t' | 0x0b | 0x0c | b'\r' | b' ');
-    let end = line.bytes().iter().position(is_blank).unwrap_or(line.len());
-    let rest = line.bytes()[end..].iter().position(|byte| !is_blank(byte)).map_or(line.len(), |gap| end + gap);
-    let keyword = String::from_utf8_lossy(&line.bytes()[..end]).to_ascii_uppercase();
+    let (keyword, rest) = first_word(&line);
+    let keyword = keyword.to_ascii_uppercase();
     let (flags, at) = flags(&line, rest, escape);
     let arguments = line.slice(at..line.len()).trimmed();
     let mut instruction =
@@ -270,8 +263,7 @@ fn flags(line: &Traced, start: usize, escape: u8) -> (Vec<Traced>, usize) {
             }
             at += 1;
         }
-        let at_end = at.min(bytes.len());
-        at = at_end;
+        at = at.min(bytes.len());
         if flag.bytes() == b"--" {
             return (flags, at);
         }

@@ -30,24 +30,3 @@ pub use model::{Dockerfile, Piece, PieceKind};
 pub use references::{ImageReference, References, Via};
 pub use scope::Arguments;
 pub use traced::Traced;
-
-impl Dockerfile {
-    /// Reads a Dockerfile.
-    ///
-    /// # Errors
-    ///
-    /// [`DockerfileError`] for files that BuildKit refuses to split into instructions, and for files that exceed the
-    /// limits.
-    pub fn parse(bytes: &[u8]) -> Result<Dockerfile, DockerfileError> {
-        lines::parse(bytes)
-    }
-
-    /// Finds the references to images, with the variables expanded.
-    ///
-    /// # Errors
-    ///
-    /// [`DockerfileError`] for a substitution or an instruction that BuildKit refuses.
-    pub fn references(&self, arguments: &Arguments) -> Result<References, DockerfileError> {
-        references::find(self, arguments)
-    }
-}

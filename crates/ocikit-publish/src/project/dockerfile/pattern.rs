@@ -82,25 +82,22 @@ fn letters(text: &[u8]) -> Vec<(char, usize)> {
     letters
 }
 
-fn width(letters: impl Iterator<Item = usize>, count: usize) -> usize {
-    letters.take(count).sum()
+/// Returns the length in bytes of the first letters that match; 0 if none do.
+fn matched(pattern: &Pattern, letters: impl Iterator<Item = (char, usize)> + Clone, is_longest: bool) -> usize {
+    let found = pattern.matches(letters.clone().map(|(letter, _)| letter));
+    let count = found.map_or(0, |(first, last)| if is_longest { last } else { first });
+    letters.take(count).map(|(_, width)| width).sum()
 }
 
 /// Returns the length in bytes of the beginning that matches; 0 if none does.
 pub(super) fn longest_prefix(pattern: &Pattern, value: &[u8], is_longest: bool) -> usize {
-    let letters = letters(value);
-    let found = pattern.matches(letters.iter().map(|(letter, _)| *letter));
-    let count = found.map_or(0, |(first, last)| if is_longest { last } else { first });
-    width(letters.iter().map(|(_, width)| *width), count)
+    matched(pattern, letters(value).into_iter(), is_longest)
 }
 
 /// Returns the length in bytes of the end that matches; 0 if none does.
 pub(super) fn longest_suffix(pattern: &Pattern, value: &[u8], is_longest: bool) -> usize {
-    let letters = letters(value);
     let reversed = Pattern(pattern.0.iter().rev().copied().collect());
-    let found = reversed.matches(letters.iter().rev().map(|(letter, _)| *letter));
-    let count = found.map_or(0, |(first, last)| if is_longest { last } else { first });
-    width(letters.iter().rev().map(|(_, width)| *width), count)
+    matched(&reversed, letters(value).into_iter().rev(), is_longest)
 }
 
 /// Replaces the first match, or each match, by a text. Matches are as long as possible.
@@ -120,7 +117,7 @@ pub(super) fn replace(
         if let Some((_, count)) = found {
             result.append(replacement);
             is_done = !is_each;
-            at += width(letters[position..].iter().map(|(_, width)| *width), count);
+            at += letters[position..][..count].iter().map(|(_, width)| width).sum::<usize>();
             position += count;
             if result.len() > MAX_EXPANDED_BYTES {
                 return Err(Problem::TooMuchExpansion);

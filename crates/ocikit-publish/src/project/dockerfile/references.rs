@@ -6,7 +6,7 @@ use super::error::{DockerfileError, DockerfileProblem as Problem};
 use super::model::{Dockerfile, Instruction};
 use super::scope::{Arguments, Scope};
 use super::traced::Traced;
-use super::words::{blank_separated, fields, pair, quoted};
+use super::words::{blank_separated, fields, first_word, pair, quoted};
 use crate::project::place::Span;
 
 /// How a Dockerfile refers to an image.
@@ -77,27 +77,34 @@ pub struct References {
 /// The name of the image without content.
 const SCRATCH: &str = "scratch";
 
-pub(super) fn find(file: &Dockerfile, arguments: &Arguments) -> Result<References, DockerfileError> {
-    let scope = Scope::new(arguments, file.escape);
-    let mut finder = Finder { file, arguments, scope, stages: Vec::new(), found: Vec::new() };
-    for instruction in &file.instructions {
-        finder.read(instruction)?;
-    }
-    let Finder { scope, stages, found, .. } = finder;
-    let is_image = |reference: &ImageReference| {
-        let text = reference.text.text();
-        if arguments.named_contexts.contains(&*text) {
-            return true;
+impl Dockerfile {
+    /// Finds the references to images, with the variables expanded.
+    ///
+    /// # Errors
+    ///
+    /// [`DockerfileError`] for a substitution or an instruction that BuildKit refuses.
+    pub fn references(&self, arguments: &Arguments) -> Result<References, DockerfileError> {
+        let scope = Scope::new(arguments, self.escape);
+        let mut finder = Finder { file: self, arguments, scope, stages: Vec::new(), found: Vec::new() };
+        for instruction in &self.instructions {
+            finder.read(instruction)?;
         }
-        match reference.via {
-            Via::From => true,
-            Via::CopyFrom | Via::MountFrom | Via::Context => {
-                text.parse::<usize>().is_err() && !stages.contains(&text.to_lowercase())
+        let Finder { scope, stages, found, .. } = finder;
+        let is_image = |reference: &ImageReference| {
+            let text = reference.text.text();
+            if arguments.named_contexts.contains(&*text) {
+                return true;
             }
-        }
-    };
-    let references = found.into_iter().filter(|reference| is_image(reference)).collect();
-    Ok(References { references, depends_on_platform: scope.uses_platform(), stages })
+            match reference.via {
+                Via::From => true,
+                Via::CopyFrom | Via::MountFrom | Via::Context => {
+                    text.parse::<usize>().is_err() && !stages.contains(&text.to_lowercase())
+                }
+            }
+        };
+        let references = found.into_iter().filter(|reference| is_image(reference)).collect();
+        Ok(References { references, depends_on_platform: scope.uses_platform(), stages })
+    }
 }
 
 struct Finder<'a> {
@@ -194,12 +201,11 @@ impl Finder<'_> {
         let Some(first) = words.first() else { return Ok(()) };
         if first.find(b'=').is_none() {
             // The old form: `ENV NAME the whole rest`.
-            let bytes = instruction.arguments.bytes();
-            let is_blank = |byte: &u8| matches!(byte, b'\t' | 0x0b | 0x0c | b'\r' | b' ');
-            let end = bytes.iter().position(is_blank).unwrap_or(bytes.len());
-            let start = bytes[end..].iter().position(|byte| !is_blank(byte)).map_or(bytes.len(), |gap| end + gap);
-            let name = String::from_utf8_lossy(&bytes[..end]).into_owned();
-            return self.scope.environment(&name, &instruction.arguments.slice(start..bytes.len()));
+            let arguments = &instruction.arguments;
+            let (name, start) = first_word(arguments);
+            let value = self.scope.expand(&arguments.slice(start..arguments.len()))?;
+            self.scope.set_environment(name, value);
+            return Ok(());
         }
         // All values of one instruction see the variables before it.
         let mut values = Vec::new();

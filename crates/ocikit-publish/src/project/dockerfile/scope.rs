@@ -101,14 +101,7 @@ impl<'a> Scope<'a> {
         Ok(())
     }
 
-    /// Reads `ENV NAME=VALUE`.
-    pub(super) fn environment(&mut self, name: &str, value: &Traced) -> Result<(), Problem> {
-        let value = self.expand(value)?;
-        self.set_environment(name.to_owned(), value);
-        Ok(())
-    }
-
-    /// Sets a variable to a value that is expanded already.
+    /// Reads `ENV NAME=VALUE`, with the value expanded.
     pub(super) fn set_environment(&mut self, name: String, value: Traced) {
         self.stage.insert(name, Rc::new(value));
     }

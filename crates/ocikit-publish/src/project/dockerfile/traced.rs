@@ -90,12 +90,7 @@ impl Traced {
 
     /// Returns the text without white space at both ends.
     pub(super) fn trimmed(&self) -> Traced {
-        let mut start = 0;
-        while let Some((letter, width)) = letter(&self.bytes[start..])
-            && letter.is_whitespace()
-        {
-            start += width;
-        }
+        let start = indent(&self.bytes);
         let mut end = self.len();
         while end > start {
             // A letter has at most four bytes.
@@ -108,6 +103,17 @@ impl Traced {
         }
         self.slice(start..end)
     }
+}
+
+/// Returns the length of the white space at the beginning, in bytes.
+pub(super) fn indent(bytes: &[u8]) -> usize {
+    let mut length = 0;
+    while let Some((letter, width)) = letter(&bytes[length..])
+        && letter.is_whitespace()
+    {
+        length += width;
+    }
+    length
 }
 
 /// Returns the first letter and its length in bytes; a byte that is not UTF-8 is U+FFFD, as in Go.

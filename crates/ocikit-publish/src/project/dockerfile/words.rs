@@ -4,20 +4,26 @@ use super::traced::{Traced, letter};
 
 /// Splits at blanks, as `FROM` and `COPY` do; quotes have no meaning.
 pub(super) fn blank_separated(text: &Traced) -> Vec<Traced> {
-    let is_blank = |byte: u8| matches!(byte, b'\t' | 0x0b | 0x0c | b'\r' | b' ');
-    let bytes = text.bytes();
-    let (mut words, mut start) = (Vec::new(), None);
-    for at in 0..=bytes.len() {
-        match (bytes.get(at).copied().filter(|byte| !is_blank(*byte)), start) {
-            (Some(_), None) => start = Some(at),
-            (None, Some(first)) => {
-                words.push(text.slice(first..at));
-                start = None;
-            }
-            _ => {}
+    let (mut words, mut at) = (Vec::new(), 0);
+    for word in text.bytes().split(is_blank) {
+        if !word.is_empty() {
+            words.push(text.slice(at..at + word.len()));
         }
+        at += word.len() + 1;
     }
     words
+}
+
+/// Returns the first word, and the position of the text after it and the blanks that follow.
+pub(super) fn first_word(text: &Traced) -> (String, usize) {
+    let bytes = text.bytes();
+    let end = bytes.iter().position(is_blank).unwrap_or(bytes.len());
+    let rest = bytes[end..].iter().position(|byte| !is_blank(byte)).map_or(bytes.len(), |gap| end + gap);
+    (String::from_utf8_lossy(&bytes[..end]).into_owned(), rest)
+}
+
+fn is_blank(byte: &u8) -> bool {
+    matches!(byte, b'\t' | 0x0b | 0x0c | b'\r' | b' ')
 }
 
 /// Splits at white space that is neither quoted nor escaped, as `ARG` and `ENV` do. Quotes stay.
