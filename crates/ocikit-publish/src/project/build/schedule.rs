@@ -1,29 +1,14 @@
 //! Which image is next. A pure state machine; `run.rs` starts and awaits the builds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::project::model::Project;
 
-/// The state of an image in a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// It is not part of the run.
-    Outside,
-    /// It waits for this number of images.
-    Waiting(usize),
-    /// It could start.
-    Ready,
-    Running,
-    Done,
-    Failed,
-    /// An image that it depends on failed.
-    Skipped,
-}
-
-/// The images of a run that wait, run and are finished.
+/// The images of a run that wait or could start.
 #[derive(Debug)]
 pub(super) struct Schedule {
-    states: Vec<State>,
+    /// The images that did not start, each with the number of images that it waits for; `None` if one of those failed.
+    not_started: BTreeMap<usize, Option<usize>>,
     children: Vec<Vec<usize>>,
     ready: BTreeSet<usize>,
     stops_on_failure: bool,
@@ -33,29 +18,17 @@ pub(super) struct Schedule {
 impl Schedule {
     /// Creates the schedule of some images of a project. Without `keep_going`, nothing starts after a failure.
     pub(super) fn new(project: &Project, selected: &[usize], keep_going: bool) -> Schedule {
-        let count = project.images().len();
-        let mut states = vec![State::Outside; count];
-        selected.iter().for_each(|position| states[*position] = State::Waiting(0));
-        let mut children = vec![Vec::new(); count];
-        for (position, image) in project.images().iter().enumerate() {
-            if states[position] == State::Outside {
-                continue;
-            }
-            let parents: BTreeSet<_> = image.parents().filter(|parent| states[*parent] != State::Outside).collect();
-            parents.iter().for_each(|parent| children[*parent].push(position));
-            states[position] = State::Waiting(parents.len());
+        let selected: BTreeSet<_> = selected.iter().copied().collect();
+        let mut children = vec![Vec::new(); project.images().len()];
+        let mut not_started = BTreeMap::new();
+        for position in &selected {
+            let parents = project.images()[*position].parents();
+            let parents: BTreeSet<_> = parents.filter(|parent| selected.contains(parent)).collect();
+            parents.iter().for_each(|parent| children[*parent].push(*position));
+            not_started.insert(*position, Some(parents.len()));
         }
-        let mut schedule =
-            Schedule { states, children, ready: BTreeSet::new(), stops_on_failure: !keep_going, has_failed: false };
-        (0..count).for_each(|position| schedule.check(position));
-        schedule
-    }
-
-    fn check(&mut self, position: usize) {
-        if self.states[position] == State::Waiting(0) {
-            self.states[position] = State::Ready;
-            self.ready.insert(position);
-        }
+        let ready = selected.into_iter().filter(|position| not_started[position] == Some(0)).collect();
+        Schedule { not_started, children, ready, stops_on_failure: !keep_going, has_failed: false }
     }
 
     /// Takes the next image to start: the first in the order of the project.
@@ -64,29 +37,29 @@ impl Schedule {
             return None;
         }
         let position = self.ready.pop_first()?;
-        self.states[position] = State::Running;
+        self.not_started.remove(&position);
         Some(position)
     }
 
     /// Records that an image is finished.
     pub(super) fn done(&mut self, position: usize) {
-        self.states[position] = State::Done;
-        for child in self.children[position].clone() {
-            if let State::Waiting(count) = self.states[child] {
-                self.states[child] = State::Waiting(count - 1);
-                self.check(child);
+        for child in &self.children[position] {
+            if let Some(Some(count)) = self.not_started.get_mut(child) {
+                *count -= 1;
+                if *count == 0 {
+                    self.ready.insert(*child);
+                }
             }
         }
     }
 
     /// Records that an image failed. All that depend on it are skipped.
     pub(super) fn failed(&mut self, position: usize) {
-        self.states[position] = State::Failed;
         self.has_failed = true;
         let mut pending = self.children[position].clone();
         while let Some(child) = pending.pop() {
-            if matches!(self.states[child], State::Waiting(_)) {
-                self.states[child] = State::Skipped;
+            if let Some(count @ Some(_)) = self.not_started.get_mut(&child) {
+                *count = None;
                 pending.extend(&self.children[child]);
             }
         }
@@ -94,7 +67,6 @@ impl Schedule {
 
     /// Returns the images that did not start: because one that they depend on failed, or because the run stopped.
     pub(super) fn not_started(&self) -> Vec<usize> {
-        let is_left = |state: &State| matches!(state, State::Waiting(_) | State::Ready | State::Skipped);
-        (0..self.states.len()).filter(|position| is_left(&self.states[*position])).collect()
+        self.not_started.keys().copied().collect()
     }
 }
