@@ -53,7 +53,7 @@ impl Cascade {
         if self.changes.is_empty() {
             return Ok(());
         }
-        let _lock = Lock::acquire(&self.root)?;
+        let _lock = lock(&self.root)?;
         check_not_interrupted(&self.root)?;
         remove_leftovers(&self.root, &self.directories)?;
         match self.decide() {
@@ -97,7 +97,7 @@ impl Project {
         if leftovers(&self.root, &directories).next().is_none() {
             return Ok(());
         }
-        let _lock = Lock::acquire(&self.root)?;
+        let _lock = lock(&self.root)?;
         check_not_interrupted(&self.root)?;
         remove_leftovers(&self.root, &directories)
     }
@@ -114,7 +114,7 @@ pub fn finish_cascade(root: &Path) -> Result<Option<Vec<PathBuf>>, ProjectError>
     if read_file(&path, 0)?.is_none() {
         return Ok(None);
     }
-    let _lock = Lock::acquire(root)?;
+    let _lock = lock(root)?;
     let Some(bytes) = read_file(&path, MAX_JOURNAL_BYTES)? else { return Ok(None) };
     let wrong = |path: &Path, problem| ProjectError::Journal { path: path.to_owned(), problem };
     let journal: Journal =
@@ -264,20 +264,14 @@ fn remove(path: &Path) -> Result<(), ProjectError> {
     }
 }
 
-/// A lock of the directory of the project against other processes. The system releases it when the process ends, and no
+/// Locks the directory of the project against other processes. The system releases the lock when the process ends, and no
 /// file stays.
-struct Lock {
-    _file: File,
-}
-
-impl Lock {
-    fn acquire(root: &Path) -> Result<Lock, ProjectError> {
-        let path = root.to_owned();
-        let file = File::open(root).map_err(ProjectError::io("open", root))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Lock { _file: file }),
-            Err(fs::TryLockError::WouldBlock) => Err(ProjectError::Locked { path }),
-            Err(fs::TryLockError::Error(source)) => Err(ProjectError::Io { operation: "lock", path, source }),
-        }
+fn lock(root: &Path) -> Result<File, ProjectError> {
+    let path = root.to_owned();
+    let file = File::open(root).map_err(ProjectError::io("open", root))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(ProjectError::Locked { path }),
+        Err(fs::TryLockError::Error(source)) => Err(ProjectError::Io { operation: "lock", path, source }),
     }
 }

@@ -11,7 +11,7 @@ use super::files::{read_file, target};
 use super::limits::{MAX_DOCKERFILE_BYTES, MAX_METADATA_BYTES, MAX_PROBLEMS};
 use super::metadata::quoted;
 use super::model::{Dependency, Project, ProjectImage};
-use super::place::{FilePlace, Span};
+use super::place::{FilePlace, Span, replaced};
 use super::version::{Level, Version};
 
 /// How the version of an image increases when one that it depends on has a new version.
@@ -181,14 +181,7 @@ impl Project {
         if Digest::sha256_of(&before) != digest {
             return Err(ProjectError::Changed { path });
         }
-        let mut after = Vec::with_capacity(before.len() + 16);
-        let mut at = 0;
-        for (span, text) in edits {
-            after.extend_from_slice(&before[at..span.start]);
-            after.extend_from_slice(text.as_bytes());
-            at = span.end;
-        }
-        after.extend_from_slice(&before[at..]);
+        let after = replaced(&before, edits.iter().map(|(span, text)| (*span, text.as_bytes())));
         Ok(FileChange { path, before, after })
     }
 }

@@ -49,6 +49,18 @@ impl fmt::Display for FilePlace {
     }
 }
 
+/// Returns bytes with other text in some places, which are in order and do not overlap.
+pub(super) fn replaced<'a>(bytes: &[u8], edits: impl IntoIterator<Item = (Span, &'a [u8])>) -> Vec<u8> {
+    let (mut replaced, mut at) = (Vec::with_capacity(bytes.len() + 16), 0);
+    for (span, text) in edits {
+        replaced.extend_from_slice(&bytes[at..span.start]);
+        replaced.extend_from_slice(text);
+        at = span.end;
+    }
+    replaced.extend_from_slice(&bytes[at..]);
+    replaced
+}
+
 /// Returns the line and the column of an offset, both from 1.
 pub(super) fn line_and_column(bytes: &[u8], offset: usize) -> (usize, usize) {
     let before = &bytes[..offset.min(bytes.len())];

@@ -9,7 +9,7 @@ use crate::project::dockerfile::{Arguments, Dockerfile, DockerfileError};
 use crate::project::error::{Problem, ProjectError};
 use crate::project::files::read_file;
 use crate::project::limits::MAX_DOCKERFILE_BYTES;
-use crate::project::place::FilePlace;
+use crate::project::place::{FilePlace, replaced};
 
 /// Returns a Dockerfile in which `COPY --from` and `RUN --mount=from` have no variables. References that depend on the
 /// platform stay; BuildKit refuses them.
@@ -24,18 +24,16 @@ pub(super) fn resolved(path: &Path, options: &BuildOptions<'_>, platforms: &[Pla
     arguments.build.extend(options.solve.build_arguments.iter().cloned());
     arguments.platform = platforms.first().cloned();
     let found = file.references(&arguments).map_err(wrong)?;
-    let mut replaced = Vec::with_capacity(bytes.len());
-    let mut at = 0;
+    if found.depends_on_platform {
+        return Ok(bytes);
+    }
     let mut references: Vec<_> = found.references.iter().filter(|reference| reference.has_refused_variable()).collect();
     references.sort_by_key(|reference| reference.span);
-    for reference in references {
-        if found.depends_on_platform || reference.span.start < at {
-            continue;
-        }
-        replaced.extend_from_slice(&bytes[at..reference.span.start]);
-        replaced.extend_from_slice(reference.text.bytes());
-        at = reference.span.end;
-    }
-    replaced.extend_from_slice(&bytes[at..]);
-    Ok(replaced)
+    let mut end = 0;
+    references.retain(|reference| {
+        let is_next = reference.span.start >= end;
+        end = if is_next { reference.span.end } else { end };
+        is_next
+    });
+    Ok(replaced(&bytes, references.into_iter().map(|reference| (reference.span, reference.text.bytes()))))
 }
