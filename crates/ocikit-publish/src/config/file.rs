@@ -13,7 +13,7 @@ use crate::git::Event;
 use crate::lazy::{LazyPlacement, LazyRequest, LazySuffix};
 use crate::oidc::TrustedIssuer;
 use crate::signify;
-use crate::tags::{FixedScheme, NamedTag};
+use crate::tags::{FixedScheme, NamedTag, TagYaml};
 use crate::yaml::yaml_problem;
 
 /// The keys of the file. Those of the image builder have their names there.
@@ -88,24 +88,10 @@ impl<'de> Deserialize<'de> for OneOrMore {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, deny_unknown_fields)]
 enum TargetYaml {
     Prefix(String),
-    Virtual(VirtualYaml),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct VirtualYaml {
-    push: String,
-    read: String,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum TagYaml {
-    Text(String),
-    Named(NamedTag),
+    Virtual { push: String, read: String },
 }
 
 #[derive(Deserialize)]
@@ -194,82 +180,82 @@ impl Config {
     ///
     /// [`ConfigError`] with the place of the first problem. Unknown keys are problems.
     pub fn parse(text: &str) -> Result<Config, ConfigError> {
-        parse(text)
-    }
-}
-
-fn parse(text: &str) -> Result<Config, ConfigError> {
-    if text.len() > MAX_CONFIG_BYTES {
-        return Err(ConfigError::Syntax { problem: format!("it has more than {MAX_CONFIG_BYTES} bytes") });
-    }
-    let file: File =
-        serde_saphyr::from_str(text).map_err(|error| ConfigError::Syntax { problem: yaml_problem(&error) })?;
-    let mut config = Config { allow_back: file.allow_moving_back, ..Config::default() };
-    if let Some(name) = file.name {
-        check_name(&name)?;
-        config.name = Some(name.value);
-    }
-    for (key, kind, given) in [
-        ("registry", (Stage::Prod, Access::Open), file.registry),
-        ("dev-registry", (Stage::Dev, Access::Open), file.dev_registry),
-        ("restricted-registry", (Stage::Prod, Access::Restricted), file.restricted_registry),
-        ("restricted-dev-registry", (Stage::Dev, Access::Restricted), file.restricted_dev_registry),
-    ] {
-        if let Some(given) = given {
-            config.registries.insert(kind, targets(key, given)?);
+        if text.len() > MAX_CONFIG_BYTES {
+            return Err(ConfigError::Syntax { problem: format!("it has more than {MAX_CONFIG_BYTES} bytes") });
         }
-    }
-    for (event, EventYaml { registry, sign, attest }) in file.events {
-        let default = Rule::default_of(event);
-        let stage = match registry {
-            None => default.stage,
-            Some(StageYaml::Dev) => Some(Stage::Dev),
-            Some(StageYaml::Prod) => Some(Stage::Prod),
-            Some(StageYaml::None) => None,
-        };
-        let attest =
-            Attest { build: attest.contains(&AttestYaml::Build), published: attest.contains(&AttestYaml::Published) };
-        config.rules.insert(event, Rule { stage, sign: sign.unwrap_or(default.sign), attest });
-    }
-    config.scheme = file.tag_scheme.map(|SchemeYaml { keep_v, latest_release }| FixedScheme { keep_v, latest_release });
-    for tag in file.tags {
-        config.tags.push(named(tag)?);
-    }
-    for (key, given, place) in [
-        ("default-commit-tag", file.default_commit_tag, &mut config.defaults.commit),
-        ("default-pr-tag", file.default_pr_tag, &mut config.defaults.pull_request),
-        ("default-merge-group-tag", file.default_merge_group_tag, &mut config.defaults.merge_group),
-        ("additional-pr-tag", file.additional_pr_tag, &mut config.additional_pull_request),
-    ] {
-        // The image builder reads an empty value as no tag.
-        let Some(given) = given.filter(|tag| !tag.value.value.is_empty()) else { continue };
-        given.value.check().map_err(|source| tag_error(key, &given, source))?;
-        *place = Some(given.value);
-    }
-    config.allowed_environment = file.allow_env;
-    config.annotations = file.annotations.into_iter().collect::<Annotations>();
-    for format in file.formats {
-        if config.formats.contains(&format.value) {
-            return Err(value_error("formats", &format, format!("{} is listed twice", format.value)));
+        let file: File =
+            serde_saphyr::from_str(text).map_err(|error| ConfigError::Syntax { problem: yaml_problem(&error) })?;
+        let mut config = Config { allow_back: file.allow_moving_back, ..Config::default() };
+        if let Some(name) = file.name {
+            check_name(&name)?;
+            config.name = Some(name.value);
         }
-        config.formats.push(format.value);
+        for (key, kind, given) in [
+            ("registry", (Stage::Prod, Access::Open), file.registry),
+            ("dev-registry", (Stage::Dev, Access::Open), file.dev_registry),
+            ("restricted-registry", (Stage::Prod, Access::Restricted), file.restricted_registry),
+            ("restricted-dev-registry", (Stage::Dev, Access::Restricted), file.restricted_dev_registry),
+        ] {
+            if let Some(given) = given {
+                config.registries.insert(kind, targets(key, given)?);
+            }
+        }
+        for (event, EventYaml { registry, sign, attest }) in file.events {
+            let default = Rule::default_of(event);
+            let stage = match registry {
+                None => default.stage,
+                Some(StageYaml::Dev) => Some(Stage::Dev),
+                Some(StageYaml::Prod) => Some(Stage::Prod),
+                Some(StageYaml::None) => None,
+            };
+            let attest = Attest {
+                build: attest.contains(&AttestYaml::Build),
+                published: attest.contains(&AttestYaml::Published),
+            };
+            config.rules.insert(event, Rule { stage, sign: sign.unwrap_or(default.sign), attest });
+        }
+        config.scheme =
+            file.tag_scheme.map(|SchemeYaml { keep_v, latest_release }| FixedScheme { keep_v, latest_release });
+        for tag in file.tags {
+            let place = place(&tag);
+            config.tags.push(tag.value.tag().map_err(|source| tag_error("tags", &place, source))?);
+        }
+        for (key, given, place) in [
+            ("default-commit-tag", file.default_commit_tag, &mut config.defaults.commit),
+            ("default-pr-tag", file.default_pr_tag, &mut config.defaults.pull_request),
+            ("default-merge-group-tag", file.default_merge_group_tag, &mut config.defaults.merge_group),
+            ("additional-pr-tag", file.additional_pr_tag, &mut config.additional_pull_request),
+        ] {
+            // The image builder reads an empty value as no tag.
+            let Some(given) = given.filter(|tag| !tag.value.value.is_empty()) else { continue };
+            given.value.check().map_err(|source| tag_error(key, &given, source))?;
+            *place = Some(given.value);
+        }
+        config.allowed_environment = file.allow_env;
+        config.annotations = file.annotations.into_iter().collect::<Annotations>();
+        for format in file.formats {
+            if config.formats.contains(&format.value) {
+                return Err(value_error("formats", &format, format!("{} is listed twice", format.value)));
+            }
+            config.formats.push(format.value);
+        }
+        if let Some(lazy) = &file.lazy {
+            config.lazy = lazy_request(lazy)?;
+        }
+        file.trusted_issuers.iter().try_for_each(TrustedIssuer::check)?;
+        config.trusted_issuers = file.trusted_issuers;
+        if file.sign_config.is_some() {
+            config.signify = Some(signify::Config::parse(text)?);
+        }
+        let ignored = [
+            ("cache", file.cache.is_some()),
+            ("log-format", file.log_format.is_some()),
+            ("reproducible", file.reproducible.is_some()),
+            ("ado-config", file.ado_config.is_some()),
+        ];
+        config.ignored = ignored.into_iter().filter(|(_, is_given)| *is_given).map(|(key, _)| key).collect();
+        Ok(config)
     }
-    if let Some(lazy) = &file.lazy {
-        config.lazy = lazy_request(lazy)?;
-    }
-    file.trusted_issuers.iter().try_for_each(TrustedIssuer::check)?;
-    config.trusted_issuers = file.trusted_issuers;
-    if file.sign_config.is_some() {
-        config.signify = Some(signify::Config::parse(text)?);
-    }
-    let ignored = [
-        ("cache", file.cache.is_some()),
-        ("log-format", file.log_format.is_some()),
-        ("reproducible", file.reproducible.is_some()),
-        ("ado-config", file.ado_config.is_some()),
-    ];
-    config.ignored = ignored.into_iter().filter(|(_, is_given)| *is_given).map(|(key, _)| key).collect();
-    Ok(config)
 }
 
 fn lazy_request(lazy: &Spanned<LazyYaml>) -> Result<LazyRequest, ConfigError> {
@@ -306,7 +292,7 @@ fn targets(key: &str, given: Spanned<OneOrMore>) -> Result<Vec<Target>, ConfigEr
         OneOrMore::More(list) => {
             let target = |entry: &Spanned<TargetYaml>| match &entry.value {
                 TargetYaml::Prefix(text) => Ok(Target::new(parse(text, &place(entry))?)),
-                TargetYaml::Virtual(VirtualYaml { push, read }) => {
+                TargetYaml::Virtual { push, read } => {
                     Ok(Target { push: parse(push, &place(entry))?, read: parse(read, &place(entry))? })
                 }
             };
@@ -317,15 +303,6 @@ fn targets(key: &str, given: Spanned<OneOrMore>) -> Result<Vec<Target>, ConfigEr
     match pushes.iter().enumerate().find(|(at, prefix)| pushes[..*at].contains(prefix)) {
         Some((_, twice)) => Err(value_error(key, &whole, format!("{twice} is listed twice"))),
         None => Ok(targets),
-    }
-}
-
-fn named(tag: Spanned<TagYaml>) -> Result<NamedTag, ConfigError> {
-    let place = place(&tag);
-    let error = |source| tag_error("tags", &place, source);
-    match tag.value {
-        TagYaml::Text(text) => text.parse().map_err(error),
-        TagYaml::Named(named) => named.check().map(|()| named.clone()).map_err(error),
     }
 }
 

@@ -1,7 +1,7 @@
 use ocikit::Tag;
 
 use super::error::TagError;
-use super::set::{Because, Builder, PlannedTag, SkipReason, tag};
+use super::set::{Because, Builder, PlannedTag, SkipReason};
 use super::version::{Line, Release};
 use crate::git::GitState;
 use crate::sanitize::sanitize;
@@ -38,7 +38,7 @@ impl FixedScheme {
         if short.is_empty() {
             return Err(TagError::NoCommit { of: subject(git) });
         }
-        let mut add = |value: &str, because, follows| builder.add(planned(value, because, follows)?);
+        let mut add = |value: &str, because, follows| builder.add(PlannedTag::of(value, value, because, follows)?);
         let mut is_pre_release = false;
         if let Some(git_tag) = &git.tag {
             match Release::of_tag(git_tag) {
@@ -103,8 +103,4 @@ fn named(what: &str, name: &str) -> Result<String, TagError> {
         }),
         false => Ok(sanitized),
     }
-}
-
-fn planned(value: &str, because: Because, follows: Option<(Line, Release)>) -> Result<PlannedTag, TagError> {
-    Ok(PlannedTag { tag: tag(value, value)?, name: value.to_owned(), validation: None, because, follows })
 }

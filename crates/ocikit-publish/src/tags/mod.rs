@@ -19,6 +19,7 @@ pub use version::{Line, Release};
 
 use crate::git::{Event, GitState};
 use named::Rendering;
+pub(crate) use named::TagYaml;
 use set::Builder;
 
 /// The tags to compute. The parts are independent; each adds its tags in the order of the fields.

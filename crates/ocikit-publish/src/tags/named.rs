@@ -32,7 +32,6 @@ pub struct NamedTag {
     /// The template.
     pub value: String,
     /// A regular expression that the whole value must match.
-    #[serde(default)]
     pub validation: Option<String>,
 }
 
@@ -81,6 +80,23 @@ impl NamedTag {
     }
 }
 
+/// A tag in a list: a text or an object.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(crate) enum TagYaml {
+    Text(String),
+    Named(NamedTag),
+}
+
+impl TagYaml {
+    pub(crate) fn tag(self) -> Result<NamedTag, TagError> {
+        match self {
+            TagYaml::Text(text) => text.parse(),
+            TagYaml::Named(named) => named.check().map(|()| named),
+        }
+    }
+}
+
 fn is_name(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-'))
 }
@@ -114,12 +130,6 @@ impl FromStr for NamedTag {
 ///
 /// [`TagError`] for the first problem.
 pub fn decode_base64(text: &str) -> Result<Vec<NamedTag>, TagError> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Entry {
-        Text(String),
-        Named(NamedTag),
-    }
     let wrong = |problem: String| TagError::Base64 { problem };
     if text.len() > MAX_ENCODED_BYTES {
         return Err(wrong(format!("they have more than {MAX_ENCODED_BYTES} bytes")));
@@ -128,14 +138,10 @@ pub fn decode_base64(text: &str) -> Result<Vec<NamedTag>, TagError> {
     let decoded = String::from_utf8(decoded).map_err(|_| wrong("they are not UTF-8".to_owned()))?;
     let tags: Vec<NamedTag> = match decoded.trim_start().starts_with('[') {
         true => {
-            let entries: Vec<Entry> = serde_json::from_str(&decoded).map_err(|_| {
+            let entries: Vec<TagYaml> = serde_json::from_str(&decoded).map_err(|_| {
                 wrong("they are not an array of texts, or of objects with `name` and `value`".to_owned())
             })?;
-            let named = entries.into_iter().map(|entry| match entry {
-                Entry::Text(text) => text.parse(),
-                Entry::Named(named) => named.check().map(|()| named),
-            });
-            named.collect::<Result<_, _>>()?
+            entries.into_iter().map(TagYaml::tag).collect::<Result<_, _>>()?
         }
         false => split(&decoded).into_iter().map(str::parse).collect::<Result<_, _>>()?,
     };

@@ -1,5 +1,6 @@
 use ocikit::Tag;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::error::{MAX_TAGS, TagError};
 use super::version::{Line, Release};
@@ -118,6 +119,16 @@ pub struct TagSet {
 }
 
 impl PlannedTag {
+    /// Plans a tag without a validation.
+    pub(super) fn of(
+        name: &str,
+        value: &str,
+        because: Because,
+        follows: Option<(Line, Release)>,
+    ) -> Result<PlannedTag, TagError> {
+        Ok(PlannedTag { tag: tag(name, value)?, name: name.to_owned(), validation: None, because, follows })
+    }
+
     /// Returns the newest of these tags that is a newer version of the line that this tag follows.
     pub(crate) fn newer(&self, existing: &[Tag]) -> Option<Tag> {
         let (line, release) = self.follows?;
@@ -131,21 +142,13 @@ impl TagSet {
     /// Returns the tag file of the image builder: a JSON array of objects with `name`, `value` and, if there is one,
     /// `validation`.
     pub fn file(&self) -> String {
-        #[derive(Serialize)]
-        struct FileTag<'a> {
-            name: &'a str,
-            value: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            validation: Option<&'a str>,
-        }
-        let tag = |planned: &'_ PlannedTag| {
-            serde_json::json!(FileTag {
-                name: &planned.name,
-                value: planned.tag.as_str(),
-                validation: planned.validation.as_deref(),
-            })
+        let tag = |planned: &PlannedTag| match &planned.validation {
+            None => json!({ "name": planned.name, "value": planned.tag.as_str() }),
+            Some(validation) => {
+                json!({ "name": planned.name, "value": planned.tag.as_str(), "validation": validation })
+            }
         };
-        serde_json::Value::Array(self.tags.iter().map(tag).collect()).to_string()
+        Value::Array(self.tags.iter().map(tag).collect()).to_string()
     }
 
     /// Removes the tags that would be moved back: those for which `existing` has a newer version of the same line.

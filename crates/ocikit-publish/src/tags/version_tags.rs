@@ -1,5 +1,5 @@
 use super::error::TagError;
-use super::set::{Because, Builder, PlannedTag, SkipReason, tag};
+use super::set::{Because, Builder, PlannedTag, SkipReason};
 use super::version::{Line, Release};
 
 /// Adds a version, and `latest` if it is a release.
@@ -10,12 +10,12 @@ pub(super) fn add(version: &str, builder: &mut Builder) -> Result<(), TagError> 
     if !parsed.build.is_empty() {
         return Err(wrong("a tag cannot have build metadata".to_owned()));
     }
-    let planned = |value: &str, name: &str, because, follows| {
-        Ok(PlannedTag { tag: tag(name, value)?, name: name.to_owned(), validation: None, because, follows })
-    };
-    builder.add(planned(text, "version", Because::Version, None)?)?;
+    builder.add(PlannedTag::of("version", text, Because::Version, None)?)?;
     match Release::of_tag(text) {
-        Some(release) => builder.add(planned("latest", "latest", Because::LatestVersion, Some((Line::All, release)))?),
+        Some(release) => {
+            let follows = Some((Line::All, release));
+            builder.add(PlannedTag::of("latest", "latest", Because::LatestVersion, follows)?)
+        }
         None => {
             builder.skip(ocikit::Tag::latest(), "latest", SkipReason::PreRelease);
             Ok(())
