@@ -33,10 +33,8 @@ pub struct TrustedIssuer {
     #[serde(default = "rs256")]
     pub algorithms: Vec<Algorithm>,
     /// A file with the keys, which are then not requested.
-    #[serde(default)]
     pub jwks_file: Option<String>,
     /// The URL of the keys; by default that of the issuer's discovery document.
-    #[serde(default)]
     pub jwks_url: Option<String>,
     /// The maximum age in minutes, from the time at which the token was issued.
     #[serde(default = "max_age")]
@@ -49,14 +47,12 @@ pub struct TrustedIssuer {
     #[serde(default = "clock_skew")]
     pub clock_skew_seconds: u32,
     /// The URL of GitHub, for the caller's output.
-    #[serde(default)]
     pub github_url: Option<String>,
     /// The client id, for the caller's output.
-    #[serde(default)]
     pub client_id: Option<String>,
 }
 
-/// The accepted values of a claim.
+/// One value or a list: the accepted values of a claim.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum Accepted {

@@ -2,9 +2,9 @@ use std::fmt;
 
 use aws_lc_rs::rsa::PublicKeyComponents;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, ED25519, EcdsaVerificationAlgorithm,
-    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256,
-    RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters, UnparsedPublicKey,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256,
+    RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384,
+    RSA_PSS_2048_8192_SHA512, RsaParameters, UnparsedPublicKey, VerificationAlgorithm,
 };
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -39,11 +39,8 @@ enum Material {
         modulus: Vec<u8>,
         exponent: Vec<u8>,
     },
-    /// An uncompressed point (SEC 1, 2.3.3).
-    P256(Vec<u8>),
-    P384(Vec<u8>),
-    P521(Vec<u8>),
-    Ed25519(Vec<u8>),
+    /// A key for one algorithm: an uncompressed point (SEC 1, 2.3.3), or that of Ed25519.
+    Curve(Algorithm, Vec<u8>),
 }
 
 impl fmt::Debug for Key {
@@ -131,10 +128,12 @@ impl Key {
         };
         let material = match (json.kty.as_str(), json.crv.as_deref()) {
             ("RSA", None) => Material::Rsa { modulus: bytes(&json.n)?, exponent: bytes(&json.e)? },
-            ("EC", Some("P-256")) => Material::P256(point(32)?),
-            ("EC", Some("P-384")) => Material::P384(point(48)?),
-            ("EC", Some("P-521")) => Material::P521(point(66)?),
-            ("OKP", Some("Ed25519")) => Material::Ed25519(bytes(&json.x).filter(|key| key.len() == 32)?),
+            ("EC", Some("P-256")) => Material::Curve(Algorithm::Es256, point(32)?),
+            ("EC", Some("P-384")) => Material::Curve(Algorithm::Es384, point(48)?),
+            ("EC", Some("P-521")) => Material::Curve(Algorithm::Es512, point(66)?),
+            ("OKP", Some("Ed25519")) => {
+                Material::Curve(Algorithm::EdDsa, bytes(&json.x).filter(|key| key.len() == 32)?)
+            }
             _ => return None,
         };
         Some(Key { id: json.kid, algorithm, material })
@@ -151,25 +150,25 @@ impl Key {
                 let key = PublicKeyComponents { n: modulus, e: exponent };
                 key.verify(parameters, message, signature).is_ok()
             }
-            Material::P256(_) | Material::P384(_) | Material::P521(_) | Material::Ed25519(_) => false,
+            Material::Curve(..) => false,
         };
-        let ecdsa = |by: &'static EcdsaVerificationAlgorithm, point: &[u8]| {
-            UnparsedPublicKey::new(by, point).verify(message, signature).is_ok()
-        };
-        match (algorithm, &self.material) {
-            (Algorithm::Rs256, _) => rsa(&RSA_PKCS1_2048_8192_SHA256),
-            (Algorithm::Rs384, _) => rsa(&RSA_PKCS1_2048_8192_SHA384),
-            (Algorithm::Rs512, _) => rsa(&RSA_PKCS1_2048_8192_SHA512),
-            (Algorithm::Ps256, _) => rsa(&RSA_PSS_2048_8192_SHA256),
-            (Algorithm::Ps384, _) => rsa(&RSA_PSS_2048_8192_SHA384),
-            (Algorithm::Ps512, _) => rsa(&RSA_PSS_2048_8192_SHA512),
-            (Algorithm::Es256, Material::P256(point)) => ecdsa(&ECDSA_P256_SHA256_FIXED, point),
-            (Algorithm::Es384, Material::P384(point)) => ecdsa(&ECDSA_P384_SHA384_FIXED, point),
-            (Algorithm::Es512, Material::P521(point)) => ecdsa(&ECDSA_P521_SHA512_FIXED, point),
-            (Algorithm::EdDsa, Material::Ed25519(key)) => {
-                UnparsedPublicKey::new(&ED25519, key).verify(message, signature).is_ok()
+        let curve = |by: &'static dyn VerificationAlgorithm| match &self.material {
+            Material::Curve(only, key) if *only == algorithm => {
+                UnparsedPublicKey::new(by, key).verify(message, signature).is_ok()
             }
-            (Algorithm::Es256 | Algorithm::Es384 | Algorithm::Es512 | Algorithm::EdDsa, _) => false,
+            Material::Curve(..) | Material::Rsa { .. } => false,
+        };
+        match algorithm {
+            Algorithm::Rs256 => rsa(&RSA_PKCS1_2048_8192_SHA256),
+            Algorithm::Rs384 => rsa(&RSA_PKCS1_2048_8192_SHA384),
+            Algorithm::Rs512 => rsa(&RSA_PKCS1_2048_8192_SHA512),
+            Algorithm::Ps256 => rsa(&RSA_PSS_2048_8192_SHA256),
+            Algorithm::Ps384 => rsa(&RSA_PSS_2048_8192_SHA384),
+            Algorithm::Ps512 => rsa(&RSA_PSS_2048_8192_SHA512),
+            Algorithm::Es256 => curve(&ECDSA_P256_SHA256_FIXED),
+            Algorithm::Es384 => curve(&ECDSA_P384_SHA384_FIXED),
+            Algorithm::Es512 => curve(&ECDSA_P521_SHA512_FIXED),
+            Algorithm::EdDsa => curve(&ED25519),
         }
     }
 }

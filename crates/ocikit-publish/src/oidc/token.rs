@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::error::OidcError;
+use super::issuer::Accepted;
 
 /// The maximum length of a token, in bytes. GitHub's have about 2 KiB.
 pub const MAX_TOKEN_BYTES: usize = 16 << 10;
@@ -56,17 +57,10 @@ impl fmt::Debug for Claims {
 #[derive(Deserialize)]
 struct ClaimsJson {
     iss: String,
-    aud: Option<AudienceJson>,
+    aud: Option<Accepted>,
     exp: Option<f64>,
     nbf: Option<f64>,
     iat: Option<f64>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum AudienceJson {
-    One(String),
-    More(Vec<String>),
 }
 
 impl<'a> Token<'a> {
@@ -98,11 +92,7 @@ impl Claims {
         let malformed = "its claims are not a JSON object with `iss`, or a registered claim has another type";
         let known: ClaimsJson = serde_json::from_slice(bytes).map_err(|_| refuse(malformed))?;
         let all: Map<String, Value> = serde_json::from_slice(bytes).map_err(|_| refuse(malformed))?;
-        let audiences = match known.aud {
-            None => Vec::new(),
-            Some(AudienceJson::One(audience)) => vec![audience],
-            Some(AudienceJson::More(audiences)) => audiences,
-        };
+        let audiences = known.aud.map(|audiences| audiences.values().to_vec()).unwrap_or_default();
         // The range of dates that anything can be compared with; 2^53 is the year 285 million.
         let seconds = |time: Option<f64>| match time {
             None => Ok(None),
