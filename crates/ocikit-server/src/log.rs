@@ -1,18 +1,15 @@
 use std::collections::VecDeque;
 use std::fmt::Debug;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{Context, Poll};
 
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, EXPECT, HOST, HeaderName, IF_NONE_MATCH, RANGE,
     TRANSFER_ENCODING, USER_AGENT,
 };
 use axum::http::request::Parts;
-use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
 
 use crate::pattern::Pattern;
 
@@ -89,12 +86,8 @@ pub(crate) struct RequestKind {
 
 impl RequestKind {
     pub(crate) fn parse(text: &str) -> RequestKind {
-        match text.split_once(' ') {
-            Some((method, path)) => {
-                RequestKind { method: (method != "*").then(|| method.to_owned()), path: Pattern::new(path) }
-            }
-            None => RequestKind { method: None, path: Pattern::new(text) },
-        }
+        let (method, path) = text.split_once(' ').unwrap_or(("*", text));
+        RequestKind { method: (method != "*").then(|| method.to_owned()), path: Pattern::new(path) }
     }
 
     pub(crate) fn matches(&self, method: &str, path: &str, query: Option<&str>) -> bool {
@@ -233,47 +226,19 @@ pub(crate) enum Side {
     Response,
 }
 
-/// Returns a body whose bytes are counted.
+/// Returns a body whose bytes are counted. It holds the farewell until it is dropped.
 pub(crate) fn counted(body: Body, entry: &Option<Arc<LogEntry>>, side: Side, farewell: Option<Farewell>) -> Body {
-    match entry {
-        Some(entry) => Body::new(Counted { body, entry: entry.clone(), side, _farewell: farewell }),
-        None => body,
-    }
-}
-
-struct Counted {
-    body: Body,
-    entry: Arc<LogEntry>,
-    side: Side,
-    _farewell: Option<Farewell>,
-}
-
-impl HttpBody for Counted {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
-        if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
-            let counter = match self.side {
-                Side::Request => &self.entry.request_bytes,
-                Side::Response => &self.entry.response_bytes,
+    let Some(entry) = entry.clone() else { return body };
+    Body::new(body.inspect_frame(move |frame| {
+        let _held = &farewell;
+        if let Some(data) = frame.data_ref() {
+            let counter = match side {
+                Side::Request => &entry.request_bytes,
+                Side::Response => &entry.response_bytes,
             };
             counter.fetch_add(data.len() as u64, Ordering::SeqCst);
         }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    }))
 }
 
 /// Notifies the observer when dropped: with the response body, or with the request if there was no response.
