@@ -21,8 +21,8 @@ pub(crate) enum RequestedRanges {
 /// A header that is not a list of byte ranges is ignored, as the RFC requires. A range whose end precedes its start is
 /// not satisfiable.
 pub(crate) fn requested_ranges(header: Option<&str>, size: u64) -> RequestedRanges {
-    let Some(specifiers) = header.and_then(byte_ranges) else { return RequestedRanges::Whole };
-    let parts: Vec<_> = specifiers.iter().filter_map(|specifier| specifier.within(size)).collect();
+    let Some(mut parts) = header.and_then(|header| byte_ranges(header, size)) else { return RequestedRanges::Whole };
+    parts.retain(|part| part.start < part.end);
     // Many small overlapping ranges could make the server send a blob many times over.
     let total: u64 = parts.iter().map(|part| part.end - part.start).fold(0, u64::saturating_add);
     match parts.len() {
@@ -33,42 +33,24 @@ pub(crate) fn requested_ranges(header: Option<&str>, size: u64) -> RequestedRang
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Specifier {
-    /// `first-last`, or `first-` without an end.
-    From(u64, Option<u64>),
-    /// `-length`
-    Last(u64),
-}
-
-impl Specifier {
-    fn parse(text: &str) -> Option<Specifier> {
-        let (first, last) = text.split_once('-')?;
-        match (first, last) {
-            ("", length) => Some(Specifier::Last(number(length)?)),
-            (first, "") => Some(Specifier::From(number(first)?, None)),
-            (first, last) => Some(Specifier::From(number(first)?, Some(number(last)?))),
-        }
-    }
-
-    fn within(self, size: u64) -> Option<Range<u64>> {
-        let range = match self {
-            Specifier::From(first, None) => first..size,
-            Specifier::From(first, Some(last)) => first..last.saturating_add(1).min(size),
-            Specifier::Last(length) => size.saturating_sub(length)..size,
-        };
-        (range.start < range.end).then_some(range)
-    }
-}
-
-fn byte_ranges(header: &str) -> Option<Vec<Specifier>> {
+/// Returns the ranges of a header, some of them empty; `None` if it is not a list of byte ranges.
+fn byte_ranges(header: &str, size: u64) -> Option<Vec<Range<u64>>> {
     let (unit, list) = header.split_once('=')?;
     if !unit.trim().eq_ignore_ascii_case("bytes") {
         return None;
     }
     let texts = list.split(',').map(str::trim).filter(|text| !text.is_empty());
-    let specifiers: Option<Vec<_>> = texts.map(Specifier::parse).collect();
-    specifiers.filter(|specifiers| !specifiers.is_empty())
+    let ranges: Option<Vec<_>> = texts.map(|text| byte_range(text, size)).collect();
+    ranges.filter(|ranges| !ranges.is_empty())
+}
+
+/// Parses `first-last`, `first-` without an end, or `-length`.
+fn byte_range(text: &str, size: u64) -> Option<Range<u64>> {
+    Some(match text.split_once('-')? {
+        ("", length) => size.saturating_sub(number(length)?)..size,
+        (first, "") => number(first)?..size,
+        (first, last) => number(first)?..number(last)?.saturating_add(1).min(size),
+    })
 }
 
 /// Parses decimal digits only. An overflow saturates, since it exceeds the size of any blob.
