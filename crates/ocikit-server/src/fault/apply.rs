@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::action::{Action, Location, Point, Reply};
-use super::body::{self, Cut};
+use super::body::{self, Cut, End};
 
 /// What faults need to know about an exchange.
 #[derive(Debug)]
@@ -92,9 +92,11 @@ impl RequestFaults {
     pub(crate) fn request_body(&self, mut request: Body, context: &FaultContext) -> Body {
         for action in &self.actions {
             request = match action {
-                Action::Cut(Point::RequestBody(after)) => body::cut_request(request, *after, self.cut.clone()),
+                Action::Cut(Point::RequestBody(after)) => {
+                    body::broken(request, *after, End::CutRequest(self.cut.clone()))
+                }
                 Action::Stall(Point::RequestBody(after)) => {
-                    body::stall(request, *after, context.closing.clone(), Some(self.cut.clone()))
+                    body::broken(request, *after, End::Stall(context.closing.clone(), Some(self.cut.clone())))
                 }
                 _ => request,
             };
@@ -160,10 +162,10 @@ fn change(mut response: Response, action: &Action, context: &FaultContext) -> Re
         Action::Corrupt(offset) => return response.map(|body| body::corrupt(body, *offset)),
         Action::Drip(rate) => return response.map(|body| body::slow(body, *rate)),
         Action::Cut(Point::AnswerBody(after)) => {
-            return response.map(|body| body::cut(body, *after, context.flushed.clone()));
+            return response.map(|body| body::broken(body, *after, End::Cut(context.flushed.clone())));
         }
         Action::Stall(Point::AnswerBody(after)) => {
-            return response.map(|body| body::stall(body, *after, context.closing.clone(), None));
+            return response.map(|body| body::broken(body, *after, End::Stall(context.closing.clone(), None)));
         }
         _ => {}
     }

@@ -20,7 +20,7 @@ pub(crate) struct Cut;
 const PIECES_PER_SECOND: u64 = 20;
 
 /// What happens after the last byte.
-enum End {
+pub(super) enum End {
     /// The connection is cut when all written bytes have been sent.
     Cut(Arc<Notify>),
     /// The handler sees the body end, and the flag suppresses the response.
@@ -29,28 +29,14 @@ enum End {
     Stall(CancellationToken, Option<Arc<AtomicBool>>),
 }
 
-/// Returns a body that breaks off and cuts the connection.
-pub(super) fn cut(body: Body, after: u64, flushed: Arc<Notify>) -> Body {
-    broken(body, after, End::Cut(flushed))
-}
-
-/// Returns a request body that breaks off.
-pub(super) fn cut_request(body: Body, after: u64, cut: Arc<AtomicBool>) -> Body {
-    broken(body, after, End::CutRequest(cut))
-}
-
-/// Returns a body that stalls.
-pub(super) fn stall(body: Body, after: u64, closing: CancellationToken, cut: Option<Arc<AtomicBool>>) -> Body {
-    broken(body, after, End::Stall(closing, cut))
-}
-
 struct Broken {
     body: BodyDataStream,
     left: u64,
     end: End,
 }
 
-fn broken(body: Body, after: u64, end: End) -> Body {
+/// Returns a body that breaks off after this many bytes.
+pub(super) fn broken(body: Body, after: u64, end: End) -> Body {
     let state = Broken { body: body.into_data_stream(), left: after, end };
     Body::from_stream(stream::unfold(Some(state), async |state| {
         let mut state = state?;
@@ -185,7 +171,7 @@ mod tests {
             [(0, ("", true)), (1, ("a", true)), (4, ("abcd", true)), (6, ("abcdef", true)), (7, ("abcdef", false))]
         {
             let flag = Arc::new(AtomicBool::new(false));
-            let (text, broke) = collect(cut_request(body(&["abc", "def"]), after, flag.clone())).await;
+            let (text, broke) = collect(broken(body(&["abc", "def"]), after, End::CutRequest(flag.clone()))).await;
             assert_eq!((text.as_str(), broke), expected, "{after}");
             assert_eq!(flag.load(Ordering::SeqCst), broke);
         }
@@ -194,7 +180,7 @@ mod tests {
     #[tokio::test]
     async fn stall_ends_at_shutdown() {
         let closing = CancellationToken::new();
-        let mut stream = stall(body(&["abc"]), 2, closing.clone(), None).into_data_stream();
+        let mut stream = broken(body(&["abc"]), 2, End::Stall(closing.clone(), None)).into_data_stream();
         assert_eq!(stream.next().await.unwrap().unwrap(), "ab");
         assert!(futures::poll!(stream.next()).is_pending());
         closing.cancel();
