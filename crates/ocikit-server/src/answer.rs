@@ -60,7 +60,7 @@ pub(crate) async fn answer(desk: Arc<Desk>, flushed: Arc<Notify>, request: Reque
 }
 
 async fn handle(desk: &Arc<Desk>, parts: Parts, quirks: Quirks, body: Body, entry: &Option<Arc<LogEntry>>) -> Response {
-    let (parts, result) = match desk.guard.is_slow() {
+    let (parts, result) = match desk.guard.authentication.is_slow() {
         true => {
             let desk = desk.clone();
             let admitted = tokio::task::spawn_blocking(move || {
@@ -100,7 +100,7 @@ async fn handle(desk: &Arc<Desk>, parts: Parts, quirks: Quirks, body: Body, entr
 fn admit(desk: &Desk, parts: &Parts, quirks: Quirks) -> Result<(Route, Query, Access)> {
     origin::check(parts, &desk.allowed_hosts)?;
     if quirks.expire_tokens {
-        desk.guard.expire_tokens();
+        desk.guard.tokens.expire_all();
     }
     let route = Route::parse(&parts.method, parts.uri.path())?;
     let query = Query::parse(parts.uri.query());

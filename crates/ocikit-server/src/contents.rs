@@ -61,10 +61,7 @@ impl Contents {
         let media_type = descriptor.media_type.clone();
         // A document that cannot be parsed is stored as it is, for tests of clients.
         let document = Document::parse(&media_type, bytes.clone()).ok();
-        let entry = match &document {
-            Some(document) => ManifestEntry::of(media_type, document),
-            None => ManifestEntry::opaque(media_type, bytes.len() as u64),
-        };
+        let entry = ManifestEntry::of(media_type, &bytes, document.as_ref());
         let manifest = NewManifest {
             bytes,
             digest: descriptor.digest,

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::{Access, Guard, MAX_FORM_BYTES};
+use crate::auth::{Access, Guard};
 use crate::clock::Clock;
 use crate::fault::{Faults, Quirks};
 use crate::limits::{MemoryBudget, ServerLimits, Share};
@@ -121,9 +121,4 @@ pub(crate) fn too_busy() -> Refusal {
 pub(crate) fn too_large(max_bytes: u64) -> Refusal {
     let message = format_args!("the body has more than {max_bytes} bytes");
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, Code::SizeInvalid, message)
-}
-
-/// Reads a form for the token endpoint.
-pub(crate) async fn read_form(desk: &Desk, body: Body) -> Result<BodyBytes> {
-    read(desk, body, MAX_FORM_BYTES as u64).await
 }

@@ -105,6 +105,23 @@ impl Refusal {
     }
 }
 
+/// Adds headers to a response. All values are ASCII: paths, digests, numbers.
+pub(crate) fn append(response: &mut Response, headers: impl IntoIterator<Item = (HeaderName, String)>) {
+    for (name, value) in headers {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().append(name, value);
+        }
+    }
+}
+
+/// Returns a response with a document.
+pub(crate) fn json(media_type: &str, value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(text) => ([(CONTENT_TYPE, media_type)], text).into_response(),
+        Err(error) => Refusal::internal(error).into_response(),
+    }
+}
+
 impl From<Unfit> for Refusal {
     fn from(unfit: Unfit) -> Refusal {
         match unfit {
@@ -124,11 +141,7 @@ impl IntoResponse for Refusal {
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        for (name, value) in self.headers {
-            if let Ok(value) = HeaderValue::from_str(&value) {
-                response.headers_mut().append(name, value);
-            }
-        }
+        append(&mut response, self.headers);
         response
     }
 }

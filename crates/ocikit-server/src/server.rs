@@ -158,7 +158,7 @@ impl Running {
 
     /// Expires all tokens except identity tokens.
     pub fn expire_tokens(&self) {
-        self.desk.guard.expire_tokens();
+        self.desk.guard.tokens.expire_all();
     }
 
     /// Returns the last requests in the order of their arrival, including those in progress.

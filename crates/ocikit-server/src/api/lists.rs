@@ -1,7 +1,7 @@
 //! Lists: repositories, tags, referrers.
 
 use axum::http::StatusCode;
-use axum::http::header::{CONTENT_TYPE, HeaderName, LINK};
+use axum::http::header::{HeaderName, LINK};
 use axum::response::{IntoResponse, Response};
 use ocikit_spec::{Descriptor, Digest, MediaType};
 use serde::Serialize;
@@ -10,7 +10,7 @@ use crate::desk::{Call, Desk};
 use crate::name::RepositoryName;
 use crate::page::Page;
 use crate::query::Query;
-use crate::refusal::{Code, Refusal, Result};
+use crate::refusal::{Code, Refusal, Result, json};
 use crate::rules::Switch;
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
@@ -93,13 +93,6 @@ fn fitting(descriptors: &[Descriptor], max_bytes: usize) -> usize {
 
 fn next<T>(more: bool, last: Option<&T>, link: impl Fn(&T) -> String) -> Option<[(HeaderName, String); 1]> {
     last.filter(|_| more).map(|last| [(LINK, link(last))])
-}
-
-fn json(media_type: &str, value: &impl Serialize) -> Response {
-    match serde_json::to_vec(value) {
-        Ok(text) => ([(CONTENT_TYPE, media_type)], text).into_response(),
-        Err(error) => Refusal::internal(error).into_response(),
-    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::reply::{CONTENT_DIGEST, created, empty, head, not_modified};
 use crate::condition::{Condition, entity_tag};
 use crate::desk::{Call, Desk, read, too_large};
 use crate::name::RepositoryName;
-use crate::refusal::{Code, Refusal, Result};
+use crate::refusal::{Code, Refusal, Result, append};
 use crate::route::ManifestReference;
 use crate::rules::{Rules, Switch};
 use crate::storage::{ManifestEntry, NewManifest, Refused};
@@ -94,11 +94,7 @@ pub(super) async fn put(
     let subject = subject.filter(|_| desk.rules.referrers == Switch::On).map(|subject| (SUBJECT, subject.to_string()));
     let named = matches!(reference, ManifestReference::Digest(_)) && !tags.is_empty();
     let tags = named.then(|| (TAG, tags.iter().map(Tag::as_str).collect::<Vec<_>>().join(", ")));
-    for (name, value) in subject.into_iter().chain(tags) {
-        if let Ok(value) = value.parse() {
-            response.headers_mut().insert(name, value);
-        }
-    }
+    append(&mut response, subject.into_iter().chain(tags));
     Ok(response)
 }
 
@@ -150,11 +146,7 @@ fn metadata(stated: Option<&str>, bytes: &Bytes, rules: &Rules) -> Result<(Manif
         Some(media_type) if rules.unknown_manifests == Switch::On => (media_type, None),
         Some(media_type) => return Err(invalid(&format_args!("`{media_type}` is not a media type of manifests"))),
     };
-    let entry = match &document {
-        Some(document) => ManifestEntry::of(media_type, document),
-        None => ManifestEntry::opaque(media_type, bytes.len() as u64),
-    };
-    Ok((entry, document))
+    Ok((ManifestEntry::of(media_type, bytes, document.as_ref()), document))
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ use axum::http::Method;
 use axum::http::header::{ALLOW, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 
-use crate::desk::{Call, Desk, read_form};
+use crate::auth::MAX_FORM_BYTES;
+use crate::desk::{Call, Desk, read};
 use crate::refusal::{Refusal, Result};
 use crate::route::Route;
 use crate::rules::Switch;
@@ -60,6 +61,6 @@ fn allowed(route: &Route) -> &'static str {
 }
 
 async fn token(desk: &Desk, call: &Call, body: Body) -> Result<Response> {
-    let form = read_form(desk, body).await?;
+    let form = read(desk, body, MAX_FORM_BYTES).await?;
     desk.guard.issue(&call.method, &call.headers, &call.query, &form.bytes)
 }

@@ -1,12 +1,13 @@
 //! The responses that several endpoints send.
 
 use axum::body::Body;
+use axum::http::StatusCode;
 use axum::http::header::{CONTENT_LENGTH, ETAG, HeaderName, LOCATION};
-use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use ocikit_spec::Digest;
 
 use crate::condition::entity_tag;
+use crate::refusal::append;
 
 pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
@@ -14,12 +15,7 @@ pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-co
 pub(super) fn empty(status: StatusCode, headers: impl IntoIterator<Item = (HeaderName, String)>) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
-    for (name, value) in headers {
-        // All values are ASCII: paths, digests, numbers.
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            response.headers_mut().append(name, value);
-        }
-    }
+    append(&mut response, headers);
     response
 }
 

@@ -238,14 +238,10 @@ fn chunk(headers: &HeaderMap, body: &Body) -> Result<Chunk> {
 }
 
 fn algorithm(name: Option<&str>) -> Result<Algorithm> {
-    match name {
-        None => Ok(Algorithm::Sha256),
-        Some(name) => {
-            [Algorithm::Sha256, Algorithm::Sha512].into_iter().find(|known| known.name() == name).ok_or_else(|| {
-                Refusal::invalid(Code::DigestInvalid, format_args!("digest algorithm `{name}` is not known"))
-            })
-        }
-    }
+    let name = name.unwrap_or(Algorithm::Sha256.name());
+    let found = [Algorithm::Sha256, Algorithm::Sha512].into_iter().find(|known| known.name() == name);
+    let unknown = || Refusal::invalid(Code::DigestInvalid, format_args!("digest algorithm `{name}` is not known"));
+    found.ok_or_else(unknown)
 }
 
 /// Returns the headers of every response about an upload in progress.

@@ -29,8 +29,8 @@ pub use users::{Authentication, Bearer, Grant, InvalidHtpasswd, Password, Ping, 
 /// Authenticates and authorizes requests.
 #[derive(Debug)]
 pub(crate) struct Guard {
-    authentication: Authentication,
-    tokens: Tokens,
+    pub(crate) authentication: Authentication,
+    pub(crate) tokens: Tokens,
     clock: Clock,
 }
 
@@ -60,16 +60,6 @@ impl Access {
 impl Guard {
     pub(crate) fn new(authentication: Authentication, clock: Clock) -> Guard {
         Guard { authentication, tokens: Tokens::default(), clock }
-    }
-
-    /// Returns whether authenticating a request takes so long that it must not delay others.
-    pub(crate) fn is_slow(&self) -> bool {
-        self.authentication.is_slow()
-    }
-
-    /// Expires all tokens except identity tokens.
-    pub(crate) fn expire_tokens(&self) {
-        self.tokens.expire_all();
     }
 
     /// Authorizes a request. `host` is the name by which the client addresses this server.

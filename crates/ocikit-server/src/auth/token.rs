@@ -13,11 +13,11 @@ use super::tokens::Token;
 use super::users::{Bearer, Scheme, TokenField, shrink};
 use super::{Guard, basic_challenge};
 use crate::query::Query;
-use crate::refusal::{Code, Refusal, Result};
+use crate::refusal::{Code, Refusal, Result, json};
 use crate::rules::Switch;
 
 /// Maximum size of a form, in bytes.
-pub(crate) const MAX_FORM_BYTES: usize = 64 << 10;
+pub(crate) const MAX_FORM_BYTES: u64 = 64 << 10;
 
 impl Credentials {
     pub(crate) fn of(headers: &HeaderMap) -> Credentials {
@@ -114,7 +114,7 @@ impl Guard {
         if let Some(identity) = identity {
             answer.insert("refresh_token".to_owned(), identity.into());
         }
-        Ok(([(CACHE_CONTROL, "no-store")], axum_json(Value::Object(answer))).into_response())
+        Ok(([(CACHE_CONTROL, "no-store")], json("application/json", &Value::Object(answer))).into_response())
     }
 }
 
@@ -124,8 +124,4 @@ const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(1 << 32);
 /// The parameter may be repeated, and each value may be a list.
 fn scopes(query: &Query) -> Vec<Scope> {
     query.all("scope").flat_map(Scope::parse_list).collect()
-}
-
-fn axum_json(value: Value) -> Response {
-    ([(axum::http::header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
 }

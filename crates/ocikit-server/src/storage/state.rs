@@ -27,19 +27,16 @@ pub(crate) struct ManifestEntry {
 }
 
 impl ManifestEntry {
-    /// Creates the metadata of a manifest that cannot be parsed.
-    pub(crate) fn opaque(media_type: MediaType, size: u64) -> ManifestEntry {
-        ManifestEntry { media_type, size, subject: None, artifact_type: None, annotations: Annotations::new() }
-    }
-
-    pub(crate) fn of(media_type: MediaType, document: &Document) -> ManifestEntry {
-        let mut entry = ManifestEntry::opaque(media_type, document.bytes().len() as u64);
-        if let Some(subject) = document.subject() {
-            entry.subject = Some(subject.digest);
-            entry.artifact_type = listed_type(document);
-            entry.annotations = document.annotations().clone();
+    /// Creates the metadata of a manifest with these bytes; `document` is `None` if it cannot be parsed.
+    pub(crate) fn of(media_type: MediaType, bytes: &[u8], document: Option<&Document>) -> ManifestEntry {
+        let referring = document.and_then(|document| Some((document, document.subject()?.digest)));
+        ManifestEntry {
+            media_type,
+            size: bytes.len() as u64,
+            subject: referring.map(|(_, subject)| subject),
+            artifact_type: referring.and_then(|(document, _)| listed_type(document)),
+            annotations: referring.map(|(document, _)| document.annotations().clone()).unwrap_or_default(),
         }
-        entry
     }
 
     fn descriptor(&self, digest: Digest) -> Descriptor {
@@ -271,7 +268,7 @@ mod tests {
     }
 
     fn entry(subject: Option<Digest>) -> ManifestEntry {
-        ManifestEntry { subject, ..ManifestEntry::opaque(MediaType::OCI_MANIFEST, 9) }
+        ManifestEntry { subject, ..ManifestEntry::of(MediaType::OCI_MANIFEST, &[0; 9], None) }
     }
 
     #[test]
