@@ -4,8 +4,7 @@ use std::io;
 
 /// Returns a UUID, version 4 (RFC 9562), which identifies an upload.
 pub(crate) fn uuid() -> io::Result<String> {
-    let mut bytes = [0; 16];
-    fill(&mut bytes)?;
+    let mut bytes = bytes::<16>()?;
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     let hex = hex::encode(bytes);
@@ -14,13 +13,13 @@ pub(crate) fn uuid() -> io::Result<String> {
 
 /// Returns 256 bits in hexadecimal.
 pub(crate) fn secret() -> io::Result<String> {
-    let mut bytes = [0; 32];
-    fill(&mut bytes)?;
-    Ok(hex::encode(bytes))
+    Ok(hex::encode(bytes::<32>()?))
 }
 
-fn fill(bytes: &mut [u8]) -> io::Result<()> {
-    getrandom::fill(bytes).map_err(io::Error::other)
+fn bytes<const LENGTH: usize>() -> io::Result<[u8; LENGTH]> {
+    let mut bytes = [0; LENGTH];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -157,15 +157,12 @@ impl Store {
     pub(crate) async fn put_blob(
         self: &Arc<Self>,
         name: RepositoryName,
-        mut draft: Draft,
+        draft: Draft,
         digest: Digest,
     ) -> Result<(), Refused> {
         self.change(move |store| {
-            let (actual, size) = (draft.digest(digest.algorithm())?, draft.length());
-            if actual != digest {
-                return Err(Refused::Digest(actual));
-            }
-            let sealed = store.seal_and_sync(draft)?;
+            let size = draft.length();
+            let sealed = store.seal_and_sync(draft, &digest)?;
             let _changes = store.lock_changes();
             store.store_bytes(sealed, &digest)?;
             store.on_disk(|disk| disk.add_blob(&name, &digest))?;
@@ -203,11 +200,7 @@ impl Store {
             let mut draft = store.draft(None);
             draft.expect(digest.algorithm());
             draft.append(&[bytes])?;
-            let actual = draft.digest(digest.algorithm())?;
-            if actual != digest {
-                return Err(Refused::Digest(actual));
-            }
-            let sealed = store.seal_and_sync(draft)?;
+            let sealed = store.seal_and_sync(draft, &digest)?;
             let _changes = store.lock_changes();
             if let Some((reference, condition)) = &condition {
                 let current = store.read_state().manifest(&name, reference).map(|(digest, _)| digest);
@@ -301,7 +294,12 @@ impl Store {
         }
     }
 
-    fn seal_and_sync(&self, draft: Draft) -> io::Result<Sealed> {
+    /// Completes a draft, if it has this digest.
+    fn seal_and_sync(&self, mut draft: Draft, digest: &Digest) -> Result<Sealed, Refused> {
+        let actual = draft.digest(digest.algorithm())?;
+        if actual != *digest {
+            return Err(Refused::Digest(actual));
+        }
         let sealed = draft.seal()?;
         if let (Content::Disk(disk), Sealed::File(file)) = (&self.content, &sealed) {
             disk.sync(file)?;
