@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use ocikit::image::{ComposeOptions, Member, create_index};
 use ocikit::layout::{Dir, Siblings};
-use ocikit::{
-    Descriptor, Digest, Error, Location, Name, Naming, Platform, Reference, Repository, Root, Session, Sink, Tag,
-};
+use ocikit::{Descriptor, Digest, Error, Location, Name, Naming, Platform, Reference, Root, Session, Sink, Tag};
 use ocikit_build::{BuildContext, Dockerfile, NamedContext, NamedSource, Node, Results, Solve};
 
 use super::dockerfile::resolved;
@@ -23,7 +21,7 @@ use super::schedule::Schedule;
 use crate::git::GitState;
 use crate::project::layouts::{existing_names, forget_other_names, opened};
 use crate::project::model::{DOCKERFILE, Dependency, Project, ProjectImage};
-use crate::project::plan::{BuildPlan, Decision, INPUTS_ANNOTATION, Published, one, reference, tag_of};
+use crate::project::plan::{BuildPlan, Decision, INPUTS_ANNOTATION, PlannedImage, Published, one, reference, tag_of};
 use crate::project::version::Version;
 use crate::publish::GuardedTag;
 use crate::tags::{AllowedEnvironment, TagRequest, TagSet, compute};
@@ -57,18 +55,9 @@ pub async fn build_project(
             let image = &project.images()[position];
             let parents: Vec<_> = image.parents().collect();
             let placed = placement.place(position, &plan.images[position].platforms, &parents);
-            let one = One {
-                session,
-                project,
-                plan,
-                options,
-                image,
-                platforms: &plan.images[position].platforms,
-                before: plan.images[position].published,
-                inputs: inputs[position],
-                siblings: &siblings,
-            };
-            running.push(one.start(position, placed, observer));
+            let (planned, inputs) = (&plan.images[position], inputs[position]);
+            let one = One { session, project, plan, options, image, planned, inputs, siblings: &siblings };
+            running.push(one.start(position, placed, observer).boxed());
         }
         let Some((position, placed, outcome)) = running.next().await else { break };
         if let Some(placed) = &placed {
@@ -100,42 +89,33 @@ struct One<'a> {
     plan: &'a BuildPlan,
     options: &'a BuildOptions<'a>,
     image: &'a ProjectImage,
-    platforms: &'a [Platform],
-    /// What the version pointed to when the run was planned.
-    before: Option<Digest>,
+    planned: &'a PlannedImage,
     inputs: Digest,
     siblings: &'a Arc<Siblings>,
 }
 
 impl<'a> One<'a> {
     /// Starts the image on its builders.
-    fn start(
+    async fn start(
         self,
         position: usize,
         placed: Result<Placed, Platform>,
-        observer: &'a dyn BuildObserver,
-    ) -> BoxFuture<'a, (usize, Option<Placed>, ImageOutcome)> {
-        Box::pin(async move {
-            match placed {
-                Ok(placed) => {
-                    let outcome = self.run(&placed.nodes, observer).await;
-                    (position, Some(placed), outcome)
-                }
-                Err(platform) => (position, None, ImageOutcome::Failed(ImageError::NoBuilder(platform))),
-            }
-        })
-    }
-
-    async fn run(&self, nodes: &[Node], observer: &dyn BuildObserver) -> ImageOutcome {
-        match self.try_run(nodes, observer).await {
+        observer: &dyn BuildObserver,
+    ) -> (usize, Option<Placed>, ImageOutcome) {
+        let placed = match placed {
+            Ok(placed) => placed,
+            Err(platform) => return (position, None, ImageOutcome::Failed(ImageError::NoBuilder(platform))),
+        };
+        let outcome = match self.run(&placed.nodes, observer).await {
             Ok((done, true)) => ImageOutcome::Built(done),
             Ok((done, false)) => ImageOutcome::Present(done),
             Err(error) => ImageOutcome::Failed(error),
-        }
+        };
+        (position, Some(placed), outcome)
     }
 
     /// Returns the image, and whether it was built.
-    async fn try_run(&self, nodes: &[Node], observer: &dyn BuildObserver) -> Result<(Done, bool), ImageError> {
+    async fn run(&self, nodes: &[Node], observer: &dyn BuildObserver) -> Result<(Done, bool), ImageError> {
         let layout = layout_of(self.options, self.image);
         let tags = self.tags()?;
         let (root, is_built) = match self.present().await? {
@@ -152,8 +132,8 @@ impl<'a> One<'a> {
         if self.options.publishing.is_some() {
             observer.publishing(&self.image.name, &self.image.version.value);
         }
-        let version = GuardedTag { tag: self.image.version.value.parse()?, before: self.before };
-        let repository = self.repository()?;
+        let version = GuardedTag { tag: self.image.version.value.parse()?, before: self.planned.published };
+        let repository = self.reference(self.image)?.repository().clone();
         match publish_image(self.session, &root, repository, tags, self.options, version, &mut done).await? {
             None => Ok((done, is_built)),
             Some(digest) => Ok((self.published_meanwhile(digest, done).await?, false)),
@@ -163,11 +143,11 @@ impl<'a> One<'a> {
     /// Takes the image that another process published under the version, if it is complete: images that are built from this
     /// one find it in the layout.
     async fn published_meanwhile(&self, digest: Digest, done: Done) -> Result<Done, ImageError> {
-        let reference = reference(&self.options.registry, &self.image.name, &self.image.version.value)?;
+        let reference = self.reference(self.image)?;
         let by_digest = Reference::digested(reference.repository().clone(), digest);
         if let Published::Present { platforms: found, .. } = one(self.session, &by_digest).await? {
             let lacks = |platform: &&Platform| found.iter().all(|found| found.normalized() != platform.normalized());
-            let missing: Vec<_> = self.platforms.iter().filter(lacks).map(ToString::to_string).collect();
+            let missing: Vec<_> = self.planned.platforms.iter().filter(lacks).map(ToString::to_string).collect();
             if !missing.is_empty() {
                 return Err(ImageError::Taken { reference: Box::new(reference), digest, missing });
             }
@@ -178,8 +158,9 @@ impl<'a> One<'a> {
         Ok(Done { digest, tags, published: Some(reference.repository().clone()), report: None, ..done })
     }
 
-    fn repository(&self) -> Result<Repository, ImageError> {
-        Ok(reference(&self.options.registry, &self.image.name, &self.image.version.value)?.repository().clone())
+    /// Returns the reference of the version of an image.
+    fn reference(&self, image: &ProjectImage) -> Result<Reference, ImageError> {
+        Ok(reference(&self.options.registry, &image.name, &image.version.value)?)
     }
 
     /// Returns the tags: the version, and `latest` if the version is `x.y.z`.
@@ -215,7 +196,7 @@ impl<'a> One<'a> {
         }
         let found: Vec<_> =
             index.platforms().await?.into_iter().flatten().map(|platform| platform.normalized()).collect();
-        let is_complete = self.platforms.iter().all(|platform| found.contains(&platform.normalized()));
+        let is_complete = self.planned.platforms.iter().all(|platform| found.contains(&platform.normalized()));
         Ok(is_complete.then_some(root))
     }
 
@@ -275,11 +256,11 @@ impl<'a> One<'a> {
         let directory = self.project.root().join(&self.image.directory);
         let mut solve = self.options.solve.clone();
         solve.dockerfile = match self.image.has_refused_variables {
-            true => Dockerfile::Text(resolved(&directory.join(DOCKERFILE), self.options, self.platforms)?),
+            true => Dockerfile::Text(resolved(&directory.join(DOCKERFILE), self.options, &self.planned.platforms)?),
             false => Dockerfile::File(directory.join(DOCKERFILE)),
         };
         solve.context = BuildContext::Directory(directory);
-        solve.platforms = self.platforms.to_vec();
+        solve.platforms.clone_from(&self.planned.platforms);
         let argument = &self.options.registry_argument;
         if !solve.build_arguments.iter().any(|(name, _)| name == argument) {
             solve.build_arguments.push((argument.clone(), self.options.registry.clone()));
@@ -317,7 +298,7 @@ impl<'a> One<'a> {
             Some(root) => root,
             // It was not built in this run: it is copied once, with the credentials of this program.
             None => {
-                let from = reference(&self.options.registry, &parent.name, &parent.version.value)?;
+                let from = self.reference(parent)?;
                 let root = match self.session.open(&Location::registry(from.clone())).await {
                     Err(error) if error.is_not_found() => {
                         let stage = self.plan.images[dependency.image].stage;
