@@ -16,8 +16,6 @@ mod expand;
 mod lines;
 mod model;
 mod pattern;
-#[cfg(test)]
-mod properties;
 mod references;
 mod scope;
 #[cfg(test)]
