@@ -69,7 +69,7 @@ impl Run<'_> {
                 // The arguments after the decisive one are not evaluated, as in Go.
                 let mut value = None;
                 for argument in &command.arguments {
-                    let found = self.operand(argument)?;
+                    let found = self.call(argument, &[])?;
                     if function.is_decided_by(found.is_true()) {
                         return Ok(found);
                     }
@@ -90,12 +90,8 @@ impl Run<'_> {
     }
 
     fn arguments(&self, operands: &[Operand], piped: Option<Value>) -> Result<Vec<Value>, TemplateError> {
-        let values = operands.iter().map(|operand| self.operand(operand));
+        let values = operands.iter().map(|operand| self.call(operand, &[]));
         values.chain(piped.map(Ok)).collect()
-    }
-
-    fn operand(&self, operand: &Operand) -> Result<Value, TemplateError> {
-        self.call(operand, &[])
     }
 
     /// Evaluates an operand; the arguments are those of its last method.

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::error::{MAX_VALUE_BYTES, TemplateProblem};
 use super::printf;
-use super::value::{Kind, Value};
+use super::value::Value;
 
 /// A function, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl Function {
                 text(whole.chars().take(usize::try_from(*length).unwrap_or_default()).collect())
             }
             _ => {
-                let found: Vec<_> = arguments.iter().map(|value| value.kind().name()).collect();
+                let found: Vec<_> = arguments.iter().map(|value| value.kind()).collect();
                 let found = if found.is_empty() { "nothing".to_owned() } else { found.join(", ") };
                 Err(self.wrong(&format!("does not take {found}")))
             }
@@ -111,7 +111,7 @@ impl Function {
             (Value::Number(one), Value::Number(two)) => Ok(one.cmp(two)),
             (Value::Bool(one), Value::Bool(two)) if matches!(self.0, "eq" | "ne") => Ok(one.cmp(two)),
             (one, two) => {
-                let (one, two) = (one.kind().name(), two.kind().name());
+                let (one, two) = (one.kind(), two.kind());
                 Err(self.wrong(&format!("cannot compare {one} with {two}")))
             }
         }
@@ -133,7 +133,7 @@ impl Function {
 fn print(values: &[Value]) -> String {
     let mut printed = String::new();
     for (position, value) in values.iter().enumerate() {
-        if position > 0 && ![&values[position - 1], value].iter().any(|value| value.kind() == Kind::Text) {
+        if position > 0 && ![&values[position - 1], value].iter().any(|value| matches!(value, Value::Text(_))) {
             printed.push(' ');
         }
         printed.push_str(&value.text());

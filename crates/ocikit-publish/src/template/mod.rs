@@ -18,7 +18,7 @@ use std::str::FromStr;
 
 pub use error::{MAX_DEPTH, MAX_TEMPLATE_BYTES, MAX_VALUE_BYTES, TemplateError, TemplateProblem};
 use parse::Node;
-pub use value::{Fields, Kind, Value};
+pub use value::{Fields, Value};
 
 /// A parsed template.
 ///

@@ -77,7 +77,7 @@ fn formatted(verb: char, value: &Value, plus: bool, precision: Option<usize>) ->
         ('x', Value::Number(number)) => Ok(format!("{number:x}")),
         ('X', Value::Number(number)) => Ok(format!("{number:X}")),
         ('x', Value::Text(text)) => Ok(hex::encode(text)),
-        _ => Err(FormatError::Unprintable { verb, kind: value.kind().name() }),
+        _ => Err(FormatError::Unprintable { verb, kind: value.kind() }),
     }
 }
 

@@ -14,39 +14,14 @@ pub enum Value {
     Time(Timestamp),
 }
 
-/// The type of a [`Value`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Kind {
-    /// A text.
-    Text,
-    /// A number.
-    Number,
-    /// A truth value.
-    Bool,
-    /// A time.
-    Time,
-}
-
-impl Kind {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Kind::Text => "a text",
-            Kind::Number => "a number",
-            Kind::Bool => "true or false",
-            Kind::Time => "a time",
-        }
-    }
-}
-
 impl Value {
-    /// Returns the type.
-    pub fn kind(&self) -> Kind {
+    /// Returns the name of the type.
+    pub(super) fn kind(&self) -> &'static str {
         match self {
-            Value::Text(_) => Kind::Text,
-            Value::Number(_) => Kind::Number,
-            Value::Bool(_) => Kind::Bool,
-            Value::Time(_) => Kind::Time,
+            Value::Text(_) => "a text",
+            Value::Number(_) => "a number",
+            Value::Bool(_) => "true or false",
+            Value::Time(_) => "a time",
         }
     }
 
