@@ -209,14 +209,10 @@ fn pem(text: &str, label: &str) -> Option<Vec<u8>> {
 
 fn to_pem(der: &[u8], label: &str) -> String {
     const LINE_CHARS: usize = 64;
-    let encoded = STANDARD.encode(der);
     let mut text = format!("-----BEGIN {label}-----\n");
-    let mut rest = encoded.as_str();
-    while !rest.is_empty() {
-        let (line, after) = rest.split_at(rest.len().min(LINE_CHARS));
-        text.push_str(line);
+    for line in STANDARD.encode(der).as_bytes().chunks(LINE_CHARS) {
+        text.push_str(&String::from_utf8_lossy(line));
         text.push('\n');
-        rest = after;
     }
     text + &format!("-----END {label}-----\n")
 }
