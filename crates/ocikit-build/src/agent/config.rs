@@ -184,19 +184,12 @@ fn checked_scope(scope: String) -> Result<String> {
 }
 
 fn build_arguments(fields: &mut Fields) -> Result<BTreeMap<String, String>> {
-    let Some(inner) = fields.inner("build_args")? else { return Ok(BTreeMap::new()) };
-    let mut arguments = BTreeMap::new();
-    for name in inner.names() {
-        if name.is_empty() || name.contains(['=', '\0']) {
-            return Err(problem("build_args", "a name is empty or contains `=`"));
-        }
+    let Some(mut inner) = fields.inner("build_args")? else { return Ok(BTreeMap::new()) };
+    let names: Vec<String> = inner.entries.iter().map(|(name, _)| name.clone()).collect();
+    if names.iter().any(|name| name.is_empty() || name.contains(['=', '\0'])) {
+        return Err(problem("build_args", "a name is empty or contains `=`"));
     }
-    let mut inner = inner;
-    for name in inner.names() {
-        let value = inner.required::<String>(&name, "a text")?;
-        arguments.insert(name, value);
-    }
-    Ok(arguments)
+    names.into_iter().map(|name| Ok((name.clone(), inner.required(&name, "a text")?))).collect()
 }
 
 fn secrets(fields: &mut Fields) -> Result<Vec<String>> {
@@ -253,10 +246,6 @@ impl Fields {
 
     fn problem(&self, key: &str, reason: impl fmt::Display) -> Error {
         problem(&format!("{}{key}", self.prefix), reason)
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.entries.iter().map(|(key, _)| key.clone()).collect()
     }
 
     /// Removes a field and returns its value; `None` if it is not there or `null`.

@@ -108,9 +108,7 @@ impl Host {
     ///
     /// As [`Host::run`].
     pub async fn status(&self) -> Result<Status> {
-        let mut connection = self.connect(&mut 0).await?;
-        connection.write(&FromHost::GetStatus).await?;
-        match connection.read().await? {
+        match self.ask(&[FromHost::GetStatus]).await? {
             Some(FromAgent::Status { log }) => Ok(log),
             other => Err(unexpected(other)),
         }
@@ -122,9 +120,7 @@ impl Host {
     ///
     /// As [`Host::run`].
     pub async fn result(&self) -> Result<BuildResult> {
-        let mut connection = self.connect(&mut 0).await?;
-        connection.write(&FromHost::GetResult).await?;
-        match connection.read().await? {
+        match self.ask(&[FromHost::GetResult]).await? {
             Some(FromAgent::BuildResult { result }) => Ok(*result),
             other => Err(unexpected(other)),
         }
@@ -136,11 +132,17 @@ impl Host {
     ///
     /// As [`Host::run`].
     pub async fn cancel(&self) -> Result<()> {
-        let mut connection = self.connect(&mut 0).await?;
-        connection.write(&FromHost::Cancel).await?;
         // The answer to a second message shows that the first was read.
-        connection.write(&FromHost::GetStatus).await?;
-        connection.read().await.map(drop)
+        self.ask(&[FromHost::Cancel, FromHost::GetStatus]).await.map(drop)
+    }
+
+    /// Writes messages to the agent and returns its next one.
+    async fn ask(&self, messages: &[FromHost]) -> Result<Option<FromAgent>> {
+        let mut connection = self.connect(&mut 0).await?;
+        for message in messages {
+            connection.write(message).await?;
+        }
+        connection.read().await
     }
 
     async fn connect(&self, attempt: &mut u32) -> Result<Connection> {

@@ -121,9 +121,8 @@ impl Observer for Log {
     fn progress(&self, progress: &Progress) {
         match progress {
             Progress::Started { step } => self.push(Some(step), step),
-            Progress::Completed { step, cached } => {
-                self.push(Some(step), if *cached { "CACHED" } else { "DONE" });
-            }
+            Progress::Completed { step, cached: true } => self.push(Some(step), "CACHED"),
+            Progress::Completed { step, cached: false } => self.push(Some(step), "DONE"),
             Progress::Failed { step, error } => self.push(Some(step), &format!("ERROR: {error}")),
             Progress::Log { step, line } => self.push(Some(step), line),
             Progress::Warning { message } => self.push(None, &format!("warning: {message}")),

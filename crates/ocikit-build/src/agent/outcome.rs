@@ -10,7 +10,7 @@ use crate::error::{Error, UploadProblem};
 use crate::materials::UsedImage;
 
 /// The result of a build.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct BuildResult {
     /// Whether the image was built and pushed.

@@ -91,12 +91,9 @@ async fn work(config: Result<BuildConfig>, options: &AgentOptions, shared: &Shar
     };
     let mut result = BuildResult {
         success: pushed.is_ok(),
-        image_digest: None,
-        image_ref: None,
-        error: None,
-        code: None,
         provenance: shared.provenance().clone(),
         duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        ..BuildResult::default()
     };
     let error = match pushed {
         Ok(pushed) => {
