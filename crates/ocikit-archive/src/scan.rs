@@ -52,46 +52,17 @@ pub(crate) fn next_with<T>(
     numbers: Numbers,
     convert: impl Fn(&Found<'_>) -> Result<T>,
 ) -> Result<Option<(Entry, T)>> {
-    loop {
-        let start = window.position();
-        let (consumed, entry) = match header(window, start, numbers, &convert)? {
-            Header::End => return Ok(None),
-            Header::Global { consumed } => (consumed, None),
-            Header::Entry { consumed, entry, converted } => (consumed, Some((entry, converted))),
-        };
-        window.pass(consumed);
-        if entry.is_some() {
-            return Ok(entry);
-        }
-    }
-}
-
-enum Header<T> {
-    Entry {
-        consumed: usize,
-        entry: Entry,
-        converted: T,
-    },
-    Global {
-        consumed: usize,
-    },
-    /// Two zero blocks, or the end of the file if the writer omitted them.
-    End,
-}
-
-fn header<T>(
-    window: &mut impl Window,
-    start: u64,
-    numbers: Numbers,
-    convert: &impl Fn(&Found<'_>) -> Result<T>,
-) -> Result<Header<T>> {
-    let mut parser = Parser::new(Limits { max_path_len: Some(4096), ..Limits::default() });
-    parser.set_ignore_pax_errors(numbers == Numbers::Left);
-    let mut want = BLOCK as usize;
+    let new_parser = || {
+        let mut parser = Parser::new(Limits { max_path_len: Some(4096), ..Limits::default() });
+        parser.set_ignore_pax_errors(numbers == Numbers::Left);
+        parser
+    };
+    let (mut parser, mut start, mut want) = (new_parser(), window.position(), BLOCK as usize);
     loop {
         let bytes = window.peek(want)?;
+        // The end of the file, if the writer omitted the zero blocks.
         if bytes.is_empty() {
-            return Ok(Header::End);
+            return Ok(None);
         }
         if bytes.len() < want {
             return Err(Error::Truncated {
@@ -101,7 +72,7 @@ fn header<T>(
             });
         }
         if bytes[..BLOCK as usize].iter().all(|byte| *byte == 0) {
-            return end(window, start);
+            return end(window, start).map(|()| None);
         }
         let event = parser.parse(bytes).map_err(|error| invalid(start, error))?;
         let (consumed, parsed, sparse) = match event {
@@ -118,24 +89,24 @@ fn header<T>(
             }
             ParseEvent::GlobalExtensions { consumed, pax_data } => {
                 refuse_renaming_globals(pax_data, start)?;
-                return Ok(Header::Global { consumed });
+                window.pass(consumed);
+                (parser, start, want) = (new_parser(), window.position(), BLOCK as usize);
+                continue;
             }
             ParseEvent::End { .. } => return Err(invalid(start, "an extended header has no entry behind it")),
         };
         let entry = to_entry(&parsed, sparse.is_some(), start, start + consumed as u64)?;
         let converted = convert(&Found { parsed, sparse, start })?;
-        return Ok(Header::Entry { consumed, entry, converted });
+        window.pass(consumed);
+        return Ok(Some((entry, converted)));
     }
 }
 
 /// GNU tar ends at a single zero block, Go's readers reject it, and others skip it. It is rejected here, because an
 /// archive must not hold different images for different readers. At the very end of the file all agree.
-fn end<T>(window: &mut impl Window, start: u64) -> Result<Header<T>> {
+fn end(window: &mut impl Window, start: u64) -> Result<()> {
     let two = window.peek(2 * BLOCK as usize)?;
-    if two.iter().all(|byte| *byte == 0) {
-        return Ok(Header::End);
-    }
-    Err(invalid(start, "a single zero block"))
+    if two.iter().all(|byte| *byte == 0) { Ok(()) } else { Err(invalid(start, "a single zero block")) }
 }
 
 fn to_entry(parsed: &ParsedEntry<'_>, sparse: bool, start: u64, data: u64) -> Result<Entry> {

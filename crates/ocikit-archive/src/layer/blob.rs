@@ -39,9 +39,7 @@ pub struct Written {
 #[derive(Debug)]
 pub struct BlobWriter<W: Write> {
     compression: Compression,
-    encoder: Encoder<Hashed<W>>,
-    hasher: Hasher,
-    size: u64,
+    tar: Hashed<Encoder<Hashed<W>>>,
 }
 
 impl<W: Write> BlobWriter<W> {
@@ -51,12 +49,8 @@ impl<W: Write> BlobWriter<W> {
     ///
     /// As [`Encoder::with`].
     pub fn new(options: &EncoderOptions, writer: W) -> io::Result<BlobWriter<W>> {
-        Ok(BlobWriter {
-            compression: options.compression,
-            encoder: Encoder::with(options, Hashed { writer, hasher: Hasher::new(Algorithm::Sha256), size: 0 })?,
-            hasher: Hasher::new(Algorithm::Sha256),
-            size: 0,
-        })
+        let tar = Hashed::new(Encoder::with(options, Hashed::new(writer))?);
+        Ok(BlobWriter { compression: options.compression, tar })
     }
 
     /// Writes the rest, and returns the underlying writer and the digests.
@@ -65,28 +59,19 @@ impl<W: Write> BlobWriter<W> {
     ///
     /// Those of writing.
     pub fn finish(self) -> io::Result<(W, Written)> {
-        let Hashed { writer, hasher, size } = self.encoder.finish()?;
-        let written = Written {
-            compression: self.compression,
-            digest: hasher.finish(),
-            size,
-            diff_id: self.hasher.finish(),
-            tar_size: self.size,
-        };
-        Ok((writer, written))
+        let (encoder, diff_id, tar_size) = self.tar.finish();
+        let (writer, digest, size) = encoder.finish()?.finish();
+        Ok((writer, Written { compression: self.compression, digest, size, diff_id, tar_size }))
     }
 }
 
 impl<W: Write> Write for BlobWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.encoder.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
-        self.size += written as u64;
-        Ok(written)
+        self.tar.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.encoder.flush()
+        self.tar.flush()
     }
 }
 
@@ -96,6 +81,16 @@ struct Hashed<W> {
     writer: W,
     hasher: Hasher,
     size: u64,
+}
+
+impl<W> Hashed<W> {
+    fn new(writer: W) -> Hashed<W> {
+        Hashed { writer, hasher: Hasher::new(Algorithm::Sha256), size: 0 }
+    }
+
+    fn finish(self) -> (W, Digest, u64) {
+        (self.writer, self.hasher.finish(), self.size)
+    }
 }
 
 impl<W: Write> Write for Hashed<W> {

@@ -120,7 +120,7 @@ pub enum TopDirectory {
 
 impl FileOptions {
     /// Changes an entry.
-    fn apply(&self, entry: &mut Entry) -> Result<()> {
+    fn apply(&self, entry: &mut Entry) {
         entry.path = self.place(&entry.path);
         match &mut entry.kind {
             Kind::File(FileKind::Regular { .. } | FileKind::Directory) => {
@@ -137,7 +137,6 @@ impl FileOptions {
             entry.metadata = Metadata { uid, gid, user: None, group: None, ..std::mem::take(&mut entry.metadata) };
         }
         entry.metadata.modified = self.modified.of(entry.metadata.modified);
-        Ok(())
     }
 
     fn place(&self, path: &Path) -> Path {
@@ -164,7 +163,7 @@ impl<W: Write> Writer<W> {
     /// Those of the reader and of [`Writer::append`].
     pub fn append_tar<R: Read>(&mut self, tar: &mut Reader<R>, options: &FileOptions) -> Result<()> {
         while let Some(mut entry) = tar.next_entry()? {
-            options.apply(&mut entry)?;
+            options.apply(&mut entry);
             self.append(&entry, &mut *tar)?;
         }
         Ok(())
@@ -254,7 +253,7 @@ impl<W: Write> Writer<W> {
             None => Kind::File(kind),
         };
         let mut entry = Entry { path: inside, kind, metadata };
-        options.apply(&mut entry)?;
+        options.apply(&mut entry);
         if !matches!(entry.kind, Kind::File(FileKind::Regular { .. })) {
             return self.append(&entry, io::empty()).map(|()| true);
         }
@@ -295,18 +294,12 @@ impl Links {
     /// Returns the first name of a file; `None` if this is the first one.
     #[cfg(unix)]
     fn first(&mut self, found: &Found, path: &Path) -> Option<Path> {
-        use std::collections::hash_map::Entry;
         use std::os::unix::fs::MetadataExt;
         if found.is_dir() || found.nlink() < 2 {
             return None;
         }
-        match self.0.entry((found.dev(), found.ino())) {
-            Entry::Occupied(known) => Some(known.get().clone()),
-            Entry::Vacant(new) => {
-                new.insert(path.clone());
-                None
-            }
-        }
+        let first = self.0.entry((found.dev(), found.ino())).or_insert_with(|| path.clone());
+        (first != path).then(|| first.clone())
     }
 
     #[cfg(not(unix))]

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::layer::budget::Budget;
 use crate::layer::entry::Time;
 use crate::layer::path::Path;
-use crate::layer::record::{extended, time};
+use crate::layer::record::{modified, time};
 use crate::scan::{Found, Numbers, invalid};
 use crate::stream::TarStream;
 
@@ -173,7 +173,7 @@ fn raw(found: &Found<'_>) -> Result<RawEntry> {
     if parsed.path.contains(&0) || link.contains(&0) {
         return Err(invalid(found.start, "a name has a zero byte in it"));
     }
-    let modified = extended(found)?.modified;
+    let modified = modified(found)?;
     let (mut accessed, mut changed) = old_times(parsed.header.as_bytes());
     let mut records = Vec::new();
     for record in PaxExtensions::new(parsed.pax.unwrap_or_default()) {
@@ -197,8 +197,7 @@ fn raw(found: &Found<'_>) -> Result<RawEntry> {
         gid: parsed.gid,
         user: parsed.uname.as_deref().unwrap_or_default().into(),
         group: parsed.gname.as_deref().unwrap_or_default().into(),
-        // Times before 1970 are written in two's complement.
-        modified: modified.unwrap_or(Time { seconds: parsed.mtime.cast_signed(), nanoseconds: 0 }),
+        modified,
         accessed,
         changed,
         major: parsed.dev_major.unwrap_or_default(),

@@ -32,7 +32,7 @@ pub(crate) fn record(found: &Found<'_>) -> Result<Record> {
             return Err(invalid(found.start, format_args!("`{path}` is a whiteout without a valid name")));
         }
     };
-    let extended = extended(found)?;
+    let modified = modified(found)?;
     let sparse = match &found.sparse {
         None => None,
         Some((map, size)) => Some(Sparse::new(map, *size, parsed.size, found.start)?),
@@ -44,15 +44,13 @@ pub(crate) fn record(found: &Found<'_>) -> Result<Record> {
     let text = |name: &Option<std::borrow::Cow<'_, [u8]>>| {
         name.as_deref().map(|name| String::from_utf8_lossy(name).into_owned().into_boxed_str())
     };
-    // Times before 1970 are written in two's complement.
-    let plain = Time { seconds: parsed.mtime.cast_signed(), nanoseconds: 0 };
     let metadata = Metadata {
         mode: parsed.mode & 0o7777,
         uid: parsed.uid,
         gid: parsed.gid,
         user: text(&parsed.uname),
         group: text(&parsed.gname),
-        modified: extended.modified.unwrap_or(plain),
+        modified,
         xattrs: parsed
             .xattrs
             .iter()
@@ -87,17 +85,12 @@ fn kind_of(found: &Found<'_>, sparse: Option<&Sparse>) -> Result<Kind> {
     }))
 }
 
-/// The fields of an extended header that the parser does not handle.
-#[derive(Default)]
-pub(crate) struct Extended {
-    pub(crate) modified: Option<Time>,
-}
-
-/// Parses the numbers of an extended header again: the parser ignores invalid ones, which is acceptable only for times
-/// that are out of its range.
-pub(crate) fn extended(found: &Found<'_>) -> Result<Extended> {
+/// Returns the modification time, and parses the other numbers of an extended header again: the parser ignores invalid ones,
+/// which is acceptable only for times that are out of its range.
+pub(crate) fn modified(found: &Found<'_>) -> Result<Time> {
     let refuse = |problem: &dyn fmt::Display| invalid(found.start, problem);
-    let mut extended = Extended::default();
+    // Times before 1970 are written in two's complement.
+    let mut modified = Time { seconds: found.parsed.mtime.cast_signed(), nanoseconds: 0 };
     let mut sized = false;
     let mut mapped_inside = false;
     for item in PaxExtensions::new(found.parsed.pax.unwrap_or_default()) {
@@ -106,10 +99,7 @@ pub(crate) fn extended(found: &Found<'_>) -> Result<Extended> {
         let value = || item.value().map_err(|_| refuse(&format_args!("`{key}` is not text")));
         let number = || value()?.parse::<u64>().map_err(|_| refuse(&format_args!("`{key}` is not a number")));
         match key {
-            "mtime" => {
-                let modified = time(value()?).ok_or_else(|| refuse(&format_args!("`{key}` is not a time")))?;
-                extended.modified = Some(modified);
-            }
+            "mtime" => modified = time(value()?).ok_or_else(|| refuse(&format_args!("`{key}` is not a time")))?,
             "size" => {
                 number()?;
                 sized = true;
@@ -130,7 +120,7 @@ pub(crate) fn extended(found: &Found<'_>) -> Result<Extended> {
         // Readers disagree whether the size includes the map.
         return Err(refuse(&"a sparse file whose size is in its extended header"));
     }
-    Ok(extended)
+    Ok(modified)
 }
 
 /// Parses a decimal number of seconds, by POSIX.

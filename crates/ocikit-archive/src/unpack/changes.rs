@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::error::Result;
-use crate::layer::{Entry, FileKind, FileTree, Kind, Located, Path, Time, Whiteout};
+use crate::layer::{Entry, File, FileKind, FileTree, Kind, Located, Path, Time, Whiteout};
 use crate::unpack::owners::Owners;
 use crate::unpack::snapshot::{OpenTree, Snapshot, State};
 
@@ -62,53 +62,33 @@ impl OpenTree {
         }
         let removed = removed(before, &after);
         changes.counts[2] = removed.len() as u64;
-        self.split_links(before, &after, &removed, &mut changed)?;
-        let mut entries: BTreeMap<(Path, u8), Entry> = BTreeMap::new();
-        for whiteout in whiteouts(before, &after, &removed) {
-            let place = whiteout.path().clone();
-            if let Some(entry) = Entry::whiteout(whiteout) {
-                entries.insert((place, 0), entry);
-            }
-        }
-        for (path, entry) in files(&after, &mut changed) {
-            entries.insert((path, 1), entry);
-        }
-        changes.entries = entries.into_values().collect();
+        split_links(before, &after, &removed, &mut changed);
+        let whiteouts = whiteouts(before, &after, &removed).into_iter().filter_map(Entry::whiteout);
+        changes.entries = whiteouts.chain(files(&after, &mut changed)).collect();
         // A directory before its contents, and a whiteout wherever it is: its position has no meaning.
         changes.entries.sort_by(|left, right| left.path.parts().cmp(right.path.parts()));
         // A hard link after its target, which has the lower path.
-        let is_link = |entry: &Entry| matches!(entry.kind, Kind::HardLink { .. });
-        let (links, rest): (Vec<_>, Vec<_>) = changes.entries.drain(..).partition(is_link);
-        changes.entries = rest.into_iter().chain(links).collect();
+        changes.entries.sort_by_key(|entry| matches!(entry.kind, Kind::HardLink { .. }));
         Ok(changes)
     }
+}
 
-    /// Adds files that have lost a name other than by its removal, or that have got one.
-    fn split_links(
-        &mut self,
-        before: &Snapshot,
-        after: &Snapshot,
-        removed: &[Path],
-        changed: &mut BTreeSet<Path>,
-    ) -> Result<()> {
-        let identity = |state: &State| (state.digest, state.links, state.metadata.modified, state.size);
-        let mut lost: HashMap<_, u64> = HashMap::new();
-        for path in removed {
-            if let Some(state) = before.get(path) {
-                *lost.entry(identity(state)).or_default() += 1;
-            }
+/// Adds files that have lost a name other than by its removal, or that have got one.
+fn split_links(before: &Snapshot, after: &Snapshot, removed: &[Path], changed: &mut BTreeSet<Path>) {
+    let identity = |state: &State| (state.digest, state.links, state.metadata.modified, state.size);
+    let mut lost: HashMap<_, u64> = HashMap::new();
+    for state in removed.iter().filter_map(|path| before.get(path)) {
+        *lost.entry(identity(state)).or_default() += 1;
+    }
+    for (path, state) in &after.files {
+        if state.kind == FileKind::Directory || changed.contains(path) {
+            continue;
         }
-        for (path, state) in &after.files {
-            if state.kind == FileKind::Directory || changed.contains(path) {
-                continue;
-            }
-            let Some(old) = before.get(path) else { continue };
-            let explained = lost.get(&identity(old)).copied().unwrap_or_default();
-            if state.links != old.links && state.links + explained != old.links {
-                changed.insert(path.clone());
-            }
+        let Some(old) = before.get(path) else { continue };
+        let explained = lost.get(&identity(old)).copied().unwrap_or_default();
+        if state.links != old.links && state.links + explained != old.links {
+            changed.insert(path.clone());
         }
-        Ok(())
     }
 }
 
@@ -174,7 +154,7 @@ fn whiteouts(before: &Snapshot, after: &Snapshot, removed: &[Path]) -> Vec<White
 }
 
 /// Returns the entries of changed files. All names of a file are in the layer if one is.
-fn files(after: &Snapshot, changed: &mut BTreeSet<Path>) -> Vec<(Path, Entry)> {
+fn files(after: &Snapshot, changed: &mut BTreeSet<Path>) -> Vec<Entry> {
     let mut names: HashMap<(u64, u64), Vec<&Path>> = HashMap::new();
     for (path, state) in &after.files {
         if state.links > 1 && state.kind != FileKind::Directory {
@@ -202,7 +182,7 @@ fn files(after: &Snapshot, changed: &mut BTreeSet<Path>) -> Vec<(Path, Entry)> {
         // Layers have whole seconds, as those of other tools, so that the same layer has the same bytes on any file system.
         let modified = Time { nanoseconds: 0, ..state.metadata.modified };
         let metadata = crate::layer::Metadata { modified, ..state.metadata.clone() };
-        entries.push((path.clone(), Entry { path: path.clone(), kind, metadata }));
+        entries.push(Entry { path: path.clone(), kind, metadata });
     }
     entries
 }
@@ -214,29 +194,20 @@ impl Snapshot {
         let mut names: HashMap<usize, u64> = HashMap::new();
         let address = |located: &Located| std::sync::Arc::as_ptr(&located.file) as usize;
         files().for_each(|(_, located)| *names.entry(address(located)).or_default() += 1);
+        let state = |file: &File, links, inode| State {
+            kind: file.kind.clone(),
+            metadata: file.metadata.clone(),
+            links,
+            digest: file.digest.as_deref().copied(),
+            inode: (0, inode),
+            size: if let FileKind::Regular { size } = file.kind { size } else { 0 },
+        };
         let states = files().map(|(path, located)| {
-            let file = &located.file;
-            let size = if let FileKind::Regular { size } = file.kind { size } else { 0 };
-            let state = State {
-                kind: file.kind.clone(),
-                metadata: file.metadata.clone(),
-                links: names[&address(located)],
-                digest: file.digest.as_deref().copied(),
-                inode: (0, address(located) as u64),
-                size,
-            };
-            (path.clone(), state)
+            let address = address(located);
+            (path.clone(), state(&located.file, names[&address], address as u64))
         });
         let mut snapshot = Snapshot { files: states.collect() };
-        let root = crate::layer::File::undescribed();
-        snapshot.files.entry(Path::root()).or_insert_with(|| State {
-            kind: FileKind::Directory,
-            metadata: root.metadata.clone(),
-            links: 1,
-            digest: None,
-            inode: (0, 0),
-            size: 0,
-        });
+        snapshot.files.entry(Path::root()).or_insert_with(|| state(&File::undescribed(), 1, 0));
         snapshot
     }
 }

@@ -1,6 +1,6 @@
 //! What the layers that were read so far decide about paths in the layers below them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -15,6 +15,29 @@ pub(super) struct Claims {
     pending: Vec<Pending>,
     bytes: u64,
     held: Reservation,
+}
+
+/// The maximum number of directories whose visibility is kept. Finding it takes time in the square of the length of the path.
+const MAX_KNOWN_DIRECTORIES: usize = 256;
+
+/// Recent directories, and whether their contents are visible.
+#[derive(Debug, Default)]
+pub(super) struct Shown(HashMap<Path, bool>);
+
+impl Shown {
+    /// Returns whether the directory of a path shows its contents.
+    pub(super) fn has(&mut self, path: &Path, claims: &Claims) -> bool {
+        let directory = path.parent().unwrap_or_default();
+        if let Some(shown) = self.0.get(&directory) {
+            return *shown;
+        }
+        if self.0.len() >= MAX_KNOWN_DIRECTORIES {
+            self.0.clear();
+        }
+        let shown = claims.shows_contents(&directory);
+        self.0.insert(directory, shown);
+        shown
+    }
 }
 
 /// The state of a path.
@@ -79,18 +102,9 @@ impl Claims {
     /// Adds a complete layer below the others. Returns the further names that files of this layer have in the layers above.
     pub(super) fn add(&mut self, layer: usize, tree: &Tree) -> Result<Vec<Resolved>> {
         let resolved = self.resolve(tree)?;
-        let mut parent: Option<(Path, bool)> = None;
+        let mut shown = Shown::default();
         for (path, node) in tree.iter() {
-            let shown = match (path.parent(), &parent) {
-                (None, _) => true,
-                (Some(above), Some((known, shown))) if *known == above => *shown,
-                (Some(above), _) => {
-                    let shown = self.shows_contents(&above);
-                    parent = Some((above, shown));
-                    shown
-                }
-            };
-            let claimed = shown && self.put(layer, path, node);
+            let claimed = (path.is_root() || shown.has(path, self)) && self.put(layer, path, node);
             if let Node::Link(target) = node {
                 self.pending.push(Pending { path: path.clone(), target: target.clone(), visible: claimed });
             }

@@ -57,9 +57,12 @@ pub(crate) struct Directories {
 }
 
 impl Directories {
-    pub(crate) fn new(root: OwnedFd) -> Directories {
+    /// Opens a root. Symlinks in its own path are followed.
+    pub(crate) fn below(path: &std::path::Path) -> io::Result<Directories> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(path, flags, Mode::empty())?;
         let opening = Opening::detect(&root);
-        Directories::with(root, opening)
+        Ok(Directories::with(root, opening))
     }
 
     pub(crate) fn with(root: OwnedFd, opening: Opening) -> Directories {

@@ -51,13 +51,13 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use ocikit_spec::Digest;
-use rustix::fs::{AtFlags, Mode, OFlags, RawMode, fchmod, fchown, linkat, mkdirat, statat, unlinkat};
+use rustix::fs::{AtFlags, Gid, Mode, RawMode, fchmod, fchown, linkat, mkdirat, statat, unlinkat};
 
 use crate::error::{Error, Result};
 
 use crate::layer::{Budget, Entry, File, FileKind, Kind, Node, Path, Reader, Replaced, Tree};
 use crate::unpack::ahead::Ahead;
-use crate::unpack::claims::{Claim, Claims};
+use crate::unpack::claims::{Claim, Claims, Shown};
 use crate::unpack::directories::{Directories, failed};
 use crate::unpack::node::{Content, Part, Settings};
 use crate::unpack::workers::{Job, Workers};
@@ -73,9 +73,6 @@ const MAX_WHOLE_FILE_BYTES: u64 = 256 << 10;
 /// The size of the parts of larger files in bytes, and the number of parts in a queue.
 const PART_BYTES: usize = 256 << 10;
 const QUEUED_PARTS: usize = 4;
-
-/// The maximum number of directories whose visibility is kept. Finding it takes time in the square of the length of the path.
-const MAX_KNOWN_DIRECTORIES: usize = 256;
 
 /// The maximum number of threads that write.
 const MAX_THREADS: usize = 8;
@@ -94,17 +91,10 @@ pub struct UnpackOptions {
     pub holes: bool,
 }
 
-impl UnpackOptions {
-    /// Returns the options with these owners.
-    #[must_use]
-    pub fn owners(self, owners: Owners) -> UnpackOptions {
-        UnpackOptions { owners, ..self }
-    }
-
-    /// Returns the options with holes for blocks of zeros, or without.
-    #[must_use]
-    pub fn holes(self, holes: bool) -> UnpackOptions {
-        UnpackOptions { holes, ..self }
+ocikit_spec::setters! {
+    UnpackOptions {
+        owners: Owners,
+        holes: bool,
     }
 }
 
@@ -150,7 +140,7 @@ struct Current {
     /// The path of each created file by the number of its entry.
     written: HashMap<u64, Path>,
     /// Recent directories, and whether their contents are visible, as far as upper layers decide.
-    visible: HashMap<Path, bool>,
+    visible: Shown,
 }
 
 impl Unpacker {
@@ -160,34 +150,26 @@ impl Unpacker {
     ///
     /// [`Error::Io`] if the directory cannot be opened or is not writable.
     pub fn new(directory: &std::path::Path, options: UnpackOptions, budget: &Budget) -> Result<Unpacker> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(directory, flags, Mode::empty()).map_err(std::io::Error::from)?;
-        let user = (rustix::process::geteuid(), rustix::process::getegid());
+        let directories = Directories::below(directory)?;
+        let (root, user) = (directories.root(), current_user());
         // New files would inherit the group of a directory with the set-group-ID bit, and the default access control list.
         #[cfg(target_os = "linux")]
         for list in ["system.posix_acl_default", "system.posix_acl_access"] {
             // Most directories have none, and some file systems none at all.
-            let _ = rustix::fs::fremovexattr(&root, list);
+            let _ = rustix::fs::fremovexattr(root, list);
         }
-        let prepared = fchown(&root, None, Some(user.1)).and_then(|()| fchmod(&root, Mode::RWXU));
-        prepared.and_then(|()| umask_in(&root)).map_err(std::io::Error::from).map_err(Error::from).map(|umask| {
-            let settings = Settings {
-                owners: options.owners,
-                user: (user.0.as_raw(), user.1.as_raw()),
-                umask,
-                digests: options.digests,
-                holes: options.holes,
-            };
-            let processors = || std::thread::available_parallelism().map_or(1, |count| count.get().min(MAX_THREADS));
-            let threads = options.threads.map_or_else(processors, NonZeroUsize::get);
-            Unpacker {
-                directories: Directories::new(root),
-                workers: Workers::start(settings, threads),
-                claims: Claims::new(budget),
-                budget: budget.clone(),
-                layers: 0,
-                missed: Vec::new(),
-            }
+        let prepared = fchown(root, None, Some(Gid::from_raw(user.1))).and_then(|()| fchmod(root, Mode::RWXU));
+        let umask = prepared.and_then(|()| umask_in(root)).map_err(std::io::Error::from)?;
+        let UnpackOptions { owners, threads, digests, holes } = options;
+        let processors = || std::thread::available_parallelism().map_or(1, |count| count.get().min(MAX_THREADS));
+        let threads = threads.map_or_else(processors, NonZeroUsize::get);
+        Ok(Unpacker {
+            directories,
+            workers: Workers::start(Settings { owners, user, umask, digests, holes }, threads),
+            claims: Claims::new(budget),
+            budget: budget.clone(),
+            layers: 0,
+            missed: Vec::new(),
         })
     }
 
@@ -200,7 +182,7 @@ impl Unpacker {
         let number = self.layers;
         self.layers += 1;
         let mut current =
-            Current { number, tree: Tree::recording(&self.budget), written: HashMap::new(), visible: HashMap::new() };
+            Current { number, tree: Tree::recording(&self.budget), written: HashMap::new(), visible: Shown::default() };
         std::thread::scope(|scope| {
             let mut reader = Reader::within(&self.budget, Ahead::of(scope, tar));
             let mut entry_number = 0;
@@ -297,19 +279,7 @@ impl Unpacker {
 
     /// Returns whether a file of the current layer is part of the result, as far as upper layers decide.
     fn is_visible(&self, current: &mut Current, path: &Path, kind: &FileKind) -> bool {
-        let parent = path.parent().unwrap_or_default();
-        let shown = match current.visible.get(&parent) {
-            Some(shown) => *shown,
-            None => {
-                let shown = self.claims.shows_contents(&parent);
-                if current.visible.len() >= MAX_KNOWN_DIRECTORIES {
-                    current.visible.clear();
-                }
-                current.visible.insert(parent, shown);
-                shown
-            }
-        };
-        shown
+        current.visible.has(path, &self.claims)
             && match self.claims.get(path) {
                 None => true,
                 Some(Claim::Directory { .. }) => *kind == FileKind::Directory,
@@ -339,23 +309,14 @@ impl Unpacker {
     fn end_layer(&mut self, current: &Current) -> Result<()> {
         let number = current.number;
         let mut links = Vec::new();
-        let mut recent: Option<(Path, bool)> = None;
+        let mut shown = Shown::default();
         for (path, node) in current.tree.iter() {
             let Node::File(file) = node else { continue };
             let is_written = file.entry.is_some_and(|entry| current.written.get(&entry) == Some(path));
             if is_written || path.is_root() {
                 continue;
             }
-            let parent = path.parent().unwrap_or_default();
-            let shown = match &recent {
-                Some((known, shown)) if *known == parent => *shown,
-                _ => {
-                    let shown = self.claims.shows_contents(&parent);
-                    recent = Some((parent, shown));
-                    shown
-                }
-            };
-            match (shown, self.claims.get(path), file.is_directory()) {
+            match (shown.has(path, &self.claims), self.claims.get(path), file.is_directory()) {
                 (true, None | Some(Claim::Directory { .. }), true) => drop(self.directories.ensure(path)?),
                 (true, None, false) => links.push((path.clone(), file.clone())),
                 _ => {}

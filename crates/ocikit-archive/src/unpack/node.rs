@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use ocikit_spec::{Algorithm, Digest, Hasher};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, RawMode, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown,
-    fsetxattr, futimens, lsetxattr, openat, symlinkat, utimensat,
+    fsetxattr, futimens, lsetxattr, makedev, openat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -71,37 +71,26 @@ impl Settings {
         metadata: &Metadata,
         content: Content,
     ) -> Result<Created> {
-        let name = path.name();
         let owner = self.owners.of(path, metadata)?;
-        let at = |verb: &'static str| move |error: Errno| failed(verb, path, error);
-        match kind {
-            FileKind::Regular { .. } => self.regular(directory, path, metadata, owner, content),
+        let (node, device) = match kind {
+            FileKind::Regular { .. } => return self.regular(directory, path, metadata, owner, content),
             FileKind::Symlink { target } => {
-                symlinkat(&**target, directory, name).map_err(at("create symlink"))?;
-                self.finish(directory, path, metadata, owner, true)
-            }
-            FileKind::Fifo => {
-                self.node(directory, path, FileType::Fifo, metadata.mode, 0)?;
-                self.finish(directory, path, metadata, owner, false)
+                symlinkat(&**target, directory, path.name()).map_err(|error| failed("create symlink", path, error))?;
+                return self.finish(directory, path, metadata, owner, true);
             }
             FileKind::CharacterDevice { .. } | FileKind::BlockDevice { .. }
                 if matches!(self.owners, Owners::Rootless | Owners::Current) =>
             {
-                self.regular(directory, path, metadata, owner, Content::Whole(Vec::new()))
+                return self.regular(directory, path, metadata, owner, Content::Whole(Vec::new()));
             }
-            FileKind::CharacterDevice { major, minor } => {
-                let device = rustix::fs::makedev(*major, *minor);
-                self.node(directory, path, FileType::CharacterDevice, metadata.mode, device)?;
-                self.finish(directory, path, metadata, owner, false)
-            }
-            FileKind::BlockDevice { major, minor } => {
-                let device = rustix::fs::makedev(*major, *minor);
-                self.node(directory, path, FileType::BlockDevice, metadata.mode, device)?;
-                self.finish(directory, path, metadata, owner, false)
-            }
+            FileKind::Fifo => (FileType::Fifo, 0),
+            FileKind::CharacterDevice { major, minor } => (FileType::CharacterDevice, makedev(*major, *minor)),
+            FileKind::BlockDevice { major, minor } => (FileType::BlockDevice, makedev(*major, *minor)),
             // Directories are created where they are needed, and get their metadata at the end.
-            FileKind::Directory => Ok(Created::default()),
-        }
+            FileKind::Directory => return Ok(Created::default()),
+        };
+        self.node(directory, path, node, metadata.mode, device)?;
+        self.finish(directory, path, metadata, owner, false)
     }
 
     fn regular(
@@ -112,36 +101,22 @@ impl Settings {
         owner: Owner,
         content: Content,
     ) -> Result<Created> {
-        let at = |verb: &'static str| move |error: Errno| failed(verb, path, error);
         let xattrs = !metadata.xattrs.is_empty() || matches!(owner, Owner::Recorded(Some(_)));
         // Attributes of users need write permission.
         let first = if xattrs { metadata.mode & 0o777 | 0o600 } else { metadata.mode & 0o777 };
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file =
-            openat(directory, path.name(), flags, Mode::from_raw_mode(first as RawMode)).map_err(at("create"))?;
-        let mut file = File::from(file);
+        let file = openat(directory, path.name(), flags, Mode::from_raw_mode(first as RawMode));
+        let mut file = File::from(file.map_err(|error| failed("create", path, error))?);
         let mut writer = Writer::new(self, &mut file);
-        match content {
-            Content::Whole(bytes) => writer.write(&bytes).map_err(|error| failed("write", path, error))?,
-            Content::Parts(parts) => writer.parts(&parts).map_err(|error| failed("write", path, error))?,
-        }
-        let (digest, bytes) = writer.finish().map_err(|error| failed("write", path, error))?;
-        let mut created = Created { digest, bytes, skipped_xattrs: 0 };
-        let chowned = self.give(&file, owner).map_err(at("change the owner of"))?;
-        if xattrs {
-            created.skipped_xattrs =
-                self.xattrs(path, metadata, owner, |name, value| fsetxattr(&file, name, value, XattrFlags::empty()))?;
-        }
-        let lost = first & self.umask & 0o777 != 0 || first != metadata.mode;
-        if lost || chowned && metadata.mode & 0o6000 != 0 {
-            fchmod(&file, mode(metadata)).map_err(at("change the permissions of"))?;
-        }
-        if let Some(list) = metadata.xattrs.get(ACCESS_ACL) {
-            created.skipped_xattrs +=
-                self.xattr(path, ACCESS_ACL, fsetxattr(&file, ACCESS_ACL, list, XattrFlags::empty()))?;
-        }
-        futimens(&file, &times(metadata)).map_err(at("set the time of"))?;
-        Ok(created)
+        let written = match content {
+            Content::Whole(bytes) => writer.write(&bytes),
+            Content::Parts(parts) => writer.parts(&parts),
+        };
+        let written = written.and_then(|()| writer.finish());
+        let (digest, bytes) = written.map_err(|error| failed("write", path, error))?;
+        let is_right = first & self.umask & 0o777 == 0 && first == metadata.mode;
+        let skipped_xattrs = self.finish_open(&file, path, metadata, owner, is_right)?;
+        Ok(Created { digest, bytes, skipped_xattrs })
     }
 
     #[cfg(not(any(target_vendor = "apple", target_os = "windows")))]
@@ -192,16 +167,29 @@ impl Settings {
 
     /// Sets the metadata of an open directory.
     pub(super) fn finish_directory(&self, directory: &OwnedFd, path: &Path, metadata: &Metadata) -> Result<u64> {
+        self.finish_open(directory, path, metadata, self.owners.of(path, metadata)?, false)
+    }
+
+    /// Sets the metadata of an open file, whose permissions may be the right ones already. Returns the number of skipped attributes.
+    fn finish_open(
+        &self,
+        file: &impl AsFd,
+        path: &Path,
+        metadata: &Metadata,
+        owner: Owner,
+        has_mode: bool,
+    ) -> Result<u64> {
         let at = |verb: &'static str| move |error: Errno| failed(verb, path, error);
-        let owner = self.owners.of(path, metadata)?;
-        self.give(directory, owner).map_err(at("change the owner of"))?;
-        let set = |name: &str, value: &[u8]| fsetxattr(directory, name, value, XattrFlags::empty());
+        let chowned = self.give(file, owner).map_err(at("change the owner of"))?;
+        let set = |name: &str, value: &[u8]| fsetxattr(file, name, value, XattrFlags::empty());
         let mut skipped = self.xattrs(path, metadata, owner, set)?;
-        fchmod(directory, mode(metadata)).map_err(at("change the permissions of"))?;
+        if !has_mode || chowned && metadata.mode & 0o6000 != 0 {
+            fchmod(file, mode(metadata)).map_err(at("change the permissions of"))?;
+        }
         if let Some(list) = metadata.xattrs.get(ACCESS_ACL) {
             skipped += self.xattr(path, ACCESS_ACL, set(ACCESS_ACL, list))?;
         }
-        futimens(directory, &times(metadata)).map_err(at("set the time of"))?;
+        futimens(file, &times(metadata)).map_err(at("set the time of"))?;
         Ok(skipped)
     }
 

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use crate::error::{Error, Result};
 use crate::layer::{FileKind, Last, Metadata, Path, Resolver, Time};
 use crate::unpack::directories::{Directories, failed};
-use crate::unpack::owners::{IdRange, Owners, ROOTLESS_XATTR, parse_rootless_record};
+use crate::unpack::owners::{IdRange, Owners, ROOTLESS_XATTR, current_user, parse_rootless_record};
 
 /// The state of all files below a directory, by path; the root has the empty path.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,9 +63,7 @@ impl OpenTree {
     ///
     /// [`Error::Io`] if it cannot be opened.
     pub fn open(path: &std::path::Path) -> Result<OpenTree> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(path, flags, Mode::empty()).map_err(io::Error::from)?;
-        Ok(OpenTree { directories: Directories::new(root) })
+        Ok(OpenTree { directories: Directories::below(path)? })
     }
 
     /// Returns the state of all files, without their digests.
@@ -248,7 +246,8 @@ impl Snapshot {
     ///
     /// [`Error::Unmapped`] if an owner is in no range of a map.
     pub(crate) fn set_container_owners(&mut self, owners: &Owners) -> Result<()> {
-        let me = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let me = current_user();
+        let plain = |id: u32, me: u32| if id == me { 0 } else { id };
         for (path, state) in &mut self.files {
             let (user, group) = (state.metadata.uid as u32, state.metadata.gid as u32);
             let unmapped = |kind, id| Error::Unmapped { kind, id, path: super::directories::shown(path) };
@@ -258,20 +257,14 @@ impl Snapshot {
                     IdRange::to_container(users, user).ok_or_else(|| unmapped("user", user))?,
                     IdRange::to_container(groups, group).ok_or_else(|| unmapped("group", group))?,
                 ),
-                Owners::Current => {
-                    let plain = |id: u32, me: u32| if id == me { 0 } else { id };
-                    (plain(user, me.0), plain(group, me.1))
-                }
+                Owners::Current => (plain(user, me.0), plain(group, me.1)),
                 Owners::Rootless => {
                     let record = state.metadata.xattrs.remove(ROOTLESS_XATTR);
                     let record = record.and_then(|record| parse_rootless_record(&record));
                     // The highest ID means that the file itself has the owner.
-                    let plain = |id: u32, me: u32| if id == me { 0 } else { id };
-                    let (user, group) = (plain(user, me.0), plain(group, me.1));
-                    record.map_or((user, group), |(recorded_user, recorded_group)| {
-                        let or = |recorded: u32, own: u32| if recorded == u32::MAX { own } else { recorded };
-                        (or(recorded_user, user), or(recorded_group, group))
-                    })
+                    let (recorded_user, recorded_group) = record.unwrap_or((u32::MAX, u32::MAX));
+                    let or = |recorded: u32, own: u32| if recorded == u32::MAX { own } else { recorded };
+                    (or(recorded_user, plain(user, me.0)), or(recorded_group, plain(group, me.1)))
                 }
             };
             (state.metadata.uid, state.metadata.gid) = (user.into(), group.into());
