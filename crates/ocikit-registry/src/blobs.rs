@@ -2,10 +2,8 @@ use ocikit_http::Method;
 use ocikit_image::{Error, Mismatch, Result};
 use ocikit_spec::Digest;
 
-use crate::auth::Access;
-use crate::inner::Inner;
+use crate::auth::Scopes;
 use crate::manifests::named_digest;
-use crate::problem;
 use crate::target::Target;
 
 /// Blobs of at least this many bytes are transferred over a connection of their own.
@@ -13,15 +11,9 @@ pub(crate) const MIN_BULK_BYTES: u64 = 4 << 20;
 
 /// Returns whether a blob exists. Status 200 alone is no proof, since a web page has it too: the answer must state the
 /// digest or the size of the blob, and neither may differ.
-pub(crate) async fn exists(
-    inner: &Inner,
-    target: &Target,
-    access: &Access,
-    digest: &Digest,
-    size: u64,
-) -> Result<bool> {
+pub(crate) async fn exists(target: &Target, access: &Scopes, digest: &Digest, size: u64) -> Result<bool> {
     let request = target.request(Method::HEAD, target.blob(digest));
-    let reply = inner.call(&target.endpoint, access, request, &target.place).await?;
+    let reply = target.call(access, request).await?;
     match reply.answer.status {
         200 => {
             let named = named_digest(reply.answer.header("docker-content-digest"));
@@ -33,29 +25,23 @@ pub(crate) async fn exists(
                 && (named.is_some() || length.is_some()))
         }
         201..300 | 404 => Ok(false),
-        _ => Err(problem::error(reply, &digest.to_string(), &target.place).await),
+        _ => Err(target.error(reply, &digest.to_string()).await),
     }
 }
 
 /// Returns whether a blob is known to exist. A user who may push and not pull gets 403, as on Amazon ECR without
 /// `ecr:BatchGetImage` (bazel-contrib/rules_oci#648). That counts as unknown, and the blob is uploaded.
-pub(crate) async fn exists_to_push(
-    inner: &Inner,
-    target: &Target,
-    access: &Access,
-    digest: &Digest,
-    size: u64,
-) -> Result<bool> {
-    match exists(inner, target, access, digest, size).await {
+pub(crate) async fn exists_to_push(target: &Target, access: &Scopes, digest: &Digest, size: u64) -> Result<bool> {
+    match exists(target, access, digest, size).await {
         Err(Error::Denied { .. }) => Ok(false),
         outcome => outcome,
     }
 }
 
 /// Returns the size of a blob in bytes; `None` if it does not exist.
-pub(crate) async fn size(inner: &Inner, target: &Target, digest: &Digest) -> Result<Option<u64>> {
+pub(crate) async fn size(target: &Target, digest: &Digest) -> Result<Option<u64>> {
     let request = target.request(Method::HEAD, target.blob(digest));
-    let reply = inner.call(&target.endpoint, &target.access(), request, &target.place).await?;
+    let reply = target.call(&target.access(), request).await?;
     match reply.answer.status {
         200 => {
             let named = named_digest(reply.answer.header("docker-content-digest"));
@@ -71,31 +57,31 @@ pub(crate) async fn size(inner: &Inner, target: &Target, digest: &Digest) -> Res
             reply.answer.length().ok_or_else(unsaid).map(Some)
         }
         404 => Ok(None),
-        _ => Err(problem::error(reply, &digest.to_string(), &target.place).await),
+        _ => Err(target.error(reply, &digest.to_string()).await),
     }
 }
 
 /// Deletes a blob.
-pub(crate) async fn delete(inner: &Inner, target: &Target, digest: &Digest) -> Result<()> {
+pub(crate) async fn delete(target: &Target, digest: &Digest) -> Result<()> {
     let request = target.request(Method::DELETE, target.blob(digest));
-    let reply = inner.call(&target.endpoint, &target.access_to_delete(), request, &target.place).await?;
+    let reply = target.call(&target.access_to_delete(), request).await?;
     match reply.answer.status {
         202 => Ok(()),
         // The specification requires 202. Any other success is checked.
         200..300 => {
             let request = target.request(Method::HEAD, target.blob(digest));
-            let reply = inner.call(&target.endpoint, &target.access_to_delete(), request, &target.place).await?;
+            let reply = target.call(&target.access_to_delete(), request).await?;
             match reply.answer.status {
                 404 => Ok(()),
                 200..300 => {
                     let problem = format!("it reported that {digest} was deleted and still has it");
                     Err(Error::protocol(&target.place, problem))
                 }
-                _ => Err(problem::error(reply, &digest.to_string(), &target.place).await),
+                _ => Err(target.error(reply, &digest.to_string()).await),
             }
         }
         // An earlier attempt may have deleted it and its answer was lost.
         404 if reply.attempts > 1 => Ok(()),
-        _ => Err(problem::error(reply, &digest.to_string(), &target.place).await),
+        _ => Err(target.error(reply, &digest.to_string()).await),
     }
 }

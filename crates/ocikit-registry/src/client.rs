@@ -4,14 +4,15 @@ use ocikit_http::{Clock, Method, lock};
 use ocikit_image::{Error, Result};
 use ocikit_spec::{Registry, Repository};
 
-use crate::auth::{Access, Scopes};
+use crate::auth::Scopes;
 use crate::capabilities::Capabilities;
 use crate::inner::Inner;
 use crate::manifests::is_web_page;
 use crate::options::ClientOptions;
+use crate::probe;
 use crate::repository::RemoteRepository;
 use crate::tags::{self, ListOptions};
-use crate::{probe, problem};
+use crate::target::Target;
 
 /// Maximum number of bytes that are read of the response to `GET /v2/`.
 const MAX_PING_BYTES: u64 = 64 << 10;
@@ -72,16 +73,15 @@ impl Client {
     /// [`Error::Denied`] if it does not, [`Error::Unreachable`] without an answer, [`Error::Blocked`] if
     /// `registries.conf` blocks the registry.
     pub async fn check(&self, registry: &Registry) -> Result<()> {
-        let endpoint = self.0.registry(registry)?;
-        let access = Access { path: String::new(), scopes: Scopes::default() };
-        let (request, place) = (endpoint.request(Method::GET, endpoint.url("")), registry.to_string());
-        let reply = self.0.call(&endpoint, &access, request, &place).await?;
+        let target = Target::of_registry(&self.0, registry)?;
+        let request = target.request(Method::GET, target.endpoint.url(""));
+        let reply = target.call(&Scopes::default(), request).await?;
         match reply.answer.status {
             200 => match reply.answer.read(MAX_PING_BYTES).await {
-                Ok(body) if is_web_page(&body) => Err(Error::protocol(&place, "it answers with a web page")),
+                Ok(body) if is_web_page(&body) => Err(Error::protocol(registry, "it answers with a web page")),
                 _ => Ok(()),
             },
-            _ => Err(problem::error(reply, "registry API", &place).await),
+            _ => Err(target.error(reply, "registry API").await),
         }
     }
 
@@ -101,7 +101,7 @@ impl Client {
     ///
     /// As [`Client::catalog`].
     pub async fn catalog_part(&self, registry: &Registry, options: &ListOptions) -> Result<Vec<Repository>> {
-        let listed = tags::catalog(&self.0, &self.0.registry(registry)?, options).await?;
+        let listed = tags::catalog(&Target::of_registry(&self.0, registry)?, options).await?;
         let invalid = |error| Error::protocol(registry, format!("its list of repositories cannot be used: {error}"));
         listed.iter().map(|path| Repository::new(registry.clone(), path).map_err(invalid)).collect()
     }

@@ -9,7 +9,6 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use crate::blobs;
-use crate::inner::Inner;
 use crate::target::Target;
 
 /// Maximum number of concurrent checks. Over HTTP/1.1 each needs a connection of its own.
@@ -27,22 +26,20 @@ pub(crate) struct ExistenceChecks {
 
 impl ExistenceChecks {
     /// Starts a check for each of these blobs.
-    pub(crate) fn start(inner: &Arc<Inner>, target: &Arc<Target>, blobs: Vec<(Digest, u64)>) -> ExistenceChecks {
+    pub(crate) fn start(target: &Arc<Target>, blobs: Vec<(Digest, u64)>) -> ExistenceChecks {
         let (mut receivers, mut checks) = (HashMap::new(), Vec::new());
         for (digest, size) in blobs {
             let (sender, receiver) = oneshot::channel();
             receivers.insert(digest, receiver);
             checks.push((digest, size, sender));
         }
-        let (inner, target) = (inner.clone(), target.clone());
+        let target = target.clone();
         let task = tokio::spawn(async move {
             let check = |(digest, size, sender): (Digest, u64, oneshot::Sender<bool>)| {
-                let (inner, target) = (&inner, &target);
+                let target = &target;
                 async move {
                     // An error is dropped here: the task that puts the blob repeats the check and reports it.
-                    if let Ok(exists) =
-                        blobs::exists_to_push(inner, target, &target.access_to_push(), &digest, size).await
-                    {
+                    if let Ok(exists) = blobs::exists_to_push(target, &target.access_to_push(), &digest, size).await {
                         let _ = sender.send(exists);
                     }
                 }

@@ -69,6 +69,7 @@
 
 mod auth;
 mod blobs;
+mod call;
 mod capabilities;
 mod client;
 mod client_cache;

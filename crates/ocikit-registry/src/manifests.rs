@@ -3,8 +3,8 @@ use ocikit_http::{Method, Request};
 use ocikit_image::{Error, Mismatch, Result};
 use ocikit_spec::{Algorithm, Content, Descriptor, Digest, MAX_DOCUMENT_BYTES, MediaType};
 
-use crate::auth::Access;
-use crate::inner::{Fetched, Inner};
+use crate::auth::Scopes;
+use crate::call::Fetched;
 use crate::problem::{self, Problem};
 use crate::target::{ManifestKey, Target};
 
@@ -33,15 +33,15 @@ pub(crate) struct AcceptedManifest {
 }
 
 /// Returns the descriptor of a manifest; `None` if it does not exist.
-pub(crate) async fn head(inner: &Inner, target: &Target, key: &ManifestKey) -> Result<Option<Descriptor>> {
-    head_as(inner, target, key, &target.access()).await
+pub(crate) async fn head(target: &Target, key: &ManifestKey) -> Result<Option<Descriptor>> {
+    head_as(target, key, &target.access()).await
 }
 
 /// Returns the descriptor of a manifest that is about to be pushed, with the token for pushing. A user who may push and
 /// not pull gets 403, as on Amazon ECR without `ecr:BatchGetImage` (bazel-contrib/rules_oci#648). That counts as
 /// unknown, and the manifest is put.
-pub(crate) async fn head_to_push(inner: &Inner, target: &Target, key: &ManifestKey) -> Result<Option<Descriptor>> {
-    match head_as(inner, target, key, &target.access_to_push()).await {
+pub(crate) async fn head_to_push(target: &Target, key: &ManifestKey) -> Result<Option<Descriptor>> {
+    match head_as(target, key, &target.access_to_push()).await {
         Err(Error::Denied { .. }) => Ok(None),
         outcome => outcome,
     }
@@ -49,42 +49,36 @@ pub(crate) async fn head_to_push(inner: &Inner, target: &Target, key: &ManifestK
 
 /// Returns what a tag leads to that is about to be moved, with a digest of the given algorithm if the registry has it.
 pub(crate) async fn head_to_move(
-    inner: &Inner,
     target: &Target,
     key: &ManifestKey,
     algorithm: Algorithm,
 ) -> Result<Option<StatedManifest>> {
-    let Some(mut found) = state_as(inner, target, key, &target.access_to_push()).await? else { return Ok(None) };
+    let Some(mut found) = state_as(target, key, &target.access_to_push()).await? else { return Ok(None) };
     if found.descriptor.digest.algorithm() != algorithm {
         // The registry describes the tag with another algorithm, so the bytes decide.
-        let Some(fetched) = get_to_push(inner, target, key).await? else { return Ok(None) };
+        let Some(fetched) = get_to_push(target, key).await? else { return Ok(None) };
         found.descriptor.digest = Digest::of(algorithm, &fetched.bytes);
     }
     Ok(Some(found))
 }
 
-async fn head_as(inner: &Inner, target: &Target, key: &ManifestKey, access: &Access) -> Result<Option<Descriptor>> {
-    Ok(state_as(inner, target, key, access).await?.map(|found| found.descriptor))
+async fn head_as(target: &Target, key: &ManifestKey, access: &Scopes) -> Result<Option<Descriptor>> {
+    Ok(state_as(target, key, access).await?.map(|found| found.descriptor))
 }
 
-async fn state_as(
-    inner: &Inner,
-    target: &Target,
-    key: &ManifestKey,
-    access: &Access,
-) -> Result<Option<StatedManifest>> {
+async fn state_as(target: &Target, key: &ManifestKey, access: &Scopes) -> Result<Option<StatedManifest>> {
     let fetched = || async {
-        let found = get_as(inner, target, key, access).await?;
+        let found = get_as(target, key, access).await?;
         Ok::<_, Error>(found.map(|found| StatedManifest { descriptor: found.descriptor, entity_tag: found.entity_tag }))
     };
     let request = accepting(target.request(Method::HEAD, target.manifest(key)));
-    let reply = inner.call(&target.endpoint, access, request, &target.place).await?;
+    let reply = target.call(access, request).await?;
     match reply.answer.status {
         200 => {}
         404 => return Ok(None),
         // Nexus answers `HEAD` of a manifest with an error (merll/docker-registry-util#3).
         405 | 400 => return fetched().await,
-        _ => return Err(problem::error(reply, &key.describe(), &target.place).await),
+        _ => return Err(target.error(reply, &key.describe()).await),
     }
     let mut named = named_digest(reply.answer.header("docker-content-digest"));
     if let ManifestKey::Digest(pinned) = key {
@@ -108,18 +102,18 @@ async fn state_as(
 
 /// Returns a manifest; `None` if it does not exist. Requested by digest, its bytes have that digest, whatever the
 /// registry states; requested by tag, they have the digest that the registry states.
-pub(crate) async fn get(inner: &Inner, target: &Target, key: &ManifestKey) -> Result<Option<FetchedManifest>> {
-    get_as(inner, target, key, &target.access()).await
+pub(crate) async fn get(target: &Target, key: &ManifestKey) -> Result<Option<FetchedManifest>> {
+    get_as(target, key, &target.access()).await
 }
 
 /// Returns a manifest that is about to be replaced or completed, with the token for pushing.
-pub(crate) async fn get_to_push(inner: &Inner, target: &Target, key: &ManifestKey) -> Result<Option<FetchedManifest>> {
-    get_as(inner, target, key, &target.access_to_push()).await
+pub(crate) async fn get_to_push(target: &Target, key: &ManifestKey) -> Result<Option<FetchedManifest>> {
+    get_as(target, key, &target.access_to_push()).await
 }
 
-async fn get_as(inner: &Inner, target: &Target, key: &ManifestKey, access: &Access) -> Result<Option<FetchedManifest>> {
+async fn get_as(target: &Target, key: &ManifestKey, access: &Scopes) -> Result<Option<FetchedManifest>> {
     let request = accepting(target.request(Method::GET, target.manifest(key)));
-    let fetched = inner.fetch(&target.endpoint, access, request, MAX_DOCUMENT_BYTES, &target.place).await?;
+    let fetched = target.fetch(access, request, MAX_DOCUMENT_BYTES).await?;
     let Fetched { headers, body, .. } = match fetched {
         Ok(fetched) => fetched,
         Err(refusal) if refusal.status == 404 => return Ok(None),
@@ -176,8 +170,8 @@ pub(crate) fn is_web_page(body: &[u8]) -> bool {
 /// # Errors
 ///
 /// Those of [`read_back`], except [`Error::Denied`].
-pub(crate) async fn confirm(inner: &Inner, target: &Target, key: &ManifestKey, descriptor: &Descriptor) -> Result<()> {
-    match read_back(inner, target, key, descriptor).await {
+pub(crate) async fn confirm(target: &Target, key: &ManifestKey, descriptor: &Descriptor) -> Result<()> {
+    match read_back(target, key, descriptor).await {
         Err(Error::Denied { .. }) => Ok(()),
         outcome => outcome,
     }
@@ -189,12 +183,12 @@ pub(crate) async fn confirm(inner: &Inner, target: &Target, key: &ManifestKey, d
 ///
 /// [`Error::Mismatch`] if another manifest has the digest or tag, [`Error::Protocol`] if there is none,
 /// [`Error::Denied`] if the manifest must not be read.
-async fn read_back(inner: &Inner, target: &Target, key: &ManifestKey, descriptor: &Descriptor) -> Result<()> {
+async fn read_back(target: &Target, key: &ManifestKey, descriptor: &Descriptor) -> Result<()> {
     let mut failures = 0;
     loop {
-        let Some(found) = head_to_move(inner, target, key, descriptor.digest.algorithm()).await? else {
+        let Some(found) = head_to_move(target, key, descriptor.digest.algorithm()).await? else {
             failures += 1;
-            if !inner.http.back_off(&Method::HEAD, &target.manifest(key), failures, None).await {
+            if !target.inner.http.back_off(&Method::HEAD, &target.manifest(key), failures, None).await {
                 let problem = format!("it accepted {} and does not return it", descriptor.digest);
                 return Err(Error::protocol(&target.place, problem));
             }
@@ -217,13 +211,12 @@ async fn read_back(inner: &Inner, target: &Target, key: &ManifestKey, descriptor
 
 /// Uploads a manifest.
 pub(crate) async fn put(
-    inner: &Inner,
     target: &Target,
     key: &ManifestKey,
     descriptor: &Descriptor,
     bytes: Bytes,
 ) -> Result<AcceptedManifest> {
-    put_if(inner, target, key, descriptor, bytes, None).await
+    put_if(target, key, descriptor, bytes, None).await
 }
 
 /// As [`put`]. A registry that supports conditional requests accepts it only while the tag leads to what has this entity
@@ -233,7 +226,6 @@ pub(crate) async fn put(
 ///
 /// [`Error::Conflict`] if the registry states that it does not.
 pub(crate) async fn put_if(
-    inner: &Inner,
     target: &Target,
     key: &ManifestKey,
     descriptor: &Descriptor,
@@ -242,13 +234,13 @@ pub(crate) async fn put_if(
 ) -> Result<AcceptedManifest> {
     let request = target.request(Method::PUT, target.manifest(key)).body(descriptor.media_type.as_str(), bytes);
     let request = entity_tag.into_iter().fold(request, |request, tag| request.header("if-match", tag));
-    let reply = inner.call(&target.endpoint, &target.access_to_push(), request, &target.place).await?;
+    let reply = target.call(&target.access_to_push(), request).await?;
     let status = reply.answer.status;
     if !(200..300).contains(&status) {
         let problem = Problem::of(reply).await;
         if problem.has("MANIFEST_BLOB_UNKNOWN") || problem.has("BLOB_UNKNOWN") {
             // The cache is wrong: another client has deleted blobs of the repository.
-            inner.cache.forget_all(&target.path);
+            target.inner.cache.forget_all(&target.path);
         }
         return Err(match status {
             412 if entity_tag.is_some() => Error::conflict(key, &target.place, None),
@@ -268,7 +260,7 @@ pub(crate) async fn put_if(
         None if status == 201 && is_located => Ok(accepted),
         // The specification requires 201 and the location. Proxies answer 200 to anything, so that an answer that names
         // no digest is no proof.
-        _ => match read_back(inner, target, key, descriptor).await {
+        _ => match read_back(target, key, descriptor).await {
             Err(Error::Denied { .. }) => {
                 let problem = format!(
                     "it answers the upload of {} with status {status} and no digest, and does not permit to read it back",
@@ -282,14 +274,14 @@ pub(crate) async fn put_if(
 }
 
 /// Deletes a tag, or a manifest and every tag that refers to it, and checks that it is gone.
-pub(crate) async fn delete(inner: &Inner, target: &Target, key: &ManifestKey) -> Result<()> {
+pub(crate) async fn delete(target: &Target, key: &ManifestKey) -> Result<()> {
     let request = target.request(Method::DELETE, target.manifest(key));
-    let reply = inner.call(&target.endpoint, &target.access_to_delete(), request, &target.place).await?;
+    let reply = target.call(&target.access_to_delete(), request).await?;
     match reply.answer.status {
-        200..300 => confirm_deleted(inner, target, key).await,
+        200..300 => confirm_deleted(target, key).await,
         // An earlier attempt may have deleted it and its answer was lost.
         404 if reply.attempts > 1 => Ok(()),
-        _ => Err(problem::error(reply, &key.describe(), &target.place).await),
+        _ => Err(target.error(reply, &key.describe()).await),
     }
 }
 
@@ -299,16 +291,16 @@ pub(crate) async fn delete(inner: &Inner, target: &Target, key: &ManifestKey) ->
 /// # Errors
 ///
 /// [`Error::Protocol`] if the registry still returns it.
-async fn confirm_deleted(inner: &Inner, target: &Target, key: &ManifestKey) -> Result<()> {
+async fn confirm_deleted(target: &Target, key: &ManifestKey) -> Result<()> {
     let mut failures = 0;
     loop {
-        match head_as(inner, target, key, &target.access_to_delete()).await {
+        match head_as(target, key, &target.access_to_delete()).await {
             Ok(None) | Err(Error::Denied { .. }) => return Ok(()),
             Ok(Some(_)) => {}
             Err(error) => return Err(error),
         }
         failures += 1;
-        if !inner.http.back_off(&Method::HEAD, &target.manifest(key), failures, None).await {
+        if !target.inner.http.back_off(&Method::HEAD, &target.manifest(key), failures, None).await {
             let problem = format!("it reported that {} was deleted and still returns it", key.describe());
             return Err(Error::protocol(&target.place, problem));
         }

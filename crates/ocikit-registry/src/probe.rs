@@ -1,21 +1,21 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 use ocikit_http::{Method, Origin, Reply, Request, Url};
 use ocikit_image::{Error, Result};
 use ocikit_spec::{Descriptor, Digest, Index, MediaType, Repository};
 use serde::Serialize;
 
-use crate::auth::Access;
 use crate::capabilities::Capabilities;
 use crate::inner::Inner;
 use crate::manifests;
-use crate::problem;
 use crate::target::{ManifestKey, Target};
 
 /// Finds out what a registry supports.
-pub(crate) async fn run(inner: &Inner, scratch: &Repository) -> Result<Capabilities> {
+pub(crate) async fn run(inner: &Arc<Inner>, scratch: &Repository) -> Result<Capabilities> {
     let second = Repository::new(scratch.registry().clone(), &format!("{}-from", scratch.path()));
     let second = second.map_err(|error| Error::broken(scratch, error))?;
-    let probe = Probe { inner, here: inner.target(scratch)?, there: inner.target(&second)? };
+    let probe = Probe { here: Target::of_repository(inner, scratch)?, there: Target::of_repository(inner, &second)? };
     // Random contents, so that nothing found here existed before.
     let blob = |name: &str| Bytes::from(format!("{name} {:016x}", inner.options.clock.random()));
     let (one, two, three) = (blob("one"), blob("two"), blob("three"));
@@ -36,20 +36,18 @@ pub(crate) async fn run(inner: &Inner, scratch: &Repository) -> Result<Capabilit
     Ok(found)
 }
 
-struct Probe<'a> {
-    inner: &'a Inner,
+struct Probe {
     /// The repository in which everything is tried.
     here: Target,
     /// The repository to mount from.
     there: Target,
 }
 
-impl Probe<'_> {
+impl Probe {
     /// Sends a request with the permission to read, write and delete in both repositories.
     async fn ask(&self, request: Request) -> Result<Reply> {
-        let path = &self.here.path;
-        let scopes = self.here.access_to_delete().scopes.with(&self.there.access_to_delete().scopes);
-        self.inner.call(&self.here.endpoint, &Access { path: path.clone(), scopes }, request, &self.here.place).await
+        let access = self.here.access_to_delete().with(&self.there.access_to_delete());
+        self.here.call(&access, request).await
     }
 
     async fn is_fine(&self, method: Method, url: Url) -> Option<bool> {
@@ -177,7 +175,7 @@ impl Probe<'_> {
         let reply = self.ask(request).await?;
         match reply.answer.status {
             200..300 => Ok(reply),
-            _ => Err(problem::error(reply, what, &self.here.place).await),
+            _ => Err(self.here.error(reply, what).await),
         }
     }
 
@@ -187,7 +185,7 @@ impl Probe<'_> {
         let location = reply.answer.header("location");
         let location = location.ok_or_else(|| broken("it started an upload without a location".to_owned()))?;
         let url = ocikit_http::resolve(&reply.url, location).map_err(|error| broken(error.to_string()))?;
-        match self.inner.http.origin_of(&url, target.endpoint.home(), reply) {
+        match target.inner.http.origin_of(&url, target.endpoint.home(), reply) {
             Origin::User(_) => Ok(url),
             Origin::Server(_) => Err(broken("it accepts uploads on another host, which are not probed".to_owned())),
         }

@@ -7,7 +7,8 @@ use ocikit_image::{Error, Result};
 use ocikit_spec::{BoundedList, Content, Descriptor, Digest, Document, Index, MediaType, Tag};
 use serde::Deserialize;
 
-use crate::inner::{Fetched, Inner, Refusal};
+use crate::call::{Fetched, Refusal};
+use crate::inner::Inner;
 use crate::manifests::{self, FetchedManifest, is_web_page};
 use crate::tags::Pages;
 use crate::target::{ManifestKey, Target};
@@ -27,20 +28,19 @@ const MAX_INDEX_WRITES: u32 = 10;
 /// "Referrers Tag Schema". A success whose body is no index is an error: an answer that was cut short, or the page of a
 /// proxy, would otherwise count as an image without signatures.
 pub(crate) async fn list(
-    inner: &Inner,
     target: &Target,
     subject: &Digest,
     artifact_type: Option<&MediaType>,
 ) -> Result<Vec<Descriptor>> {
     let tag = fallback_tag(subject);
-    let by_api = list_by_api(inner, target, subject, artifact_type);
+    let by_api = list_by_api(target, subject, artifact_type);
     // At a long round-trip time both are requested at once, instead of the tag only after the API has answered with
     // 404.
-    let concurrently = inner.cache.lists_referrers(&target.endpoint).is_none()
-        && inner.http.speculation(&target.endpoint.base).requests;
+    let concurrently = target.inner.cache.lists_referrers(&target.endpoint).is_none()
+        && target.inner.http.speculation(&target.endpoint.base).requests;
     let (listed, tagged) = match concurrently {
         true => {
-            let (listed, tagged) = join(by_api, read_tagged(inner, target, &tag)).await;
+            let (listed, tagged) = join(by_api, read_tagged(target, &tag)).await;
             (listed?, Some(tagged))
         }
         false => (by_api.await?, None),
@@ -50,7 +50,7 @@ pub(crate) async fn list(
         Listing::Unsupported | Listing::Forbidden(_) => {
             let index = match tagged {
                 Some(tagged) => tagged?,
-                None => read_tagged(inner, target, &tag).await?,
+                None => read_tagged(target, &tag).await?,
             };
             match (index, listed) {
                 // The registry may have referrers that this client is not allowed to list.
@@ -74,13 +74,8 @@ enum Listing {
 }
 
 /// Requests the referrers API.
-async fn list_by_api(
-    inner: &Inner,
-    target: &Target,
-    subject: &Digest,
-    artifact_type: Option<&MediaType>,
-) -> Result<Listing> {
-    if inner.cache.lists_referrers(&target.endpoint) == Some(false) {
+async fn list_by_api(target: &Target, subject: &Digest, artifact_type: Option<&MediaType>) -> Result<Listing> {
+    if target.inner.cache.lists_referrers(&target.endpoint) == Some(false) {
         return Ok(Listing::Unsupported);
     }
     #[derive(Deserialize)]
@@ -92,10 +87,10 @@ async fn list_by_api(
         url.append_query("artifactType", artifact_type.as_str());
     }
     let asked = url.path().to_owned();
-    let mut pages = Pages::new(url, "referrers", &target.place);
+    let mut pages = Pages::new(target, target.access(), url, "referrers");
     let mut found = Vec::new();
     let mut first = true;
-    while let Some(page) = pages.next(inner, &target.endpoint, &target.access()).await? {
+    while let Some(page) = pages.next().await? {
         let Fetched { url, headers, body } = match page {
             Ok(page) => page,
             Err(refusal) if first && matches!(refusal.status, 401 | 403) => return Ok(Listing::Forbidden(refusal)),
@@ -103,7 +98,7 @@ async fn list_by_api(
             Err(refusal) if first && matches!(refusal.status, 400 | 404 | 405) => {
                 // An unknown repository says nothing about the registry.
                 if !refusal.problem.has("NAME_UNKNOWN") {
-                    inner.cache.note_referrers(&target.endpoint, false);
+                    target.inner.cache.note_referrers(&target.endpoint, false);
                 }
                 return Ok(Listing::Unsupported);
             }
@@ -127,13 +122,13 @@ async fn list_by_api(
             return Err(pages.broken("it is too long"));
         }
     }
-    inner.cache.note_referrers(&target.endpoint, true);
+    target.inner.cache.note_referrers(&target.endpoint, true);
     Ok(Listing::Complete(found))
 }
 
 /// Returns whether clients have to maintain the list of referrers under the fallback tag.
-pub(crate) async fn uses_fallback_tag(inner: &Inner, target: &Target, subject: &Digest) -> Result<bool> {
-    Ok(!matches!(list_by_api(inner, target, subject, None).await?, Listing::Complete(_)))
+pub(crate) async fn uses_fallback_tag(target: &Target, subject: &Digest) -> Result<bool> {
+    Ok(!matches!(list_by_api(target, subject, None).await?, Listing::Complete(_)))
 }
 
 /// Adds a manifest to the referrers of its subject, where the registry does not do so by itself.
@@ -142,9 +137,9 @@ pub(crate) async fn uses_fallback_tag(inner: &Inner, target: &Target, subject: &
 ///
 /// [`Error::Referrers`]: a copy without referrers needs no such list. A push-only credential, for example, may not read
 /// the fallback tag.
-pub(crate) async fn add(inner: &Inner, target: &Target, found: &FetchedManifest) -> Result<()> {
+pub(crate) async fn add(target: &Target, found: &FetchedManifest) -> Result<()> {
     let Some((subject, entry)) = subject_and_entry(found) else { return Ok(()) };
-    let added = edit(inner, target, &subject, |index| match index {
+    let added = edit(target, &subject, |index| match index {
         Some(index) if index.manifests().iter().any(|listed| listed.digest == entry.digest) => Ok(None),
         Some(index) => index.edit().push(&entry).finish().map(Some),
         None => Ok(Some(Index::of(std::slice::from_ref(&entry)))),
@@ -153,19 +148,19 @@ pub(crate) async fn add(inner: &Inner, target: &Target, found: &FetchedManifest)
 }
 
 /// Adds an existing manifest to the referrers of its subject, in case an earlier push stopped before that.
-pub(crate) async fn add_if_missing(inner: &Inner, target: &Target, found: &FetchedManifest) -> Result<()> {
+pub(crate) async fn add_if_missing(target: &Target, found: &FetchedManifest) -> Result<()> {
     let Some((subject, _)) = subject_and_entry(found) else { return Ok(()) };
-    let check = inner.cache.acquire_referrers_check(&target.endpoint).await;
-    if inner.cache.lists_referrers(&target.endpoint) == Some(true) || !needs_entry(inner, target, &subject).await? {
+    let check = target.inner.cache.acquire_referrers_check(&target.endpoint).await;
+    if target.inner.cache.lists_referrers(&target.endpoint) == Some(true) || !needs_entry(target, &subject).await? {
         return Ok(());
     }
     drop(check);
-    add(inner, target, found).await
+    add(target, found).await
 }
 
 /// As [`uses_fallback_tag`], with the error of [`add`].
-async fn needs_entry(inner: &Inner, target: &Target, subject: &Digest) -> Result<bool> {
-    let uses = uses_fallback_tag(inner, target, subject).await;
+async fn needs_entry(target: &Target, subject: &Digest) -> Result<bool> {
+    let uses = uses_fallback_tag(target, subject).await;
     uses.map_err(|error| Error::referrers(subject, &target.place, error))
 }
 
@@ -174,20 +169,20 @@ async fn needs_entry(inner: &Inner, target: &Target, subject: &Digest) -> Result
 /// # Errors
 ///
 /// [`Error::Referrers`].
-pub(crate) async fn is_listed(inner: &Inner, target: &Target, found: &FetchedManifest) -> Result<bool> {
+pub(crate) async fn is_listed(target: &Target, found: &FetchedManifest) -> Result<bool> {
     let Some((subject, entry)) = subject_and_entry(found) else { return Ok(true) };
-    if !needs_entry(inner, target, &subject).await? {
+    if !needs_entry(target, &subject).await? {
         return Ok(true);
     }
-    let index = read_tagged(inner, target, &fallback_tag(&subject)).await;
+    let index = read_tagged(target, &fallback_tag(&subject)).await;
     let index = index.map_err(|error| Error::referrers(&subject, &target.place, error))?;
     Ok(index.is_some_and(|index| index.manifests().iter().any(|listed| listed.digest == entry.digest)))
 }
 
 /// Removes a deleted manifest from the list of referrers of its subject, if it is listed.
-pub(crate) async fn remove(inner: &Inner, target: &Target, found: &FetchedManifest) -> Result<()> {
+pub(crate) async fn remove(target: &Target, found: &FetchedManifest) -> Result<()> {
     let Some((subject, entry)) = subject_and_entry(found) else { return Ok(()) };
-    edit(inner, target, &subject, |index| {
+    edit(target, &subject, |index| {
         let listed = |index: &Index| index.manifests().iter().position(|listed| listed.digest == entry.digest);
         let Some((index, position)) = index.and_then(|index| Some((index, listed(index)?))) else { return Ok(None) };
         index.edit().remove(position).finish().map(Some)
@@ -200,7 +195,6 @@ pub(crate) async fn remove(inner: &Inner, target: &Target, found: &FetchedManife
 /// The protocol has no lock and no conditional write. So the index is read again some time after each write: a client
 /// whose index was overwritten adds its entry to the new one.
 async fn edit(
-    inner: &Inner,
     target: &Target,
     subject: &Digest,
     change: impl Fn(Option<&Index>) -> Result<Option<Index>, ocikit_spec::Error>,
@@ -208,9 +202,9 @@ async fn edit(
     let tag = fallback_tag(subject);
     let mut is_returned = false;
     for attempt in 0..=MAX_INDEX_WRITES {
-        let inflight = inner.cache.acquire_index(&target.endpoint, &target.path, subject).await;
-        let started = inner.options.clock.now();
-        let index = read_tagged(inner, target, &tag).await?;
+        let inflight = target.inner.cache.acquire_index(&target.endpoint, &target.path, subject).await;
+        let started = target.inner.options.clock.now();
+        let index = read_tagged(target, &tag).await?;
         is_returned |= attempt > 0 && index.is_some();
         let changed = change(index.as_ref());
         let changed = changed.map_err(|error| Error::document(subject, &target.place, error))?;
@@ -219,9 +213,9 @@ async fn edit(
             break;
         }
         let descriptor = Descriptor::of(changed.media_type(), changed.bytes());
-        manifests::put(inner, target, &ManifestKey::Tag(tag.clone()), &descriptor, changed.bytes().clone()).await?;
+        manifests::put(target, &ManifestKey::Tag(tag.clone()), &descriptor, changed.bytes().clone()).await?;
         drop(inflight);
-        await_other_writers(inner, started).await;
+        await_other_writers(&target.inner, started).await;
     }
     if !is_returned {
         return Err(Error::protocol(&target.place, format!("it accepted the tag {tag} and does not return it")));
@@ -245,8 +239,8 @@ pub(crate) async fn await_other_writers(inner: &Inner, started: SystemTime) {
 
 /// Returns the index under a tag; `None` if the tag does not exist or names something else. GitLab resolves a tag that
 /// looks like a digest to the image with that digest (oras-project/oras-go#1396).
-async fn read_tagged(inner: &Inner, target: &Target, tag: &Tag) -> Result<Option<Index>> {
-    let found = manifests::get(inner, target, &ManifestKey::Tag(tag.clone())).await?;
+async fn read_tagged(target: &Target, tag: &Tag) -> Result<Option<Index>> {
+    let found = manifests::get(target, &ManifestKey::Tag(tag.clone())).await?;
     let is_subject = |found: &FetchedManifest| fallback_tag(&found.descriptor.digest) == *tag;
     let Some(found) = found.filter(|found| !is_subject(found)) else { return Ok(None) };
     let digest = found.descriptor.digest;

@@ -6,9 +6,8 @@ use ocikit_spec::BoundedList;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
-use crate::auth::{Access, Scopes};
-use crate::endpoint::Endpoint;
-use crate::inner::{Fetched, Inner, Refusal};
+use crate::auth::Scopes;
+use crate::call::{Fetched, Refusal};
 use crate::link;
 use crate::target::Target;
 
@@ -57,18 +56,18 @@ impl ListOptions {
 }
 
 /// Returns the tags of a repository, in the order of the registry.
-pub(crate) async fn list(inner: &Inner, target: &Target, options: &ListOptions) -> Result<Vec<String>> {
+pub(crate) async fn list(target: &Target, options: &ListOptions) -> Result<Vec<String>> {
     #[derive(Deserialize)]
     struct Page {
         name: Option<IgnoredAny>,
         #[serde(default, deserialize_with = "present")]
         tags: Option<Names>,
     }
-    let pages = Pages::new(options.apply(target.tags()), "tags", &target.place);
+    let pages = Pages::new(target, target.access(), options.apply(target.tags()), "tags");
     // A page without `tags` is an empty list, as for Go's clients, which decode it so. It must have `name` then, since
     // an object without both may be anything.
     let entries = |page: Page| page.tags.or(page.name.map(|_| Names::default()));
-    pages.entries(inner, &target.endpoint, &target.access(), options, entries).await
+    pages.entries(options, entries).await
 }
 
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Names>, D::Error> {
@@ -76,43 +75,38 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Names>, 
 }
 
 /// Returns the repositories of a registry, in the order of the registry.
-pub(crate) async fn catalog(inner: &Inner, endpoint: &Endpoint, options: &ListOptions) -> Result<Vec<String>> {
+pub(crate) async fn catalog(registry: &Target, options: &ListOptions) -> Result<Vec<String>> {
     #[derive(Deserialize)]
     struct Page {
         repositories: Names,
     }
-    let access = Access { path: String::new(), scopes: Scopes::catalog() };
-    let place = endpoint.registry.to_string();
-    let pages = Pages::new(options.apply(endpoint.url("_catalog")), "repositories", &place);
-    pages.entries(inner, endpoint, &access, options, |page: Page| Some(page.repositories)).await
+    let url = options.apply(registry.endpoint.url("_catalog"));
+    let pages = Pages::new(registry, Scopes::catalog(), url, "repositories");
+    pages.entries(options, |page: Page| Some(page.repositories)).await
 }
 
 /// A list that is read page by page.
 pub(crate) struct Pages<'a> {
+    target: &'a Target,
+    access: Scopes,
     next: Option<Url>,
     /// The URLs of the pages read so far.
     seen: HashSet<Url>,
     /// The size of those pages in bytes.
     length: u64,
     what: &'static str,
-    place: &'a str,
 }
 
 impl<'a> Pages<'a> {
-    pub(crate) fn new(first: Url, what: &'static str, place: &'a str) -> Pages<'a> {
-        Pages { next: Some(first), seen: HashSet::new(), length: 0, what, place }
+    pub(crate) fn new(target: &'a Target, access: Scopes, first: Url, what: &'static str) -> Pages<'a> {
+        Pages { target, access, next: Some(first), seen: HashSet::new(), length: 0, what }
     }
 
     /// Reads the next page; `None` after the last page.
-    pub(crate) async fn next(
-        &mut self,
-        inner: &Inner,
-        endpoint: &Endpoint,
-        access: &Access,
-    ) -> Result<Option<Result<Fetched, Refusal>>> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Result<Fetched, Refusal>>> {
         let Some(asked) = self.next.take() else { return Ok(None) };
-        let request = endpoint.request(Method::GET, asked.clone());
-        let fetched = match inner.fetch(endpoint, access, request, MAX_PAGE_BYTES, self.place).await? {
+        let request = self.target.request(Method::GET, asked.clone());
+        let fetched = match self.target.fetch(&self.access, request, MAX_PAGE_BYTES).await? {
             Ok(fetched) => fetched,
             Err(refusal) => return Ok(Some(Err(refusal))),
         };
@@ -135,9 +129,6 @@ impl<'a> Pages<'a> {
     /// Returns the entries of all pages, or of as many as the limit needs.
     async fn entries<T: DeserializeOwned>(
         mut self,
-        inner: &Inner,
-        endpoint: &Endpoint,
-        access: &Access,
         options: &ListOptions,
         entries: impl Fn(T) -> Option<Names>,
     ) -> Result<Vec<String>> {
@@ -146,9 +137,9 @@ impl<'a> Pages<'a> {
         // The limit is applied here, since distribution before version 3 ignores `n` (distribution/distribution#1936).
         // A page may also have fewer entries than requested and a link to the next one.
         while found.len() < most
-            && let Some(page) = self.next(inner, endpoint, access).await?
+            && let Some(page) = self.next().await?
         {
-            let Fetched { body, .. } = page.map_err(|refusal| refusal.error(self.what, self.place))?;
+            let Fetched { body, .. } = page.map_err(|refusal| refusal.error(self.what, &self.target.place))?;
             let page = serde_json::from_slice(&body).map_err(|error| self.broken(&error.to_string()))?;
             let mut page = entries(page).ok_or_else(|| self.broken("one of its pages is not a list"))?.0;
             // Distribution before version 3 ignores `last` too and always sends everything
@@ -167,6 +158,6 @@ impl<'a> Pages<'a> {
     }
 
     pub(crate) fn broken(&self, problem: &str) -> Error {
-        Error::protocol(self.place, format!("its list of {} cannot be used: {problem}", self.what))
+        Error::protocol(&self.target.place, format!("its list of {} cannot be used: {problem}", self.what))
     }
 }

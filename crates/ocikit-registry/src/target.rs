@@ -1,17 +1,21 @@
 use std::fmt;
+use std::sync::Arc;
 
 use ocikit_http::{Method, Request, Url};
-use ocikit_image::Name;
-use ocikit_spec::{Digest, Tag};
+use ocikit_image::{Name, Result};
+use ocikit_spec::{Digest, Registry, Repository, Tag};
 
-use crate::auth::{Access, Scopes};
+use crate::auth::Scopes;
 use crate::endpoint::Endpoint;
 use crate::hosts::MirrorScope;
+use crate::inner::Inner;
 
-/// A repository at one address: at its registry, or at a mirror.
+/// What requests are sent to: a repository at one address, its registry or a mirror, or a registry as a whole.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
+    pub(crate) inner: Arc<Inner>,
     pub(crate) endpoint: Endpoint,
+    /// The repository; empty for the registry as a whole.
     pub(crate) path: String,
     /// Its name in messages.
     pub(crate) place: String,
@@ -61,6 +65,29 @@ impl fmt::Display for ManifestKey {
 }
 
 impl Target {
+    /// Returns a registry as a whole.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Blocked`](ocikit_image::Error::Blocked) if `registries.conf` blocks the whole registry.
+    pub(crate) fn of_registry(inner: &Arc<Inner>, registry: &Registry) -> Result<Target> {
+        inner.options.hosts.registries.check(registry)?;
+        let endpoint = inner.endpoint(registry, false)?;
+        Ok(Target { inner: inner.clone(), endpoint, path: String::new(), place: registry.to_string() })
+    }
+
+    /// Returns a repository at the registry that its name states.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Blocked`](ocikit_image::Error::Blocked) if `registries.conf` blocks it.
+    pub(crate) fn of_repository(inner: &Arc<Inner>, repository: &Repository) -> Result<Target> {
+        inner.options.hosts.registries.routes(repository)?;
+        let endpoint = inner.endpoint(repository.registry(), false)?;
+        let (path, place) = (repository.path().to_owned(), repository.to_string());
+        Ok(Target { inner: inner.clone(), endpoint, path, place })
+    }
+
     /// Creates a request to the registry.
     pub(crate) fn request(&self, method: Method, url: Url) -> Request {
         self.endpoint.request(method, url)
@@ -87,23 +114,22 @@ impl Target {
     }
 
     /// Returns the access that reading requires.
-    pub(crate) fn access(&self) -> Access {
-        Access { path: self.path.clone(), scopes: Scopes::pull(&self.path) }
+    pub(crate) fn access(&self) -> Scopes {
+        Scopes::pull(&self.path)
     }
 
     /// Returns the access that writing requires.
-    pub(crate) fn access_to_push(&self) -> Access {
-        Access { path: self.path.clone(), scopes: Scopes::push(&self.path) }
+    pub(crate) fn access_to_push(&self) -> Scopes {
+        Scopes::push(&self.path)
     }
 
     /// Returns the access that deleting requires.
-    pub(crate) fn access_to_delete(&self) -> Access {
-        Access { path: self.path.clone(), scopes: Scopes::delete(&self.path) }
+    pub(crate) fn access_to_delete(&self) -> Scopes {
+        Scopes::delete(&self.path)
     }
 
     /// Returns the access that mounting a blob from another repository requires.
-    pub(crate) fn access_to_mount(&self, from: &str) -> Access {
-        let scopes = Scopes::push(&self.path).with(&Scopes::pull(from));
-        Access { path: self.path.clone(), scopes }
+    pub(crate) fn access_to_mount(&self, from: &str) -> Scopes {
+        Scopes::push(&self.path).with(&Scopes::pull(from))
     }
 }

@@ -34,16 +34,33 @@ const REFUSAL_LIFETIME: Duration = Duration::from_secs(10);
 /// narrow a scope.
 const MAX_CHALLENGES: u32 = 3;
 
-/// Authenticates requests with the scheme that each registry requires.
+/// What is known about the authentication of all registries.
+#[derive(Debug, Default)]
+pub(crate) struct Authenticator(Mutex<HashMap<String, Arc<HostAuth>>>);
+
+impl Authenticator {
+    pub(crate) fn host(&self, endpoint: &Endpoint) -> Arc<HostAuth> {
+        lock(&self.0).entry(endpoint.base.reveal().to_owned()).or_default().clone()
+    }
+}
+
+/// Authenticates one request with the scheme that its registry requires.
 #[derive(Debug)]
-pub(crate) struct Authenticator {
-    keychain: Arc<dyn Keychain>,
-    hosts: Mutex<HashMap<String, Arc<HostAuth>>>,
+pub(crate) struct Authentication<'a> {
+    pub(crate) keychain: &'a dyn Keychain,
+    pub(crate) host: Arc<HostAuth>,
+    pub(crate) http: &'a HttpClient,
+    pub(crate) endpoint: &'a Endpoint,
+    /// The repository; empty for the registry as a whole.
+    pub(crate) path: &'a str,
+    /// The place that an [`Error::Denied`] names.
+    pub(crate) place: &'a str,
+    pub(crate) scopes: &'a Scopes,
 }
 
 /// What is known about the authentication of one registry.
 #[derive(Debug, Default)]
-struct HostAuth {
+pub(crate) struct HostAuth {
     scheme: Mutex<Scheme>,
     /// Locked by the first request, whose answer shows the scheme.
     gate: Arc<AsyncMutex<()>>,
@@ -93,14 +110,6 @@ enum TokenState {
     },
 }
 
-/// The access that a request needs.
-#[derive(Debug, Clone)]
-pub(crate) struct Access {
-    /// The repository; empty for the registry as a whole.
-    pub(crate) path: String,
-    pub(crate) scopes: Scopes,
-}
-
 /// The authorization of a request, and what is needed to evaluate the answer.
 #[derive(Debug, Default)]
 pub(crate) struct Authorization {
@@ -115,19 +124,10 @@ pub(crate) struct Authorization {
     challenges_answered: u32,
 }
 
-impl Authenticator {
-    pub(crate) fn new(keychain: Arc<dyn Keychain>) -> Authenticator {
-        Authenticator { keychain, hosts: Mutex::default() }
-    }
-
+impl Authentication<'_> {
     /// Returns the authorization for a request.
-    pub(crate) async fn authorize(
-        &self,
-        http: &HttpClient,
-        endpoint: &Endpoint,
-        access: &Access,
-    ) -> Result<Authorization> {
-        let host = self.host(endpoint);
+    pub(crate) async fn authorize(&self) -> Result<Authorization> {
+        let host = &self.host;
         let mut first = None;
         if host.is_new() {
             let guard = host.gate.clone().lock_owned().await;
@@ -139,41 +139,34 @@ impl Authenticator {
         match scheme {
             Scheme::Unknown | Scheme::Nothing => Ok(Authorization { _first: first, ..Authorization::default() }),
             Scheme::Direct => {
-                let credential = self.credential(http, &host, endpoint, &access.path).await;
+                let credential = self.credential().await;
                 Ok(Authorization { header: credential.as_ref().and_then(direct), ..Authorization::default() })
             }
             Scheme::Bearer(realm) => {
                 // A registry token needs no token service.
-                if let Some(Credential::Bearer(token)) = self.credential(http, &host, endpoint, &access.path).await {
+                if let Some(Credential::Bearer(token)) = self.credential().await {
                     return Ok(Authorization { header: Some(bearer(&token)), ..Authorization::default() });
                 }
-                self.token(http, &host, endpoint, realm, access).await
+                self.token(realm).await
             }
         }
     }
 
     /// Evaluates an answer. `Ok(true)` means that the request should be repeated with a new
-    /// [`Authenticator::authorize`].
+    /// [`Authentication::authorize`].
     ///
     /// # Errors
     ///
     /// [`Error::Denied`] if there is no further way to authenticate.
-    pub(crate) async fn learn(
-        &self,
-        http: &HttpClient,
-        endpoint: &Endpoint,
-        access: &Access,
-        authorization: &mut Authorization,
-        reply: &Reply,
-    ) -> Result<bool> {
-        let host = self.host(endpoint);
+    pub(crate) async fn learn(&self, authorization: &mut Authorization, reply: &Reply) -> Result<bool> {
+        let host = &self.host;
         let status = reply.answer.status;
         let challenges = challenges(reply);
         let too_little = challenges.iter().any(|found| found.parameter("error") == Some("insufficient_scope"));
         let is_challenge =
             reply.direct && (status == 401 && choose(&challenges).is_some() || status == 403 && too_little);
         if !is_challenge {
-            if self.probe(http, &host, endpoint, access, authorization, reply).await? {
+            if self.probe(authorization, reply).await? {
                 return Ok(true);
             }
             // A server error says nothing about authentication.
@@ -181,17 +174,17 @@ impl Authenticator {
                 *lock(&host.scheme) = Scheme::Nothing;
             }
             let problem = authorization.missing.take().filter(|_| reply.direct && status == 401);
-            return self.refused(&host, endpoint, reply, problem);
+            return self.refused(reply, problem);
         }
         if let Some(problem) = authorization.missing.take() {
-            return self.refused(&host, endpoint, reply, Some(problem));
+            return self.refused(reply, Some(problem));
         }
         authorization.challenges_answered += 1;
         let challenge = choose(&challenges).filter(|_| authorization.challenges_answered <= MAX_CHALLENGES);
         let again = match challenge {
             None => false,
             Some(challenge) if challenge.is_direct() => {
-                let credential = self.credential(http, &host, endpoint, &access.path).await;
+                let credential = self.credential().await;
                 let answers = credential.as_ref().is_some_and(|credential| answers(credential, challenge));
                 if answers || challenge.scheme == "basic" {
                     *lock(&host.scheme) = Scheme::Direct;
@@ -199,29 +192,19 @@ impl Authenticator {
                 // A password that was refused is not sent again.
                 authorization.header.is_none() && answers
             }
-            Some(challenge) => self.answer(http, &host, endpoint, access, authorization, challenge, reply).await?,
+            Some(challenge) => self.answer(authorization, challenge, reply).await?,
         };
-        if again { Ok(true) } else { self.refused(&host, endpoint, reply, None) }
+        if again { Ok(true) } else { self.refused(reply, None) }
     }
 
     /// Prepares for a challenge that names a token service. Returns whether a new token may help.
-    #[allow(clippy::too_many_arguments, reason = "they are what `learn` has, and the challenge")]
-    async fn answer(
-        &self,
-        http: &HttpClient,
-        host: &HostAuth,
-        endpoint: &Endpoint,
-        access: &Access,
-        authorization: &mut Authorization,
-        challenge: &Challenge,
-        reply: &Reply,
-    ) -> Result<bool> {
-        *lock(&host.scheme) = Scheme::Bearer(realm(http, endpoint, challenge, reply)?);
+    async fn answer(&self, authorization: &mut Authorization, challenge: &Challenge, reply: &Reply) -> Result<bool> {
+        *lock(&self.host.scheme) = Scheme::Bearer(self.realm(challenge, reply)?);
         let asked = challenge.parameter("scope").map(Scopes::parse).unwrap_or_default();
         let Some(slot) = authorization.slot.take() else {
-            let wanted = access.scopes.follow(&asked);
-            if wanted != access.scopes {
-                lock(&host.widened).entry(access.scopes.clone()).or_insert(wanted);
+            let wanted = self.scopes.follow(&asked);
+            if wanted != *self.scopes {
+                lock(&self.host.widened).entry(self.scopes.clone()).or_insert(wanted);
             }
             return Ok(authorization.header.is_none());
         };
@@ -234,7 +217,7 @@ impl Authenticator {
         }
         let wider = slot.scopes.follow(&asked);
         if wider != slot.scopes {
-            lock(&host.widened).insert(access.scopes.clone(), wider);
+            lock(&self.host.widened).insert(self.scopes.clone(), wider);
             return Ok(true);
         }
         // A cached token may have been revoked; a new one for the same scopes would be refused again.
@@ -246,15 +229,8 @@ impl Authenticator {
     ///
     /// GitHub Packages answers anonymous requests with 404 (containerd/containerd#3291), gcr.io with 403
     /// (containers/image#211). Both send a challenge for `/v2/`.
-    async fn probe(
-        &self,
-        http: &HttpClient,
-        host: &HostAuth,
-        endpoint: &Endpoint,
-        access: &Access,
-        authorization: &mut Authorization,
-        reply: &Reply,
-    ) -> Result<bool> {
+    async fn probe(&self, authorization: &mut Authorization, reply: &Reply) -> Result<bool> {
+        let Authentication { host, http, endpoint, .. } = self;
         let status = reply.answer.status;
         let is_anonymous = authorization.header.is_none() && authorization.missing.is_none();
         if !reply.direct
@@ -264,7 +240,7 @@ impl Authenticator {
         {
             return Ok(false);
         }
-        let Some(credential) = self.credential(http, host, endpoint, &access.path).await else { return Ok(false) };
+        let Some(credential) = self.credential().await else { return Ok(false) };
         {
             let mut probed = host.probed.lock().await;
             if !std::mem::replace(&mut *probed, true) {
@@ -276,7 +252,7 @@ impl Authenticator {
                     let challenges = challenges(&answered);
                     if let Some(challenge) = choose(&challenges).filter(|_| answered.direct) {
                         if !challenge.is_direct() {
-                            *lock(&host.scheme) = Scheme::Bearer(realm(http, endpoint, challenge, &answered)?);
+                            *lock(&host.scheme) = Scheme::Bearer(self.realm(challenge, &answered)?);
                         } else if answers(&credential, challenge) {
                             *lock(&host.scheme) = Scheme::Direct;
                         }
@@ -295,15 +271,15 @@ impl Authenticator {
 
     /// Returns why the registry, or its token service, rejects the credential for a repository; `None` if there is no
     /// credential or it is accepted. A registry that hides repositories answers 404 to a rejected credential too.
-    pub(crate) async fn rejection(&self, http: &HttpClient, endpoint: &Endpoint, access: &Access) -> Option<String> {
-        let host = self.host(endpoint);
-        let credential = self.credential(http, &host, endpoint, &access.path).await?;
+    pub(crate) async fn rejection(&self) -> Option<String> {
+        let Authentication { host, http, endpoint, .. } = self;
+        let credential = self.credential().await?;
         let scheme = lock(&host.scheme).clone();
         match scheme {
             // Without a challenge no credential is sent.
             Scheme::Unknown | Scheme::Nothing => None,
             Scheme::Bearer(realm) if !matches!(credential, Credential::Bearer(_)) => {
-                self.token(http, &host, endpoint, realm, access).await.ok()?.missing
+                self.token(realm).await.ok()?.missing
             }
             Scheme::Bearer(_) | Scheme::Direct => {
                 let mut request = endpoint.request(Method::GET, endpoint.url(""));
@@ -316,16 +292,16 @@ impl Authenticator {
     }
 
     /// Returns where the credential for a repository comes from, if there is one and its keychain names it.
-    pub(crate) async fn origin(&self, http: &HttpClient, endpoint: &Endpoint, path: &str) -> Option<String> {
-        self.credential(http, &self.host(endpoint), endpoint, path).await?;
-        self.keychain.origin(&endpoint.registry, path).await
+    pub(crate) async fn origin(&self) -> Option<String> {
+        self.credential().await?;
+        self.keychain.origin(&self.endpoint.registry, self.path).await
     }
 
     /// Returns the error of a refused request if there is one: a missing token, or a credential that could not be read.
-    fn refused(&self, host: &HostAuth, endpoint: &Endpoint, reply: &Reply, problem: Option<String>) -> Result<bool> {
+    fn refused(&self, reply: &Reply, problem: Option<String>) -> Result<bool> {
         let status = reply.answer.status;
         let credential_error =
-            lock(&host.credential_error).clone().filter(|_| reply.direct && matches!(status, 401 | 403));
+            lock(&self.host.credential_error).clone().filter(|_| reply.direct && matches!(status, 401 | 403));
         let problem = match (problem, credential_error) {
             (None, None) => return Ok(false),
             (Some(problem), None) => problem,
@@ -336,30 +312,21 @@ impl Authenticator {
                 )
             }
         };
-        Err(Error::Denied { place: endpoint.registry.to_string(), problem })
-    }
-
-    fn host(&self, endpoint: &Endpoint) -> Arc<HostAuth> {
-        lock(&self.hosts).entry(endpoint.base.reveal().to_owned()).or_default().clone()
+        Err(Error::Denied { place: self.place.to_owned(), problem })
     }
 
     /// Returns the credential for a repository; the keychain is asked once. If it fails, requests are made without a
     /// credential, since most images are public.
-    async fn credential(
-        &self,
-        http: &HttpClient,
-        host: &HostAuth,
-        endpoint: &Endpoint,
-        path: &str,
-    ) -> Option<Credential> {
+    async fn credential(&self) -> Option<Credential> {
+        let Authentication { keychain, host, http, endpoint, path, .. } = self;
         if endpoint.is_tls_expected && !http.uses_tls(&endpoint.base) {
             let problem = "a TLS option applies to this registry, but it speaks plain HTTP";
             *lock(&host.credential_error) = Some(problem.to_owned());
             return None;
         }
-        let cell = lock(&host.credentials).entry(path.to_owned()).or_default().clone();
+        let cell = lock(&host.credentials).entry((*path).to_owned()).or_default().clone();
         let ask = || async {
-            match self.keychain.credential(&endpoint.registry, path).await {
+            match keychain.credential(&endpoint.registry, path).await {
                 Ok(found) => found,
                 Err(error) => {
                     let mut causes: Vec<_> = retry::causes(&error).map(ToString::to_string).collect();
@@ -377,24 +344,18 @@ impl Authenticator {
         cell.get_or_init(ask).await.clone()
     }
 
-    async fn token(
-        &self,
-        http: &HttpClient,
-        host: &HostAuth,
-        endpoint: &Endpoint,
-        realm: Realm,
-        access: &Access,
-    ) -> Result<Authorization> {
-        let scopes = lock(&host.widened).get(&access.scopes).cloned().unwrap_or_else(|| access.scopes.clone());
+    async fn token(&self, realm: Realm) -> Result<Authorization> {
+        let Authentication { host, http, path, .. } = self;
+        let scopes = lock(&host.widened).get(self.scopes).cloned().unwrap_or_else(|| self.scopes.clone());
         let now = || http.clock().now();
         let slots: Vec<_> = {
             let mut tokens = lock(&host.tokens);
-            if !tokens.iter().any(|slot| slot.serves(&realm, &access.path) && slot.scopes == scopes) {
+            if !tokens.iter().any(|slot| slot.serves(&realm, path) && slot.scopes == scopes) {
                 let state = AsyncMutex::default();
-                let (realm, path, scopes) = (realm.clone(), access.path.clone(), scopes.clone());
+                let (realm, path, scopes) = (realm.clone(), (*path).to_owned(), scopes.clone());
                 tokens.push(Arc::new(TokenSlot { realm, path, scopes, state }));
             }
-            let serving = tokens.iter().filter(|slot| slot.serves(&realm, &access.path) && slot.scopes.cover(&scopes));
+            let serving = tokens.iter().filter(|slot| slot.serves(&realm, path) && slot.scopes.cover(&scopes));
             serving.cloned().collect()
         };
         // A token that is being fetched by another request is waited for here.
@@ -415,8 +376,8 @@ impl Authenticator {
             }
             _ => {}
         }
-        let credential = self.credential(http, host, endpoint, &access.path).await;
-        match service::fetch(http, endpoint, &slot.realm, &slot.scopes, credential.as_ref()).await {
+        let credential = self.credential().await;
+        match service::fetch(http, self.endpoint, &slot.realm, &slot.scopes, credential.as_ref()).await {
             Ok(token) => {
                 let authorization = Authorization { new: true, ..Authorization::of(slot, &token) };
                 *state = TokenState::Token(token);
@@ -429,6 +390,18 @@ impl Authenticator {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Returns the token service that a challenge names, if it is allowed.
+    fn realm(&self, challenge: &Challenge, reply: &Reply) -> Result<Realm> {
+        let refused = |problem: InvalidLocation| Error::Denied {
+            place: self.place.to_owned(),
+            problem: format!("it names an unusable token service: {problem}"),
+        };
+        let text = challenge.parameter("realm").unwrap_or_default();
+        let url = ocikit_http::resolve(&reply.url, text).map_err(refused)?;
+        let origin = self.http.origin_of(&url, self.endpoint.home(), reply);
+        Ok(Realm { url, service: challenge.parameter("service").map(str::to_owned), origin })
     }
 }
 
@@ -484,18 +457,6 @@ fn choose(challenges: &[Challenge]) -> Option<&Challenge> {
     let of = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
     let with_service = of("bearer").filter(|challenge| challenge.parameter("realm").is_some());
     with_service.or_else(|| of("basic")).or_else(|| of("bearer"))
-}
-
-/// Returns the token service that a challenge names, if it is allowed.
-fn realm(http: &HttpClient, endpoint: &Endpoint, challenge: &Challenge, reply: &Reply) -> Result<Realm> {
-    let refused = |problem: InvalidLocation| Error::Denied {
-        place: endpoint.registry.to_string(),
-        problem: format!("it names an unusable token service: {problem}"),
-    };
-    let text = challenge.parameter("realm").unwrap_or_default();
-    let url = ocikit_http::resolve(&reply.url, text).map_err(refused)?;
-    let origin = http.origin_of(&url, endpoint.home(), reply);
-    Ok(Realm { url, service: challenge.parameter("service").map(str::to_owned), origin })
 }
 
 /// Returns whether a credential answers a challenge without a token service. A password is no bearer token.

@@ -20,7 +20,6 @@ use part::Part;
 /// Returns the bytes of a range of a blob, not verified. If an answer breaks off, the rest is requested again, and
 /// finally from `others`.
 pub(crate) async fn open(
-    inner: &Arc<Inner>,
     target: &Arc<Target>,
     others: VecDeque<Arc<Target>>,
     descriptor: &Descriptor,
@@ -32,7 +31,6 @@ pub(crate) async fn open(
         return Ok(Bytes::new().into());
     }
     let part = Part {
-        inner: inner.clone(),
         target: target.clone(),
         others,
         digest: descriptor.digest,
@@ -41,6 +39,7 @@ pub(crate) async fn open(
         end: offset + length,
         limit,
     };
+    let inner = &target.inner;
     let running = RunningDownload::new(inner);
     let options = &inner.options.parallel;
     let body = if options.ahead > 0

@@ -13,8 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::AbortHandle;
 
 use super::part::Part;
-use crate::inner::Inner;
 use crate::options::ParallelOptions;
+use crate::target::Target;
 
 /// Returns the bytes of a part: from one answer, followed by concurrent ranges if that answer is slow.
 pub(super) async fn open(part: Part, options: &ParallelOptions, permit: OwnedSemaphorePermit) -> Result<Body> {
@@ -25,7 +25,7 @@ pub(super) async fn open(part: Part, options: &ParallelOptions, permit: OwnedSem
     }
     let beginning = options.part.max(1).saturating_mul(2);
     let download = Download {
-        inner: part.inner.clone(),
+        target: part.target.clone(),
         front: part.clone().stream(opened).boxed().fuse(),
         passed: 0,
         // Not zero, since otherwise no throughput would count as slow.
@@ -38,18 +38,14 @@ pub(super) async fn open(part: Part, options: &ParallelOptions, permit: OwnedSem
     };
     Ok(Body::new(
         length,
-        stream::unfold(Some(download), |download| async {
-            let mut download = download?;
-            match download.next().await? {
-                Ok(chunk) => Some((Ok(chunk), Some(download))),
-                Err(error) => Some((Err(error), None)),
-            }
+        stream::try_unfold(download, |mut download| async {
+            Ok(download.next().await.transpose()?.map(|chunk| (chunk, download)))
         }),
     ))
 }
 
 struct Download {
-    inner: Arc<Inner>,
+    target: Arc<Target>,
     /// The answer to the request for the complete part.
     front: Fuse<BoxStream<'static, Result<Bytes>>>,
     passed: u64,
@@ -106,7 +102,7 @@ impl Download {
         // A chunk may extend beyond it.
         self.beginning = self.beginning.max(self.passed);
         rest.split(self.beginning);
-        let together = self.passed as f64 * self.inner.downloads.load(Ordering::Relaxed).max(1) as f64;
+        let together = self.passed as f64 * self.target.inner.downloads.load(Ordering::Relaxed).max(1) as f64;
         let slow = together < self.waited.as_secs_f64() * self.options.slow as f64;
         if !slow || rest.is_empty() {
             self.rest = Rest::SameAnswer;

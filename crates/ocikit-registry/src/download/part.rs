@@ -9,14 +9,12 @@ use ocikit_image::{Error, Result};
 use ocikit_spec::Digest;
 
 use crate::blobs::MIN_BULK_BYTES;
-use crate::inner::Inner;
 use crate::target::Target;
 use crate::{problem, range};
 
 /// The bytes of a blob that remain to be downloaded.
 #[derive(Debug, Clone)]
 pub(super) struct Part {
-    pub(super) inner: Arc<Inner>,
     pub(super) target: Arc<Target>,
     /// Other locations, for when `target` fails for good.
     pub(super) others: VecDeque<Arc<Target>>,
@@ -45,7 +43,7 @@ type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, RequestError>> + Send>>;
 impl Part {
     /// Requests the remaining bytes.
     pub(super) async fn open(&self) -> Result<Opened> {
-        let Part { inner, target, digest, .. } = self;
+        let Part { target, digest, .. } = self;
         let wanted = self.end - self.position;
         let mut request = target.request(Method::GET, target.blob(digest));
         if !self.whole {
@@ -53,7 +51,7 @@ impl Part {
         }
         request.limit = self.limit;
         request.lane = if wanted >= MIN_BULK_BYTES { Lane::Bulk } else { Lane::Small };
-        let reply = inner.call(&target.endpoint, &target.access(), request, &target.place).await?;
+        let reply = target.call(&target.access(), request).await?;
         match reply.answer.status {
             206 if !self.whole => {
                 let header = reply.answer.header("content-range").unwrap_or_default();
@@ -71,7 +69,7 @@ impl Part {
             }
             // The blob ends before the range starts.
             416 => Ok(Opened { ranged: true, ranges: false, total: None, chunks: stream::empty().boxed() }),
-            _ => Err(problem::error(reply, &digest.to_string(), &target.place).await),
+            _ => Err(target.error(reply, &digest.to_string()).await),
         }
     }
 
@@ -107,14 +105,8 @@ impl Part {
     /// Returns the bytes of an answer and, if it breaks off, of the answers to further requests.
     pub(super) fn stream(self, opened: Opened) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
         let (ranged, chunks) = (opened.ranged, self.wanted(opened));
-        let state = Some(Resumed { part: self, chunks: Some(chunks), ranged, fresh: true, failures: 0 });
-        stream::unfold(state, |state| async {
-            let mut state = state?;
-            match state.next().await? {
-                Ok(chunk) => Some((Ok(chunk), Some(state))),
-                Err(error) => Some((Err(error), None)),
-            }
-        })
+        let state = Resumed { part: self, chunks: Some(chunks), ranged, fresh: true, failures: 0 };
+        stream::try_unfold(state, |mut state| async { Ok(state.next().await.transpose()?.map(|chunk| (chunk, state))) })
     }
 
     /// Returns the requested bytes of an answer.
@@ -193,7 +185,7 @@ impl Resumed {
             }
             self.failures += 1;
             self.chunks = None;
-            let http = &self.part.inner.http;
+            let http = &self.part.target.inner.http;
             let is_slow = matches!(fault, RequestError::Slow(_));
             let url = self.part.target.blob(&self.part.digest);
             if is_slow || !http.back_off(&Method::GET, &url, self.failures, None).await {

@@ -31,7 +31,6 @@ pub struct RemoteRepository(Arc<Remote>);
 
 #[derive(Debug)]
 struct Remote {
-    inner: Arc<Inner>,
     repository: Repository,
     /// Where it is written.
     target: Arc<Target>,
@@ -98,7 +97,7 @@ impl RemoteRepository {
                 true => inner.endpoint(found.registry(), insecure)?,
                 false => inner.mirror(found.registry(), insecure)?,
             };
-            Ok::<_, Error>(Arc::new(Target { endpoint, path: found.path().to_owned(), place }))
+            Ok::<_, Error>(Arc::new(Target { inner: inner.clone(), endpoint, path: found.path().to_owned(), place }))
         };
         let name = repository.to_string();
         let itself = target(&repository, routes.insecure, name.clone())?;
@@ -110,18 +109,18 @@ impl RemoteRepository {
             Ok(ReadTarget { target, scope: *scope })
         };
         let reads = routes.reads.iter().map(read).collect::<Result<_>>()?;
-        Ok(RemoteRepository(Arc::new(Remote { target: itself, inner, repository, reads, state: Mutex::default() })))
+        Ok(RemoteRepository(Arc::new(Remote { target: itself, repository, reads, state: Mutex::default() })))
     }
 
     /// Adds to an error what is known about the credential. Once the repository has returned a manifest, it does not hide,
     /// and 404 means that something does not exist.
     async fn explain_denial<T>(&self, outcome: Result<T>) -> Result<T> {
-        let Remote { inner, target, state, .. } = &*self.0;
+        let Remote { target, state, .. } = &*self.0;
         match outcome {
             Err(error @ (Error::NotFound { .. } | Error::Refused { .. })) if !lock(state).documents.is_empty() => {
                 Err(error)
             }
-            Err(error) => Err(inner.explain_denial(target, error).await),
+            Err(error) => Err(target.explain_denial(error).await),
             outcome => outcome,
         }
     }
@@ -145,7 +144,7 @@ impl RemoteRepository {
             Some(key) => {
                 let head = |target: Arc<Target>| {
                     let key = &key;
-                    async move { manifests::head(&self.0.inner, &target, key).await }
+                    async move { manifests::head(&target, key).await }
                 };
                 self.explain_denial(self.read(key.mirror_scope(), head).await).await
             }
@@ -169,7 +168,7 @@ impl RemoteRepository {
     ///
     /// As [`RemoteRepository::tags`].
     pub async fn tags_part(&self, options: &ListOptions) -> Result<Vec<Tag>> {
-        let list = |target: Arc<Target>| async move { tags::list(&self.0.inner, &target, options).await.map(Some) };
+        let list = |target: Arc<Target>| async move { tags::list(&target, options).await.map(Some) };
         let listed = self.explain_denial(self.read(MirrorScope::All, list).await).await?;
         let invalid = |error| Error::protocol(self, format!("its list of tags cannot be used: {error}"));
         listed.unwrap_or_default().iter().map(|tag| tag.parse().map_err(invalid)).collect()
@@ -181,7 +180,7 @@ impl RemoteRepository {
     ///
     /// Those of the registry; [`Error::Protocol`] if it does not state the size of the blob.
     pub async fn blob(&self, digest: &Digest) -> Result<Option<Descriptor>> {
-        let size = |target: Arc<Target>| async move { blobs::size(&self.0.inner, &target, digest).await };
+        let size = |target: Arc<Target>| async move { blobs::size(&target, digest).await };
         let size = self.read(MirrorScope::DigestOnly, size).await?;
         Ok(size.map(|size| Descriptor::new(MediaType::OCTET_STREAM, *digest, size)))
     }
@@ -193,7 +192,7 @@ impl RemoteRepository {
     /// [`Error::NotFound`], and [`Error::Refused`] by registries that delete manifests only by digest. The manifest is
     /// not deleted instead, since its other tags would be lost.
     pub async fn delete_tag(&self, tag: &Tag) -> Result<()> {
-        let deleted = manifests::delete(&self.0.inner, &self.0.target, &ManifestKey::Tag(tag.clone())).await;
+        let deleted = manifests::delete(&self.0.target, &ManifestKey::Tag(tag.clone())).await;
         self.explain_denial(deleted).await
     }
 
@@ -205,26 +204,25 @@ impl RemoteRepository {
     /// [`Error::NotFound`] if the tag does not exist; [`Error::Refused`] if the registry deletes nothing and
     /// [`Error::Unsupported`] if it keeps tags of deleted manifests: then the tag is moved back.
     pub async fn delete_tag_by_replacing(&self, tag: &Tag) -> Result<()> {
-        let Remote { inner, target, .. } = &*self.0;
+        let Remote { target, .. } = &*self.0;
         let key = ManifestKey::Tag(tag.clone());
         // Read from the registry itself, since a mirror may be outdated.
-        let old =
-            manifests::get(inner, target, &key).await?.ok_or_else(|| Error::not_found(format!("tag {tag}"), self))?;
-        let text = format!("a stand-in for a tag that is removed: {:016x}", inner.options.clock.random());
+        let old = manifests::get(target, &key).await?.ok_or_else(|| Error::not_found(format!("tag {tag}"), self))?;
+        let text = format!("a stand-in for a tag that is removed: {:016x}", target.inner.options.clock.random());
         let memory = Memory::new();
         let config = Descriptor::of(MediaType::OCI_EMPTY, b"{}");
         memory.insert(&b"{}"[..]);
         self.put(&config, &memory).await?;
         let bytes = stand_in(&config, &text);
         let descriptor = Descriptor::of(MediaType::OCI_MANIFEST, &bytes);
-        manifests::put(inner, target, &key, &descriptor, bytes).await?;
-        let mut deleted = manifests::delete(inner, target, &ManifestKey::Digest(descriptor.digest)).await;
-        if deleted.is_ok() && manifests::head(inner, target, &key).await?.is_some() {
+        manifests::put(target, &key, &descriptor, bytes).await?;
+        let mut deleted = manifests::delete(target, &ManifestKey::Digest(descriptor.digest)).await;
+        if deleted.is_ok() && manifests::head(target, &key).await?.is_some() {
             let what = "it keeps the tags of deleted manifests".to_owned();
             deleted = Err(Error::Unsupported { place: target.place.clone(), what });
         }
         if deleted.is_err() {
-            manifests::put(inner, target, &key, &old.descriptor, old.bytes).await?;
+            manifests::put(target, &key, &old.descriptor, old.bytes).await?;
         }
         deleted
     }
@@ -235,15 +233,15 @@ impl RemoteRepository {
     ///
     /// [`Error::NotFound`], and [`Error::Refused`] if the registry deletes nothing.
     pub async fn delete_manifest(&self, digest: &Digest) -> Result<()> {
-        let Remote { inner, target, state, .. } = &*self.0;
+        let Remote { target, state, .. } = &*self.0;
         let key = ManifestKey::Digest(*digest);
         let found = self.manifest(&key).await?.ok_or_else(|| Error::not_found(digest, self))?;
         lock(state).documents.remove(digest);
-        manifests::delete(inner, target, &key).await?;
+        manifests::delete(target, &key).await?;
         let document = Document::parse(&found.descriptor.media_type, found.bytes.clone()).ok();
         match document.as_ref().and_then(Document::subject) {
-            Some(subject) if referrers::uses_fallback_tag(inner, target, &subject.digest).await? => {
-                referrers::remove(inner, target, &found).await
+            Some(subject) if referrers::uses_fallback_tag(target, &subject.digest).await? => {
+                referrers::remove(target, &found).await
             }
             _ => Ok(()),
         }
@@ -265,9 +263,9 @@ impl RemoteRepository {
     ///
     /// [`Error::NotFound`], and [`Error::Refused`] if the registry deletes nothing.
     pub async fn delete_blob(&self, digest: &Digest) -> Result<()> {
-        let Remote { inner, target, .. } = &*self.0;
-        inner.cache.forget(&target.endpoint, &target.path, digest);
-        blobs::delete(inner, target, digest).await
+        let Remote { target, .. } = &*self.0;
+        target.inner.cache.forget(&target.endpoint, &target.path, digest);
+        blobs::delete(target, digest).await
     }
 }
 

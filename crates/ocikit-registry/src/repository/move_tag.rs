@@ -28,15 +28,15 @@ impl RemoteRepository {
     ///
     /// [`Error::Conflict`] if it leads to something else, before or after.
     pub(super) async fn move_tag(&self, key: &ManifestKey, root: &FetchedManifest, replaced: &Digest) -> Result<()> {
-        let Remote { inner, target, .. } = &*self.0;
-        let clock = &inner.options.clock;
+        let Remote { target, .. } = &*self.0;
+        let clock = &target.inner.options.clock;
         let started;
         let mut entity_tag = None;
         match self.just_read(key, replaced) {
             Some(read) => (started, entity_tag) = (read.started, read.entity_tag),
             None => {
                 started = clock.now();
-                let found = match manifests::head_to_move(inner, target, key, replaced.algorithm()).await {
+                let found = match manifests::head_to_move(target, key, replaced.algorithm()).await {
                     // A user who may push and not pull. What follows decides.
                     Err(Error::Denied { .. }) => None,
                     found => Some(found?),
@@ -68,16 +68,16 @@ impl RemoteRepository {
         let ManifestKey::Tag(tag) = key else { return None };
         let read = lock(&self.0.state).tag_reads.remove(tag).filter(|read| read.digest == *replaced)?;
         let took = read.ended.duration_since(read.started).ok()?;
-        let since = self.0.inner.options.clock.now().duration_since(read.ended).ok()?;
+        let since = self.0.target.inner.options.clock.now().duration_since(read.ended).ok()?;
         (since * 2 <= took).then_some(read)
     }
 
     /// Checks that a tag leads to a root. The replaced one, or none, is what replicas and caches that lag behind return.
     async fn read_back(&self, key: &ManifestKey, root: &Descriptor, replaced: &Digest) -> Result<()> {
-        let Remote { inner, target, .. } = &*self.0;
+        let Remote { target, .. } = &*self.0;
         let mut failures = 0;
         loop {
-            let found = match manifests::head_to_move(inner, target, key, root.digest.algorithm()).await {
+            let found = match manifests::head_to_move(target, key, root.digest.algorithm()).await {
                 Err(Error::Denied { .. }) => return Ok(()),
                 found => found?.map(|StatedManifest { descriptor, .. }| descriptor),
             };
@@ -91,7 +91,7 @@ impl RemoteRepository {
                 _ => {}
             }
             failures += 1;
-            if !inner.http.back_off(&Method::HEAD, &target.manifest(key), failures, None).await {
+            if !target.inner.http.back_off(&Method::HEAD, &target.manifest(key), failures, None).await {
                 return Err(match found.map(|found| found.digest) {
                     // Another client moved it back, or the registry rejected the condition and not the tag.
                     Some(digest) => Error::conflict(key, self, Some(digest)),
@@ -104,10 +104,10 @@ impl RemoteRepository {
     /// Checks that a registry returns a root that was stored together with its tag. The tag may have moved on since
     /// then.
     pub(super) async fn confirm_tagged(&self, key: &ManifestKey, root: &Descriptor) -> Result<()> {
-        let Remote { inner, target, .. } = &*self.0;
-        match manifests::confirm(inner, target, key, root).await {
+        let Remote { target, .. } = &*self.0;
+        match manifests::confirm(target, key, root).await {
             Err(Error::Mismatch { mismatch, .. }) if matches!(*mismatch, Mismatch::Digest(_)) => {
-                manifests::confirm(inner, target, &ManifestKey::Digest(root.digest), root).await
+                manifests::confirm(target, &ManifestKey::Digest(root.digest), root).await
             }
             confirmed => confirmed,
         }

@@ -42,7 +42,7 @@ impl Sink for RemoteRepository {
         if lock(&self.0.state).deferred.contains_key(&root.digest) {
             return Ok(());
         }
-        manifests::confirm(&self.0.inner, &self.0.target, &ManifestKey::Digest(root.digest), root).await
+        manifests::confirm(&self.0.target, &ManifestKey::Digest(root.digest), root).await
     }
 
     async fn publish(&self, root: &Descriptor, naming: &Naming) -> Result<()> {
@@ -78,9 +78,9 @@ impl Sink for RemoteRepository {
     }
 
     async fn tagged(&self, tag: &Tag) -> Result<Option<Descriptor>> {
-        let Remote { inner, target, state, .. } = &*self.0;
-        lock(state).tags_read.insert(tag.clone(), inner.options.clock.now());
-        let found = manifests::get_to_push(inner, target, &ManifestKey::Tag(tag.clone())).await?;
+        let Remote { target, state, .. } = &*self.0;
+        lock(state).tags_read.insert(tag.clone(), target.inner.options.clock.now());
+        let found = manifests::get_to_push(target, &ManifestKey::Tag(tag.clone())).await?;
         Ok(found.map(|found| {
             let descriptor = found.descriptor.clone();
             lock(state).cache(found);
@@ -89,28 +89,28 @@ impl Sink for RemoteRepository {
     }
 
     async fn tagged_later(&self, tag: &Tag) -> Result<Option<Descriptor>> {
-        let Remote { inner, state, .. } = &*self.0;
+        let Remote { target, state, .. } = &*self.0;
         let read = lock(state).tags_read.get(tag).copied();
-        referrers::await_other_writers(inner, read.unwrap_or_else(|| inner.options.clock.now())).await;
+        referrers::await_other_writers(&target.inner, read.unwrap_or_else(|| target.inner.options.clock.now())).await;
         self.tagged(tag).await
     }
 
     async fn is_complete(&self, root: &Descriptor, naming: &Naming) -> Result<bool> {
-        let Remote { inner, target, .. } = &*self.0;
+        let Remote { target, .. } = &*self.0;
         let key = naming.tag.clone().map_or(ManifestKey::Digest(root.digest), ManifestKey::Tag);
-        let found = manifests::head_to_push(inner, target, &key).await?;
+        let found = manifests::head_to_push(target, &key).await?;
         let is_there = found.is_some_and(|found| found.digest == root.digest && found.size == root.size);
         // A push tags the root last, so a tagged root is complete. An untagged one may lack its entry in the list of
         // referrers, if an earlier push stopped before that.
         if !is_there || naming.tag.is_some() {
             return Ok(is_there);
         }
-        let _check = inner.cache.acquire_referrers_check(&target.endpoint).await;
-        if inner.cache.lists_referrers(&target.endpoint) == Some(true) {
+        let _check = target.inner.cache.acquire_referrers_check(&target.endpoint).await;
+        if target.inner.cache.lists_referrers(&target.endpoint) == Some(true) {
             return Ok(true);
         }
-        match manifests::get_to_push(inner, target, &key).await? {
-            Some(found) => referrers::is_listed(inner, target, &found).await,
+        match manifests::get_to_push(target, &key).await? {
+            Some(found) => referrers::is_listed(target, &found).await,
             None => Ok(false),
         }
     }
@@ -118,68 +118,68 @@ impl Sink for RemoteRepository {
 
 impl RemoteRepository {
     async fn put_blob(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put> {
-        let Remote { inner, target, repository, .. } = &*self.0;
+        let Remote { target, repository, .. } = &*self.0;
         let (endpoint, digest) = (&target.endpoint, &descriptor.digest);
         let source = from.repository(descriptor);
         if source == Some(repository) {
             return Ok(Put::Present);
         }
-        let _inflight = inner.cache.acquire(endpoint, digest).await;
-        if inner.cache.holds(endpoint, &target.path, digest) {
+        let _inflight = target.inner.cache.acquire(endpoint, digest).await;
+        if target.inner.cache.holds(endpoint, &target.path, digest) {
             return Ok(Put::Present);
         }
         if from.is_new(digest) && descriptor.size <= MAX_UNCHECKED_BYTES {
             let key = JournalKey { repository: repository.clone(), digest: *digest, size: descriptor.size };
-            let put = upload::put(inner, target, &key, descriptor, from, None, None).await?;
+            let put = upload::put(target, &key, descriptor, from, None, None).await?;
             lock(&self.0.state).new.insert(*digest);
-            inner.cache.record(endpoint, &target.path, digest);
+            target.inner.cache.record(endpoint, &target.path, digest);
             return Ok(put);
         }
         let other_repository = source.filter(|source| source.registry() == repository.registry());
         let other_repository = other_repository.map(|source| source.path().to_owned());
         let other_repository =
-            other_repository.or_else(|| inner.cache.repository_with(endpoint, digest)).map(Mount::From);
+            other_repository.or_else(|| target.inner.cache.repository_with(endpoint, digest)).map(Mount::From);
         let mount = match other_repository {
             None => self.mount_instead_of_head(),
             other_repository => other_repository,
         };
         let key = JournalKey { repository: repository.clone(), digest: *digest, size: descriptor.size };
         let put = match mount {
-            Some(mount) => upload::put(inner, target, &key, descriptor, from, Some(&mount), None).await?,
+            Some(mount) => upload::put(target, &key, descriptor, from, Some(&mount), None).await?,
             // The round-trip time is long: the upload starts before it is known whether the blob exists. It starts as a
             // mount from the target repository itself, since most registries answer that with 201 if the blob exists.
-            None if inner.http.speculation(&endpoint.base).requests
-                && inner.cache.mounts_from_itself(endpoint).is_none()
+            None if target.inner.http.speculation(&endpoint.base).requests
+                && target.inner.cache.mounts_from_itself(endpoint).is_none()
                 && let Some(answer) = self.pending_check(digest) =>
             {
                 let mount = Mount::From(target.path.clone());
-                upload::put(inner, target, &key, descriptor, from, Some(&mount), Some(answer)).await?
+                upload::put(target, &key, descriptor, from, Some(&mount), Some(answer)).await?
             }
             None if self.exists(digest, descriptor.size).await? => {
-                if let Some(journal) = &inner.options.journal {
+                if let Some(journal) = &target.inner.options.journal {
                     // An earlier process may have completed the upload and died before it removed the entry.
                     journal.forget(&key).await;
                 }
                 Put::Present
             }
-            None => upload::put(inner, target, &key, descriptor, from, None, None).await?,
+            None => upload::put(target, &key, descriptor, from, None, None).await?,
         };
         if put == Put::Copied {
             lock(&self.0.state).new.insert(*digest);
         }
-        inner.cache.record(endpoint, &target.path, digest);
+        target.inner.cache.record(endpoint, &target.path, digest);
         Ok(put)
     }
 
     /// Returns the mount that replaces the `HEAD` request, where the registry is known to answer it by whether the blob
     /// exists. One request then checks the blob and starts the upload.
     fn mount_instead_of_head(&self) -> Option<Mount> {
-        let Remote { inner, target, repository, .. } = &*self.0;
-        let probed = inner.options.capabilities.get(repository.registry());
+        let Remote { target, repository, .. } = &*self.0;
+        let probed = target.inner.options.capabilities.get(repository.registry());
         if probed.is_some_and(|capabilities| capabilities.anonymous_mount == Some(true)) {
             Some(Mount::FromAnywhere)
         } else if probed.is_some_and(|capabilities| capabilities.mount_from_itself == Some(true))
-            || inner.cache.mounts_from_itself(&target.endpoint) == Some(true)
+            || target.inner.cache.mounts_from_itself(&target.endpoint) == Some(true)
         {
             Some(Mount::From(target.path.clone()))
         } else {
@@ -194,27 +194,27 @@ impl RemoteRepository {
         {
             return Ok(exists);
         }
-        let Remote { inner, target, .. } = &*self.0;
-        blobs::exists_to_push(inner, target, &target.access_to_push(), digest, size).await
+        let Remote { target, .. } = &*self.0;
+        blobs::exists_to_push(target, &target.access_to_push(), digest, size).await
     }
 
     /// Returns the receiver of the check whether a blob exists, if `expect` announced the blob. The first call starts
     /// the checks for all announced blobs.
     fn pending_check(&self, digest: &Digest) -> Option<ExistsReceiver> {
-        let Remote { inner, target, state, .. } = &*self.0;
+        let Remote { target, state, .. } = &*self.0;
         let mut state = lock(state);
         if !state.expected.is_empty() {
             let expected = std::mem::take(&mut state.expected).into_iter();
             let unknown = |(expected, _): &(Digest, u64)| {
-                expected == digest || inner.cache.repository_with(&target.endpoint, expected).is_none()
+                expected == digest || target.inner.cache.repository_with(&target.endpoint, expected).is_none()
             };
-            state.checks = ExistenceChecks::start(inner, target, expected.filter(unknown).collect());
+            state.checks = ExistenceChecks::start(target, expected.filter(unknown).collect());
         }
         state.checks.take(digest)
     }
 
     async fn put_document(&self, descriptor: &Descriptor, from: &dyn Source) -> Result<Put> {
-        let Remote { inner, target, .. } = &*self.0;
+        let Remote { target, .. } = &*self.0;
         let key = ManifestKey::Digest(descriptor.digest);
         let bytes = from.read(descriptor).await?;
         let found = FetchedManifest { descriptor: descriptor.clone(), bytes: bytes.clone(), entity_tag: None };
@@ -226,8 +226,8 @@ impl RemoteRepository {
         // The repository is not asked for a document that was created by an edit a moment ago: an unnecessary upload of a few
         // KiB costs as much as the question.
         let is_new = from.is_new(&descriptor.digest) || self.cannot_exist(&found);
-        if !is_new && manifests::head_to_push(inner, target, &key).await?.is_some_and(is_it) {
-            referrers::add_if_missing(inner, target, &found).await?;
+        if !is_new && manifests::head_to_push(target, &key).await?.is_some_and(is_it) {
+            referrers::add_if_missing(target, &found).await?;
             lock(&self.0.state).cache(found);
             return Ok(Put::Present);
         }
@@ -253,15 +253,15 @@ impl RemoteRepository {
         found: &FetchedManifest,
         entity_tag: Option<&str>,
     ) -> Result<()> {
-        let Remote { inner, target, .. } = &*self.0;
+        let Remote { target, .. } = &*self.0;
         // olareg 0.1 loses entries if several referrers of one subject are put at the same time.
         let turn = match referrers::subject(found) {
-            Some(subject) => Some(inner.cache.acquire_index(&target.endpoint, &target.path, &subject).await),
+            Some(subject) => Some(target.inner.cache.acquire_index(&target.endpoint, &target.path, &subject).await),
             None => None,
         };
         let FetchedManifest { descriptor, bytes, .. } = found;
-        let accepted = manifests::put_if(inner, target, key, descriptor, bytes.clone(), entity_tag).await?;
+        let accepted = manifests::put_if(target, key, descriptor, bytes.clone(), entity_tag).await?;
         drop(turn);
-        if accepted.handles_subject { Ok(()) } else { referrers::add(inner, target, found).await }
+        if accepted.handles_subject { Ok(()) } else { referrers::add(target, found).await }
     }
 }

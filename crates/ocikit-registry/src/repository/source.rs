@@ -5,7 +5,7 @@ use ocikit_http::{TimeLimit, lock};
 use ocikit_image::{Body, ByteRange, Error, Name, Result, Source};
 use ocikit_spec::{Descriptor, Digest, MAX_DOCUMENT_BYTES, MediaType, Repository, Tag};
 
-use super::{ReadTarget, Remote, RemoteRepository, TagRead};
+use super::{ReadTarget, RemoteRepository, TagRead};
 use crate::hosts::MirrorScope;
 use crate::manifests::{self, FetchedManifest};
 use crate::tags::ListOptions;
@@ -40,11 +40,10 @@ impl Source for RemoteRepository {
     }
 
     async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
-        let Remote { inner, .. } = &*self.0;
         let is_document = descriptor.media_type.is_document();
         let exists = |target: Arc<Target>| async move {
             let (digest, size) = (&descriptor.digest, descriptor.size);
-            let found = blobs::exists(inner, &target, &target.access(), digest, size).await?;
+            let found = blobs::exists(&target, &target.access(), digest, size).await?;
             Ok(found.then_some(()))
         };
         if !is_document {
@@ -56,7 +55,7 @@ impl Source for RemoteRepository {
         let key = ManifestKey::Digest(descriptor.digest);
         let head = |target: Arc<Target>| {
             let key = &key;
-            async move { manifests::head(inner, &target, key).await }
+            async move { manifests::head(&target, key).await }
         };
         let found = self.read(MirrorScope::DigestOnly, head).await?.is_some();
         // As in `open_within`.
@@ -112,7 +111,7 @@ impl RemoteRepository {
         let open = |target: Arc<Target>| async move {
             let others = self.places(MirrorScope::DigestOnly).skip_while(|place| !Arc::ptr_eq(place, &target)).skip(1);
             let others = others.cloned().collect();
-            download::open(&self.0.inner, &target, others, descriptor, range, limit).await.map(Some)
+            download::open(&target, others, descriptor, range, limit).await.map(Some)
         };
         let body = self.read(MirrorScope::DigestOnly, open).await?;
         body.ok_or_else(|| Error::not_found(descriptor.digest, self))
@@ -125,7 +124,7 @@ impl RemoteRepository {
     ) -> Result<Vec<Descriptor>> {
         // A mirror may have the image and not its newer referrers.
         let list = |target: Arc<Target>| async move {
-            let found = referrers::list(&self.0.inner, &target, subject, artifact_type).await?;
+            let found = referrers::list(&target, subject, artifact_type).await?;
             Ok(Some(found).filter(|found| !found.is_empty()))
         };
         Ok(self.read(MirrorScope::DigestOnly, list).await?.unwrap_or_default())
@@ -162,9 +161,9 @@ impl RemoteRepository {
                 return Ok(Some(found.clone()));
             }
         }
-        let clock = &self.0.inner.options.clock;
+        let clock = &self.0.target.inner.options.clock;
         let started = clock.now();
-        let get = |target: Arc<Target>| async move { manifests::get(&self.0.inner, &target, key).await };
+        let get = |target: Arc<Target>| async move { manifests::get(&target, key).await };
         let found = self.read(key.mirror_scope(), get).await?;
         if let Some(found) = &found {
             let mut state = lock(&self.0.state);

@@ -15,10 +15,10 @@ use ocikit_http::{Lane, Method, Origin, Reply, Request, RequestError, Url, retry
 use ocikit_image::{Error, Mismatch, Put, Result, Source};
 use ocikit_spec::{Algorithm, Descriptor, Digest};
 
-use crate::auth::Access;
+use crate::auth::Scopes;
 use crate::blobs::{self, MIN_BULK_BYTES};
+use crate::call::Streamed;
 use crate::existence::ExistsReceiver;
-use crate::inner::{Inner, Streamed};
 use crate::journal::{JournalKey, JournalRecord};
 use crate::problem::{self, Problem};
 use crate::target::Target;
@@ -40,7 +40,6 @@ pub(crate) enum Mount {
 /// Uploads a blob that does not exist, or mounts it. If a check whether it exists is in progress, no byte of the blob
 /// is sent before its result.
 pub(crate) async fn put(
-    inner: &Arc<Inner>,
     target: &Arc<Target>,
     key: &JournalKey,
     descriptor: &Descriptor,
@@ -57,16 +56,16 @@ pub(crate) async fn put(
         Some(Mount::From(from)) if *from != target.path => target.access_to_mount(from),
         _ => target.access_to_push(),
     };
-    let journal = inner.options.journal.as_deref();
-    let open = OpenSession::none(inner, target, journal.is_some_and(|journal| journal.keeps(key)));
+    let journal = target.inner.options.journal.as_deref();
+    let open = OpenSession::none(target, journal.is_some_and(|journal| journal.keeps(key)));
     let mut record = JournalRecord::new(journal, key);
     let recalled = record.take().await;
     let origin = match &recalled {
-        Some(session) => inner.http.origin_of_recorded(session, target.endpoint.home()),
+        Some(session) => target.inner.http.origin_of_recorded(session, target.endpoint.home()),
         None => target.endpoint.origin(),
     };
     let (was_mount, last) = (false, LastFailure::Nothing);
-    let mut uploader = Uploader { inner, target, descriptor, mount, exists, was_mount, access, origin, last, open };
+    let mut uploader = Uploader { target, descriptor, mount, exists, was_mount, access, origin, last, open };
     let mut upload = Upload::new(descriptor.size, mount.is_some(), recalled);
     uploader.open.note(upload.session(), &uploader.origin);
     let outcome = uploader.run(&mut upload, &Reader::new(descriptor, from), &mut record).await;
@@ -87,7 +86,6 @@ pub(crate) async fn put(
 
 /// Sends the requests of one upload.
 struct Uploader<'a> {
-    inner: &'a Arc<Inner>,
     target: &'a Target,
     descriptor: &'a Descriptor,
     mount: Option<&'a Mount>,
@@ -95,7 +93,7 @@ struct Uploader<'a> {
     exists: Option<ExistsReceiver>,
     /// Whether the session was started by a request to mount the blob.
     was_mount: bool,
-    access: Access,
+    access: Scopes,
     /// Whether the session is on the registry or on another host, which gets no credentials.
     origin: Origin,
     last: LastFailure,
@@ -182,10 +180,9 @@ impl Uploader<'_> {
             request = request.header("content-range", &range::chunk(offset, length));
         }
         request.lane = if length >= MIN_BULK_BYTES { Lane::Bulk } else { Lane::Small };
-        let (endpoint, place) = (&self.target.endpoint, &self.target.place);
-        match self.inner.stream(endpoint, &self.access, request, &reader.part(offset, length), place).await? {
+        match self.target.stream(&self.access, request, &reader.part(offset, length)).await? {
             Streamed::Answered(reply) => {
-                let asked = self.inner.http.retry_after(&reply.answer);
+                let asked = self.target.inner.http.retry_after(&reply.answer);
                 let is_passing = retry::is_passing(reply.answer.status);
                 let outcome = self.outcome(*reply).await?;
                 if let LastFailure::Problem(_, _, after) = &mut self.last {
@@ -194,7 +191,7 @@ impl Uploader<'_> {
                 Ok(if is_passing { Outcome::default() } else { outcome })
             }
             Streamed::Challenged => Ok(Outcome::default()),
-            Streamed::Broken(error) if error.is_final() => Err(problem::unreachable(error, place)),
+            Streamed::Broken(error) if error.is_final() => Err(problem::unreachable(error, &self.target.place)),
             Streamed::Broken(error) => {
                 self.last = LastFailure::NoAnswer(error);
                 Ok(Outcome::default())
@@ -232,7 +229,7 @@ impl Uploader<'_> {
         match mounted {
             false => Put::Copied,
             true if self.is_from_itself() => {
-                self.inner.cache.note_mounts(&self.target.endpoint, true);
+                self.target.inner.cache.note_mounts(&self.target.endpoint, true);
                 Put::Present
             }
             true => Put::Mounted,
@@ -242,7 +239,7 @@ impl Uploader<'_> {
     /// `DELETE`: ends the session of a blob that turned out to exist.
     async fn cancel(&mut self, upload: &Upload, record: &mut JournalRecord<'_>) {
         if self.was_mount && self.is_from_itself() {
-            self.inner.cache.note_mounts(&self.target.endpoint, false);
+            self.target.inner.cache.note_mounts(&self.target.endpoint, false);
         }
         if let Some(url) = upload.session() {
             record.note(url);
@@ -257,7 +254,7 @@ impl Uploader<'_> {
             LastFailure::Problem(_, _, asked) => *asked,
             _ => None,
         };
-        self.inner.http.back_off(&Method::PUT, &self.target.uploads(), failures, asked).await
+        self.target.inner.http.back_off(&Method::PUT, &self.target.uploads(), failures, asked).await
     }
 
     /// Returns whether the mount only checks whether the blob exists.
@@ -274,16 +271,15 @@ impl Uploader<'_> {
 
     async fn exists(&self) -> Result<bool> {
         let Descriptor { digest, size, .. } = self.descriptor;
-        blobs::exists_to_push(self.inner, self.target, &self.access, digest, *size).await
+        blobs::exists_to_push(self.target, &self.access, digest, *size).await
     }
 
     /// Sends a request without a body, with retries.
     async fn send_empty(&mut self, method: Method, url: Url) -> Result<Outcome> {
-        let Target { endpoint, place, .. } = self.target;
         let request = Request::new(method, url, self.origin.clone());
-        let reply = self.inner.call(endpoint, &self.access, request, place).await?;
+        let reply = self.target.call(&self.access, request).await?;
         if retry::is_passing(reply.answer.status) {
-            return Err(problem::error(reply, &self.descriptor.digest.to_string(), place).await);
+            return Err(self.target.error(reply, &self.descriptor.digest.to_string()).await);
         }
         self.outcome(reply).await
     }
@@ -306,7 +302,7 @@ impl Uploader<'_> {
             (None, _) => None,
         };
         if let (Some(location), 200..300) = (&location, status) {
-            self.origin = self.inner.http.origin_of(location, self.target.endpoint.home(), &reply);
+            self.origin = self.target.inner.http.origin_of(location, self.target.endpoint.home(), &reply);
         }
         let outcome = Outcome {
             kind: OutcomeKind::Status(status),

@@ -6,8 +6,6 @@ use std::time::Duration;
 use ocikit_http::{Method, Origin, Request, Url, lock};
 use tokio::runtime::Handle;
 
-use crate::auth::Access;
-use crate::inner::Inner;
 use crate::target::Target;
 
 /// Time limit for cancelling an upload session, retries included.
@@ -19,9 +17,7 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 /// cancelled: by [`cancel`](OpenSession::cancel), or in the background if this value is dropped with an open session,
 /// because the future of the push was dropped. A session that the journal keeps for the next attempt stays open.
 pub(super) struct OpenSession {
-    inner: Arc<Inner>,
     target: Arc<Target>,
-    access: Access,
     /// Whether the journal keeps it for another attempt.
     kept: bool,
     open: Option<Open>,
@@ -35,9 +31,8 @@ struct Open {
 
 impl OpenSession {
     /// Starts without a session.
-    pub(super) fn none(inner: &Arc<Inner>, target: &Arc<Target>, kept: bool) -> OpenSession {
-        let access = target.access_to_push();
-        OpenSession { inner: inner.clone(), target: target.clone(), access, kept, open: None }
+    pub(super) fn none(target: &Arc<Target>, kept: bool) -> OpenSession {
+        OpenSession { target: target.clone(), kept, open: None }
     }
 
     /// Sets the current session, if there is one.
@@ -60,7 +55,7 @@ impl OpenSession {
     /// Cancels the session. If this fails, the registry expires it.
     pub(super) async fn cancel(mut self) {
         if let Some(open) = self.open.take() {
-            cancel(self.inner.clone(), self.target.clone(), self.access.clone(), open).await;
+            cancel(self.target.clone(), open).await;
         }
     }
 }
@@ -71,17 +66,18 @@ impl Drop for OpenSession {
             && !self.kept
             && let Ok(runtime) = Handle::try_current()
         {
-            let cancelled = cancel(self.inner.clone(), self.target.clone(), self.access.clone(), open);
-            let mut cancellations = lock(&self.inner.cancellations);
+            let cancelled = cancel(self.target.clone(), open);
+            let mut cancellations = lock(&self.target.inner.cancellations);
             while cancellations.try_join_next().is_some() {}
             cancellations.spawn_on(cancelled, &runtime);
         }
     }
 }
 
-async fn cancel(inner: Arc<Inner>, target: Arc<Target>, access: Access, Open { url, origin }: Open) {
+async fn cancel(target: Arc<Target>, Open { url, origin }: Open) {
     let request = Request::new(Method::DELETE, url, origin);
-    let cancelled = inner.call(&target.endpoint, &access, request, &target.place);
+    let access = target.access_to_push();
+    let cancelled = target.call(&access, request);
     // The outcome does not matter: the registry expires the session anyway.
     let _ = tokio::time::timeout(CANCEL_TIMEOUT, cancelled).await;
 }
