@@ -6,7 +6,7 @@ use x509_cert::der::asn1::{AnyRef, ObjectIdentifier};
 use x509_cert::der::{Error, Tag, Tagged};
 
 use crate::der::{Fields, outer};
-use crate::key::KeyKind;
+use crate::key::{KeyKind, Scheme};
 
 /// The supported hashes. SHA-1 is not supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,8 +17,26 @@ pub(crate) enum Hash {
 }
 
 impl Hash {
+    pub(crate) const ALL: [Hash; 3] = [Hash::Sha256, Hash::Sha384, Hash::Sha512];
+
     pub(crate) fn of_oid(oid: ObjectIdentifier) -> Option<Hash> {
-        [Hash::Sha256, Hash::Sha384, Hash::Sha512].into_iter().find(|hash| hash.oid() == oid)
+        Hash::ALL.into_iter().find(|hash| hash.oid() == oid)
+    }
+
+    /// Returns the hash of a signature scheme; `None` for Ed25519, which signs the message itself.
+    pub(crate) fn of_scheme(scheme: Scheme) -> Option<Hash> {
+        match scheme {
+            Scheme::EcdsaP256Sha256 | Scheme::EcdsaP384Sha256 | Scheme::EcdsaP521Sha256 => Some(Hash::Sha256),
+            Scheme::RsaPkcs1Sha256 | Scheme::RsaPssSha256 => Some(Hash::Sha256),
+            Scheme::EcdsaP384Sha384 | Scheme::RsaPssSha384 => Some(Hash::Sha384),
+            Scheme::EcdsaP521Sha512 | Scheme::RsaPssSha512 => Some(Hash::Sha512),
+            Scheme::Ed25519 => None,
+        }
+    }
+
+    /// Returns the length in bits, which all names of the hash contain.
+    pub(crate) fn bits(self) -> usize {
+        8 * self.algorithm().output_len()
     }
 
     pub(crate) fn oid(self) -> ObjectIdentifier {
@@ -29,13 +47,16 @@ impl Hash {
         }
     }
 
-    pub(crate) fn digest(self, message: &[u8]) -> Vec<u8> {
-        let algorithm = match self {
+    fn algorithm(self) -> &'static digest::Algorithm {
+        match self {
             Hash::Sha256 => &digest::SHA256,
             Hash::Sha384 => &digest::SHA384,
             Hash::Sha512 => &digest::SHA512,
-        };
-        digest::digest(algorithm, message).as_ref().to_vec()
+        }
+    }
+
+    pub(crate) fn digest(self, message: &[u8]) -> Vec<u8> {
+        digest::digest(self.algorithm(), message).as_ref().to_vec()
     }
 }
 
@@ -137,8 +158,7 @@ fn pss(parameters: AnyRef<'_>) -> Option<Hash> {
         Some(trailer) => Fields::within(trailer).ok()?.decode().ok()?,
         None => 1,
     };
-    let length = hash.digest(&[]).len();
-    (usize::try_from(salt) == Ok(length) && trailer == 1 && fields.is_finished()).then_some(hash)
+    (usize::try_from(salt) == Ok(hash.bits() / 8) && trailer == 1 && fields.is_finished()).then_some(hash)
 }
 
 const SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.1");

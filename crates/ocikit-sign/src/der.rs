@@ -28,10 +28,7 @@ impl<'a> Fields<'a> {
 
     /// Returns the content of the next field if it has this tag.
     pub(crate) fn optional(&mut self, tag: Tag) -> Result<Option<&'a [u8]>, Error> {
-        match self.peek()? == Some(tag) {
-            true => self.value(tag).map(Some),
-            false => Ok(None),
-        }
+        if self.peek()? == Some(tag) { self.value(tag).map(Some) } else { Ok(None) }
     }
 
     /// Returns the tag of the next field, if there is one.

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use ocikit_image::Root;
 use ocikit_spec::Digest;
+use serde::Serialize;
 
 use crate::refusal::Refusal;
 
@@ -161,6 +162,11 @@ fn other_statements(statements: &[OtherStatement]) -> String {
         more => format!("; the same holds for {more} more"),
     };
     format!("cannot promote the attestations of {image}: the statement names {named}{why}{more}")
+}
+
+/// Encodes a part of a signature as JSON.
+pub(crate) fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|error| Error::Signer(error.to_string()))
 }
 
 /// Returns the problem of a YAML document, with its position. The default messages name options of the parser.

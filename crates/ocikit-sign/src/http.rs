@@ -81,14 +81,12 @@ impl Http {
         proxies.check().map_err(unusable)?;
         let tls = Arc::new(tls.load().map_err(unusable)?);
         let timeouts = Timeouts::default().connect(connect).answer(total).silence(total).document(total);
-        let retry = retries;
-        let redirects = Redirects::Never;
         let options = HttpClientOptions::default()
             .user_agent(user_agent)
             .proxies(proxies)
-            .retry(retry)
+            .retry(retries)
             .timeouts(timeouts)
-            .redirects(redirects);
+            .redirects(Redirects::Never);
         Ok(Http { client: Arc::new(HttpClient::new(options)), tls })
     }
 
@@ -106,8 +104,7 @@ impl Http {
     /// is a response, including a retryable one on the last attempt.
     pub async fn get(&self, url: &str, headers: &[(&str, &str)], max_bytes: usize) -> Result<Document> {
         let request = self.request(Method::GET, url, headers)?;
-        let response = self.client.fetch(&request, max_bytes as u64).await;
-        response.map_err(|error| no_response(&request.url, &error))
+        self.fetch(&request, max_bytes).await
     }
 
     /// Sends a POST request and retries it.
@@ -127,8 +124,7 @@ impl Http {
         max_bytes: usize,
     ) -> Result<Document> {
         let request = self.request(Method::POST, url, headers)?.body(content_type, body.into());
-        let response = self.client.fetch(&request, max_bytes as u64).await;
-        response.map_err(|error| no_response(&request.url, &error))
+        self.fetch(&request, max_bytes).await
     }
 
     /// Sends a POST request with a retry rule of the caller. `pause` gets the number of attempts and the last
@@ -147,6 +143,11 @@ impl Http {
     ) -> Result<Document> {
         let request = self.request(Method::POST, url, &[])?.body(content_type, body.into());
         let response = self.client.fetch_until(&request, max_bytes as u64, pause).await;
+        response.map_err(|error| no_response(&request.url, &error))
+    }
+
+    async fn fetch(&self, request: &Request, max_bytes: usize) -> Result<Document> {
+        let response = self.client.fetch(request, max_bytes as u64).await;
         response.map_err(|error| no_response(&request.url, &error))
     }
 

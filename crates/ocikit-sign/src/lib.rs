@@ -64,6 +64,7 @@ mod subjects;
 mod time;
 mod timestamp;
 mod trust;
+mod verification;
 mod verify;
 
 pub use cosign::Predicate;

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use ocikit_spec::Digest;
-use x509_cert::der::asn1::{Ia5StringRef, PrintableStringRef, TeletexStringRef, Utf8StringRef};
+use x509_cert::der::asn1::Ia5StringRef;
 use x509_cert::der::{Decode, Encode, Tag, Tagged, oid::AssociatedOid};
 use x509_cert::ext::pkix::SubjectAltName;
-use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::name::{DirectoryString, GeneralName};
 
 use crate::key::PublicKey;
 use crate::pki::Certificate;
@@ -63,9 +63,9 @@ fn distinguished(certificate: &Certificate) -> Option<String> {
         for attribute in part.iter() {
             let value = &attribute.value;
             let text = match value.tag() {
-                Tag::Utf8String => value.decode_as::<Utf8StringRef<'_>>().map(|text| text.to_string()),
-                Tag::PrintableString => value.decode_as::<PrintableStringRef<'_>>().map(|text| text.to_string()),
-                Tag::TeletexString => value.decode_as::<TeletexStringRef<'_>>().map(|text| text.to_string()),
+                Tag::Utf8String | Tag::PrintableString | Tag::TeletexString => {
+                    value.decode_as::<DirectoryString>().map(|text| text.value().into_owned())
+                }
                 Tag::Ia5String => value.decode_as::<Ia5StringRef<'_>>().map(|text| text.to_string()),
                 _ => value.to_der().map(hex::encode),
             };

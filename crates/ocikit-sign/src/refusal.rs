@@ -60,6 +60,11 @@ pub enum Refusal {
     NotUnderstood(String),
 }
 
+/// Returns the refusal of a malformed signature.
+pub(crate) fn malformed(why: impl ToString) -> Refusal {
+    Refusal::Malformed(why.to_string())
+}
+
 impl Refusal {
     /// Shortens all texts. Most of them come from the signature, which is untrusted, and many refusals are kept.
     pub(crate) fn shortened(self) -> Refusal {

@@ -10,7 +10,7 @@ use tokio::sync::SemaphorePermit;
 use crate::budget::{MAX_SIGNATURE_MANIFEST_BYTES, MAX_SIGNATURES_OF_DIGEST, SignatureBudget};
 use crate::cosign::simple;
 use crate::format::{Format, Storage};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, malformed};
 
 /// A signature that was found.
 #[derive(Debug)]
@@ -165,10 +165,10 @@ impl<'a> Signatures<'a> {
         max_bytes: u64,
     ) -> Result<Result<Option<Manifest>, Refusal>, Error> {
         if !descriptor.media_type.is_document() {
-            return Ok(Err(Refusal::Malformed(format!("its manifest is of type {}", descriptor.media_type))));
+            return Ok(Err(malformed(format!("its manifest is of type {}", descriptor.media_type))));
         }
         if descriptor.size > max_bytes {
-            return Ok(Err(Refusal::Malformed(format!(
+            return Ok(Err(malformed(format!(
                 "its manifest has {} bytes, more than the {max_bytes} that are read",
                 descriptor.size
             ))));
@@ -180,7 +180,7 @@ impl<'a> Signatures<'a> {
         Ok(match document {
             Ok(Document::Manifest(manifest)) => Ok(Some(manifest)),
             Ok(Document::Index(_)) => Ok(None),
-            Err(error) => Err(Refusal::Malformed(error.to_string())),
+            Err(error) => Err(malformed(error)),
         })
     }
 
@@ -219,14 +219,14 @@ fn only_layer(manifest: &Manifest, subject: &Digest) -> Result<Descriptor, Refus
     match manifest.subject() {
         Some(found) if found.digest == *subject => {}
         Some(other) => return Err(Refusal::OtherSubject(other.digest.to_string())),
-        None => return Err(Refusal::Malformed("its manifest has no subject".to_owned())),
+        None => return Err(malformed("its manifest has no subject")),
     }
     match manifest.layers() {
         [layer] => {
             let Descriptor { media_type, digest, size, .. } = layer.clone();
             Ok(Descriptor::new(media_type, digest, size))
         }
-        _ => Err(Refusal::Malformed("its manifest does not have exactly one layer".to_owned())),
+        _ => Err(malformed("its manifest does not have exactly one layer")),
     }
 }
 
@@ -236,7 +236,7 @@ fn or_refusal<T>(read: Result<T, Error>) -> Result<Result<T, Refusal>, Error> {
     match read {
         Ok(read) => Ok(Ok(read)),
         Err(error @ (Error::NotFound { .. } | Error::Mismatch { .. } | Error::Document { .. })) => {
-            Ok(Err(Refusal::Malformed(error.to_string())))
+            Ok(Err(malformed(error)))
         }
         Err(error) => Err(error),
     }

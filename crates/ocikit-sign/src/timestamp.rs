@@ -144,10 +144,7 @@ impl From<String> for TokenError {
 }
 
 fn bounded(bytes: &[u8]) -> Result<&[u8], TokenError> {
-    match bytes.len() as u64 <= MAX_TIMESTAMP_BYTES {
-        true => Ok(bytes),
-        false => Err("it is too long".into()),
-    }
+    if bytes.len() as u64 <= MAX_TIMESTAMP_BYTES { Ok(bytes) } else { Err("it is too long".into()) }
 }
 
 /// A `SignedData` structure with one `SignerInfo`.
@@ -318,10 +315,7 @@ impl<'a> Token<'a> {
                 key.is_some_and(|(_, key)| key.0.as_bytes() == *wanted)
             }
         };
-        match same {
-            true => Ok(found.clone()),
-            false => Err("its signer is not the owner of its certificate".into()),
-        }
+        if same { Ok(found.clone()) } else { Err("its signer is not the owner of its certificate".into()) }
     }
 }
 

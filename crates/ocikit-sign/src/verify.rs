@@ -8,13 +8,14 @@ use ocikit_spec::{Annotations, Descriptor, Digest, Platform, Repository};
 use crate::budget::SignatureBudget;
 use crate::cosign::Predicate;
 use crate::error::{Error, Result, expect_digest};
-use crate::format::{Format, SignInput, Verification};
+use crate::format::{Format, SignInput};
 use crate::key::PublicKey;
 use crate::maker::Maker;
 use crate::refusal::Refusal;
 use crate::signatures::{FoundSignature, Signatures};
 use crate::subjects::{Depth, Subject, SubjectKind, subjects};
 use crate::trust::{Expected, Trust};
+use crate::verification::Verification;
 
 impl Trust {
     /// Returns the trust with the results of verification plugins for this signature.
@@ -40,9 +41,8 @@ impl Trust {
         }
         let (layer, content) = found.content.as_ref().map_err(Clone::clone)?;
         let format = found.format.ok_or(Refusal::OtherSigner)?;
-        let implementation = format.implementation();
         let Verification { by, maker, warnings, metadata, predicate } =
-            implementation.verify(self, &subject.descriptor(), layer, content, expected)?;
+            format.verify(self, &subject.descriptor(), layer, content, expected)?;
         Ok(Proof { signature: found.manifest, format, by, maker, warnings, metadata, predicate })
     }
 }

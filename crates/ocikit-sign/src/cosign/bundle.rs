@@ -12,18 +12,17 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::budget::MAX_CERTIFICATE_BYTES;
-use crate::cosign::statement::{self, Predicate};
-use crate::error::{Error, Result};
+use crate::cosign::{statement, verify_signer};
+use crate::error::{Result, to_json};
 use crate::key::{PublicKey, Scheme};
-use crate::maker::{Maker, Names};
 use crate::pki::Certificate;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, malformed};
 use crate::signer::{Signer, checked};
 use crate::sigstore::entry::{PAYLOAD_TYPE, SignedMessage, VerificationKey};
 use crate::sigstore::log::LogEntry;
-use crate::sigstore::{
-    Base64, CertificateIdentity, CertificateTrust, Evidence, TimestampJson, TimestampsJson, VerificationMaterial,
-};
+use crate::sigstore::{Base64, CertificateJson, Evidence, TimestampJson, TimestampsJson, VerificationMaterial};
+use crate::trust::Trust;
+use crate::verification::Verification;
 
 /// The media type of bundles, their layers and their artifacts.
 pub(crate) const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
@@ -57,12 +56,6 @@ struct MaterialJson<'a> {
     tlog_entries: Option<&'a RawValue>,
     #[serde(default, borrow)]
     timestamp_verification_data: Option<&'a RawValue>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct CertificateJson {
-    raw_bytes: Base64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -172,7 +165,7 @@ pub(crate) async fn seal(
     let public_key = certificate.is_none().then(|| PublicKeyJson { hint: public.hint() });
     let forms = evidence.timestamps.into_iter().map(|stamp| TimestampJson { signed_timestamp: Base64(stamp) });
     let timestamps = TimestampsJson { rfc3161_timestamps: forms.collect() };
-    json(&NewBundle {
+    to_json(&NewBundle {
         media_type: MEDIA_TYPE,
         verification_material: NewMaterialJson {
             public_key,
@@ -196,72 +189,48 @@ pub(crate) fn is_of(bundle: &[u8], statement: &[u8], key: &PublicKey) -> bool {
     })
 }
 
-/// Verifies a bundle with a key: its signature, its subject and, if one is given, its predicate type. Returns the
-/// predicate.
-///
-/// Transparency log entries and timestamps are not checked, because a signature verified with a key does not depend
-/// on them.
+/// Verifies a bundle: its signature by a trusted signer, its subject and, if one is given, its predicate type.
 pub(crate) fn verify(
     bundle: &[u8],
     digest: &Digest,
     predicate_type: Option<&str>,
-    key: &PublicKey,
-) -> Result<Predicate, Refusal> {
+    trust: &Trust,
+) -> Result<Verification, Refusal> {
     let bundle = Bundle::read(bundle)?;
-    let material = &bundle.verification_material;
-    if material.certificate.is_some() {
-        return Err(Refusal::OtherSigner);
-    }
-    let hint = material.public_key.as_ref().ok_or_else(|| malformed("it does not say by what it is verified"))?;
-    // The hint is not signed. A hint for another key only saves the verification.
-    if !hint.hint.is_empty() && hint.hint != key.hint() {
-        return Err(Refusal::OtherSigner);
-    }
-    let (payload, signature) = bundle.signed()?;
-    if !key.verifies_cosign(&pre_authentication_encoding(PAYLOAD_TYPE, &payload), &signature) {
-        return Err(Refusal::WrongSignature);
-    }
-    statement::check(&payload.into(), digest, predicate_type)
-}
-
-/// Verifies a bundle with its certificate, which must lead to a trusted authority: signature, subject and, if one is
-/// given, predicate type. Returns the identity in the certificate, the maker and the predicate.
-pub(crate) fn verify_certificate(
-    bundle: &[u8],
-    digest: &Digest,
-    predicate_type: Option<&str>,
-    trust: &CertificateTrust,
-) -> Result<(CertificateIdentity, Maker, Predicate), Refusal> {
-    let bundle = Bundle::read(bundle)?;
-    let material = &bundle.verification_material;
-    if material.public_key.is_some() {
-        return Err(Refusal::OtherSigner);
-    }
-    let leaf = material.certificate.as_ref().ok_or_else(|| malformed("it does not say by what it is verified"))?;
-    if leaf.raw_bytes.0.len() > MAX_CERTIFICATE_BYTES {
-        return Err(malformed("its certificate is too long"));
-    }
-    let leaf = Certificate::from_der(&leaf.raw_bytes.0).map_err(|error| malformed(&error.to_string()))?;
+    let MaterialJson { public_key, certificate, .. } = &bundle.verification_material;
+    let unnamed = || malformed("it does not say by what it is verified");
+    let leaf;
+    let by = match trust {
+        Trust::Key { key, .. } if certificate.is_none() => {
+            let PublicKeyJson { hint } = public_key.as_ref().ok_or_else(unnamed)?;
+            // The hint is not signed. A hint for another key only saves the verification.
+            if !hint.is_empty() && *hint != key.hint() {
+                return Err(Refusal::OtherSigner);
+            }
+            VerificationKey::Key(key)
+        }
+        Trust::Certificate(_) if public_key.is_none() => {
+            let CertificateJson { raw_bytes } = certificate.as_ref().ok_or_else(unnamed)?;
+            if raw_bytes.0.len() > MAX_CERTIFICATE_BYTES {
+                return Err(malformed("its certificate is too long"));
+            }
+            leaf = Certificate::from_der(&raw_bytes.0).map_err(malformed)?;
+            VerificationKey::Certificate(&leaf)
+        }
+        _ => return Err(Refusal::OtherSigner),
+    };
     let (payload, signature) = bundle.signed()?;
     let message = pre_authentication_encoding(PAYLOAD_TYPE, &payload);
-    if !leaf.key()?.verifies_cosign(&message, &signature) {
-        return Err(Refusal::WrongSignature);
-    }
-    let signed = SignedMessage {
-        by: VerificationKey::Certificate(&leaf),
-        message: &message,
-        payload: &payload,
-        signature: &signature,
-    };
-    let named = trust.check(&leaf, &signed, &material.evidence()?)?;
-    let maker = Maker::of_certificate(&leaf, Names::Alternative)?;
+    let signed = SignedMessage { by, message: &message, payload: &payload, signature: &signature };
+    let verification = verify_signer(trust, &signed, || bundle.verification_material.evidence())?;
     drop(message);
-    Ok((named, maker, statement::check(&payload.into(), digest, predicate_type)?))
+    let predicate = statement::check(&payload.into(), digest, predicate_type)?;
+    Ok(Verification { predicate: Some(predicate), ..verification })
 }
 
 impl<'a> Bundle<'a> {
     fn read(bundle: &'a [u8]) -> Result<Bundle<'a>, Refusal> {
-        let bundle: Bundle<'a> = serde_json::from_slice(bundle).map_err(|error| malformed(&error.to_string()))?;
+        let bundle: Bundle<'a> = serde_json::from_slice(bundle).map_err(malformed)?;
         if bundle.media_type != MEDIA_TYPE {
             return Err(Refusal::NotUnderstood(format!("bundles of type {}", bundle.media_type)));
         }
@@ -291,15 +260,14 @@ impl<'a> Bundle<'a> {
 
 impl MaterialJson<'_> {
     fn evidence(&self) -> Result<Evidence, Refusal> {
-        let wrong = |error: serde_json::Error| malformed(&error.to_string());
         // Real ones have a few thousand bytes each, and no signature needs many.
         let long = |raw: &&RawValue| raw.get().len() > MAX_EVIDENCE_BYTES;
         if self.tlog_entries.as_ref().is_some_and(long) || self.timestamp_verification_data.as_ref().is_some_and(long) {
             return Err(malformed("its entries in logs, or its timestamps, are too long"));
         }
-        let entries: Option<Vec<LogEntry>> = self.tlog_entries.map(parsed).transpose().map_err(wrong)?.flatten();
+        let entries: Option<Vec<LogEntry>> = self.tlog_entries.map(parsed).transpose().map_err(malformed)?.flatten();
         let timestamps: Option<TimestampsJson> =
-            self.timestamp_verification_data.map(parsed).transpose().map_err(wrong)?.flatten();
+            self.timestamp_verification_data.map(parsed).transpose().map_err(malformed)?.flatten();
         let timestamps = timestamps.unwrap_or_default().rfc3161_timestamps;
         let timestamps = timestamps.into_iter().map(|form| form.signed_timestamp.0).collect();
         Ok(Evidence { entries: entries.unwrap_or_default(), timestamps, needs_proofs: true })
@@ -315,17 +283,12 @@ fn parsed<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> serde_json::Result<Optio
 /// the statement instead of the statement, so real ones have less than 20,000.
 const MAX_EVIDENCE_BYTES: usize = 1 << 20;
 
-fn malformed(why: &str) -> Refusal {
-    Refusal::Malformed(why.to_owned())
-}
-
 /// Returns the predicate type of a bundle. Nothing is verified; the caller must verify the bundle before it trusts
 /// the type.
 pub(crate) fn predicate_type_unverified(bundle: &[u8]) -> Result<String, Refusal> {
-    let malformed = |error: serde_json::Error| Refusal::Malformed(error.to_string());
     let bundle: Bundle<'_> = serde_json::from_slice(bundle).map_err(malformed)?;
     let payload = bundle.dsse_envelope.and_then(|envelope| STANDARD.decode(&*envelope.payload).ok());
-    let payload = payload.ok_or_else(|| Refusal::Malformed("it has no envelope in base64".to_owned()))?;
+    let payload = payload.ok_or_else(|| malformed("it has no envelope in base64"))?;
     statement::predicate_type(&payload)
 }
 
@@ -344,10 +307,6 @@ fn pre_authentication_encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn json(value: &impl Serialize) -> Result<Vec<u8>> {
-    serde_json::to_vec(value).map_err(|error| Error::Signer(error.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -363,7 +322,8 @@ mod tests {
     }
 
     fn verify(bundle: &[u8], digest: &Digest, key: &PublicKey) -> Result<(), Refusal> {
-        super::verify(bundle, digest, Some(SIGNATURE_PREDICATE_TYPE), key).map(drop)
+        let trust = Trust::Key { name: String::new(), key: key.clone() };
+        super::verify(bundle, digest, Some(SIGNATURE_PREDICATE_TYPE), &trust).map(drop)
     }
 
     #[tokio::test]
@@ -431,7 +391,7 @@ mod tests {
         let signatures =
             bundle.replacen(r#""signatures":["#, &format!(r#""signatures":[{}"#, r#"{"sig":""},"#.repeat(1000)), 1);
         let refused = verify(signatures.as_bytes(), &digest(), key.public_key());
-        assert_eq!(refused, Err(Refusal::Malformed("it does not have exactly one signature".to_owned())));
+        assert_eq!(refused, Err(malformed("it does not have exactly one signature")));
     }
 
     #[test]

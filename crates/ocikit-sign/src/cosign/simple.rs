@@ -6,17 +6,17 @@ use ocikit_spec::{Descriptor, Digest, MediaType};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::cosign::verify_signer;
 use crate::error::{Error, Result};
-use crate::key::{PublicKey, Scheme};
-use crate::maker::{Maker, Names};
+use crate::key::Scheme;
 use crate::pki::Certificate;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, malformed};
 use crate::signer::{Signer, checked};
 use crate::sigstore::entry::{SignedMessage, VerificationKey};
-use crate::sigstore::log::{InclusionPromise, KindVersion, LogEntry, LogId};
-use crate::sigstore::{
-    Base64, CertificateIdentity, CertificateTrust, Evidence, LogVersion, Number, VerificationMaterial,
-};
+use crate::sigstore::log::{InclusionPromise, KindVersion, LogEntry};
+use crate::sigstore::{Base64, Evidence, LogId, LogVersion, Number, VerificationMaterial};
+use crate::trust::{Expected, Trust};
+use crate::verification::Verification;
 
 /// The media type of a payload.
 pub(crate) const LAYER_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
@@ -179,47 +179,42 @@ pub(crate) fn layer(payload: &[u8], signature: &str) -> Descriptor {
     layer
 }
 
-/// Verifies the signature of a layer with a key, and its subject. Returns the name under which it was signed.
-pub(crate) fn verify(layer: &Descriptor, payload: &[u8], digest: &Digest, key: &PublicKey) -> Result<String, Refusal> {
-    if !key.verifies_cosign(payload, &signature(layer)?) {
-        // A signature by another key and a changed payload look the same here.
-        return Err(Refusal::WrongSignature);
-    }
-    check_payload(payload, digest)
-}
-
-/// Verifies the signature of a layer with its certificate, which must lead to a trusted authority, and its subject.
-/// Returns the identity in the certificate, the maker and the name under which it was signed.
-pub(crate) fn verify_certificate(
+/// Verifies the signature of a layer by a trusted signer, its subject, and the name under which it was signed.
+pub(crate) fn verify(
     layer: &Descriptor,
     payload: &[u8],
     digest: &Digest,
-    trust: &CertificateTrust,
-) -> Result<(CertificateIdentity, Maker, String), Refusal> {
-    let certificate = layer.annotations.get(CERTIFICATE_ANNOTATION).ok_or(Refusal::OtherSigner)?;
-    let found = Certificate::read_all(certificate.as_bytes()).map_err(|error| malformed(&error.to_string()))?;
-    let [leaf] = &found[..] else { return Err(malformed("it does not have exactly one certificate")) };
-    let signature = signature(layer)?;
-    if !leaf.key()?.verifies_cosign(payload, &signature) {
-        return Err(Refusal::WrongSignature);
-    }
-    let signed =
-        SignedMessage { by: VerificationKey::Certificate(leaf), message: payload, payload, signature: &signature };
-    let named = trust.check(leaf, &signed, &evidence(layer)?)?;
-    Ok((named, Maker::of_certificate(leaf, Names::Alternative)?, check_payload(payload, digest)?))
+    trust: &Trust,
+    expected: Expected<'_>,
+) -> Result<Verification, Refusal> {
+    let found;
+    let by = match trust {
+        Trust::Key { key, .. } => VerificationKey::Key(key),
+        Trust::Certificate(_) => {
+            let certificate = layer.annotations.get(CERTIFICATE_ANNOTATION).ok_or(Refusal::OtherSigner)?;
+            found = Certificate::read_all(certificate.as_bytes()).map_err(malformed)?;
+            let [leaf] = &found[..] else { return Err(malformed("it does not have exactly one certificate")) };
+            VerificationKey::Certificate(leaf)
+        }
+        Trust::Notation(_) => return Err(Refusal::OtherSigner),
+    };
+    let signed = SignedMessage { by, message: payload, payload, signature: &signature(layer)? };
+    // A signature by another key and a changed payload look the same here.
+    let verification = verify_signer(trust, &signed, || evidence(layer))?;
+    expected.check_name(&check_payload(payload, digest)?)?;
+    Ok(verification)
 }
 
 /// Returns the log entry and the timestamp in the annotations of a layer.
 fn evidence(layer: &Descriptor) -> Result<Evidence, Refusal> {
     let mut evidence = Evidence::default();
-    let wrong = |error: serde_json::Error| malformed(&error.to_string());
     if let Some(text) = layer.annotations.get(TIMESTAMP_ANNOTATION) {
-        let TimestampAnnotation { timestamp } = serde_json::from_str(text).map_err(wrong)?;
+        let TimestampAnnotation { timestamp } = serde_json::from_str(text).map_err(malformed)?;
         evidence.timestamps.push(timestamp.0);
     }
     if let Some(text) = layer.annotations.get(LOG_ANNOTATION) {
-        let LogAnnotation { promise, payload } = serde_json::from_str(text).map_err(wrong)?;
-        let body: Value = serde_json::from_slice(&payload.body.0).map_err(wrong)?;
+        let LogAnnotation { promise, payload } = serde_json::from_str(text).map_err(malformed)?;
+        let body: Value = serde_json::from_slice(&payload.body.0).map_err(malformed)?;
         let said = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let key_id = hex::decode(&payload.log_id).map_err(|_| malformed("the ID of its log is not hexadecimal"))?;
         // Upper-case digits would be a second encoding of the same ID.
@@ -246,14 +241,9 @@ pub(crate) fn signature(layer: &Descriptor) -> Result<Vec<u8>, Refusal> {
     STANDARD.decode(signature).map_err(|_| malformed("it is not in base64"))
 }
 
-fn malformed(why: &str) -> Refusal {
-    Refusal::Malformed(why.to_owned())
-}
-
 /// Checks that a payload is about `digest`. Returns the name under which it was signed.
 pub(crate) fn check_payload(payload: &[u8], digest: &Digest) -> Result<String, Refusal> {
-    let Payload { critical } =
-        serde_json::from_slice(payload).map_err(|error| Refusal::Malformed(error.to_string()))?;
+    let Payload { critical } = serde_json::from_slice(payload).map_err(malformed)?;
     if critical.kind != PAYLOAD_KIND {
         return Err(Refusal::NotUnderstood(format!("payloads of type {}", critical.kind)));
     }
@@ -292,7 +282,7 @@ pub(crate) fn manifest(old: Option<&[u8]>, layer: &Descriptor) -> Result<(Vec<u8
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::{KeyKind, PrivateKey};
+    use crate::key::{KeyKind, PrivateKey, PublicKey};
     use crate::sigstore::testing::TestServices;
     use crate::timestamp::testing::TokenContent;
 
@@ -300,11 +290,22 @@ mod tests {
         Digest::sha256_of(b"an image")
     }
 
+    /// Verifies a signature under the name `registry.example/app`.
+    fn verify_by(trust: &Trust, layer: &Descriptor, payload: &[u8], digest: &Digest) -> Result<(), Refusal> {
+        let name = "registry.example/app".parse().unwrap();
+        super::verify(layer, payload, digest, trust, Expected::of(None, Some(&name))).map(drop)
+    }
+
+    fn verify(layer: &Descriptor, payload: &[u8], digest: &Digest, key: &PublicKey) -> Result<(), Refusal> {
+        verify_by(&Trust::Key { name: String::new(), key: key.clone() }, layer, payload, digest)
+    }
+
     #[tokio::test]
     async fn no_byte_can_be_changed() {
         let key = PrivateKey::generate(KeyKind::P256).unwrap();
         let (layer, payload) = sign(&digest(), "registry.example/app", &key, None).await.unwrap();
-        assert_eq!(verify(&layer, &payload, &digest(), key.public_key()).unwrap(), "registry.example/app");
+        assert_eq!(verify(&layer, &payload, &digest(), key.public_key()), Ok(()));
+        assert_eq!(check_payload(&payload, &digest()).unwrap(), "registry.example/app");
         for position in 0..payload.len() {
             let mut changed = payload.clone();
             changed[position] ^= 1;
@@ -336,9 +337,9 @@ mod tests {
         let logged = |time: &str| world.logged(&payload, &made, &leaf, time).to_string();
         layer.annotations.insert(CERTIFICATE_ANNOTATION, leaf.to_pem());
         layer.annotations.insert(LOG_ANNOTATION, logged("2026-06-15T12:00:00Z"));
-        let trust = world.trust();
-        let verified = |layer: &Descriptor| verify_certificate(layer, &payload, &digest(), &trust);
-        assert_eq!(verified(&layer).unwrap().2, "registry.example/app");
+        let trust = Trust::Certificate(Box::new(world.trust()));
+        let verified = |layer: &Descriptor| verify_by(&trust, layer, &payload, &digest());
+        assert_eq!(verified(&layer), Ok(()));
         assert!(matches!(verify(&layer, &payload, &digest(), world.log.public_key()), Err(Refusal::WrongSignature)));
         for name in [SIGNATURE_ANNOTATION, CERTIFICATE_ANNOTATION, LOG_ANNOTATION] {
             let text = layer.annotations.get(name).unwrap().as_bytes().to_vec();

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::error::{Error, Result};
-use crate::refusal::Refusal;
+use crate::error::{Error, Result, to_json};
+use crate::refusal::{Refusal, malformed};
 
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 /// The statement type that cosign still writes in attestations. The fields read here are the same.
@@ -92,7 +92,7 @@ pub(crate) fn new(digest: &Digest, predicate_type: &str, predicate: &Value) -> R
         predicate_type: predicate_type.into(),
         predicate: Some(&predicate),
     };
-    serde_json::to_vec(&statement).map_err(failed)
+    to_json(&statement)
 }
 
 /// Returns the predicate type of a statement.
@@ -101,7 +101,7 @@ pub(crate) fn predicate_type(payload: &[u8]) -> Result<String, Refusal> {
 }
 
 fn parse(payload: &[u8]) -> Result<Statement<'_>, Refusal> {
-    serde_json::from_slice(payload).map_err(|error| Refusal::Malformed(error.to_string()))
+    serde_json::from_slice(payload).map_err(malformed)
 }
 
 /// Returns whether bytes are an in-toto statement of any type.
@@ -161,7 +161,7 @@ pub(crate) fn for_subject(
             ));
         }
     };
-    let bytes = with_subject(bytes, &subject.to_string()).map_err(|error| Refusal::Malformed(error.to_string()))?;
+    let bytes = with_subject(bytes, &subject.to_string()).map_err(malformed)?;
     check(&Bytes::copy_from_slice(&bytes), digest, Some(&kind))?;
     Ok(Unsigned { bytes, kind, before })
 }
@@ -185,7 +185,7 @@ fn with_subject(bytes: &[u8], subject: &str) -> serde_json::Result<Vec<u8>> {
 pub(crate) fn check(payload: &Bytes, digest: &Digest, predicate_type: Option<&str>) -> Result<Predicate, Refusal> {
     let statement = parse(payload)?;
     // Statements of BuildKit are signed after this check, and cosign must find the same subject in them.
-    ocikit_spec::check_statement_keys(payload).map_err(|error| Refusal::Malformed(error.to_string()))?;
+    ocikit_spec::check_statement_keys(payload).map_err(malformed)?;
     if ![STATEMENT_TYPE, STATEMENT_TYPE_V0_1].contains(&&*statement.kind) {
         return Err(Refusal::NotUnderstood(format!("statements of type {}", statement.kind)));
     }

@@ -1,6 +1,5 @@
 //! The format of cosign 3: an in-toto statement in a sigstore bundle, stored as a referrer.
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use ocikit_spec::{Descriptor, MediaType, annotations};
@@ -8,100 +7,50 @@ use serde_json::{Map, Value};
 
 use crate::budget::MAX_BUNDLE_BYTES;
 use crate::cosign::bundle;
-use crate::error::{Error, Result};
-use crate::format::interface::{
-    Content, Properties, SignInput, SignRequest, SignatureFormat, SigningKey, Storage, Verification,
-};
-use crate::maker::Maker;
+use crate::error::Result;
+use crate::format::interface::{Content, Properties, SignInput, SignRequest, Storage};
 use crate::predicate::SIGNATURE_PREDICATE_TYPE;
 use crate::refusal::Refusal;
+use crate::signer::Signer;
 use crate::time::seconds;
 use crate::trust::{Expected, SignerKind, Statement, Trust};
-
-#[derive(Debug)]
-pub(super) struct Bundle;
+use crate::verification::Verification;
 
 /// The beginning of the artifact types of all versions.
-const ARTIFACT_TYPE_PREFIX: &str = "application/vnd.dev.sigstore.bundle";
+pub(super) const ARTIFACT_TYPE_PREFIX: &str = "application/vnd.dev.sigstore.bundle";
 
-#[async_trait]
-impl SignatureFormat for Bundle {
-    fn properties(&self) -> &'static Properties {
-        &Properties {
-            name: "cosign",
-            description: "Sigstore bundle, stored as a referrer (cosign 3)",
-            signers: &[SignerKind::Key, SignerKind::Certificate],
-            inputs: &[SignInput::Material],
-            has_attestations: true,
-            max_bytes: MAX_BUNDLE_BYTES,
-            storage: Storage::Referrer { artifact_type: bundle::MEDIA_TYPE },
-            envelope: None,
-        }
-    }
+pub(super) const PROPERTIES: Properties = Properties {
+    name: "cosign",
+    description: "Sigstore bundle, stored as a referrer (cosign 3)",
+    signers: &[SignerKind::Key, SignerKind::Certificate],
+    inputs: &[SignInput::Material],
+    has_attestations: true,
+    max_bytes: MAX_BUNDLE_BYTES,
+    storage: Storage::Referrer { artifact_type: bundle::MEDIA_TYPE },
+    envelope: None,
+};
 
-    fn detect(&self, artifact_type: &str, _layer_type: &str) -> Result<bool, Refusal> {
-        match artifact_type {
-            bundle::MEDIA_TYPE => Ok(true),
-            other if other.starts_with(ARTIFACT_TYPE_PREFIX) => {
-                Err(Refusal::NotUnderstood(format!("bundles of type {other}")))
-            }
-            _ => Ok(false),
-        }
-    }
+pub(super) async fn sign(subject: &Descriptor, signer: &dyn Signer, request: &SignRequest<'_>) -> Result<Content> {
+    let nothing = Value::Object(Map::new());
+    let (predicate_type, predicate) = request.attestation.unwrap_or((SIGNATURE_PREDICATE_TYPE, &nothing));
+    let bundle = bundle::sign(&subject.digest, predicate_type, predicate, signer, request.material).await?;
+    Ok(of_bundle(bundle.into(), predicate_type.to_owned(), request.created))
+}
 
-    fn may_be_listed_as(&self, artifact_type: &str) -> bool {
-        artifact_type.starts_with(ARTIFACT_TYPE_PREFIX)
-    }
-
-    async fn sign(&self, subject: &Descriptor, request: &SignRequest<'_>) -> Result<Content> {
-        let SigningKey::Signer(signer) = request.by else {
-            return Err(Error::Unsupported("a plugin of notation does not sign as cosign".to_owned()));
-        };
-        let nothing = Value::Object(Map::new());
-        let (predicate_type, predicate) = request.attestation.unwrap_or((SIGNATURE_PREDICATE_TYPE, &nothing));
-        let bundle = bundle::sign(&subject.digest, predicate_type, predicate, signer, request.material).await?;
-        Ok(of_bundle(bundle.into(), predicate_type.to_owned(), request.created))
-    }
-
-    fn verify(
-        &self,
-        trust: &Trust,
-        subject: &Descriptor,
-        _layer: &Descriptor,
-        content: &Bytes,
-        expected: Expected<'_>,
-    ) -> Result<Verification, Refusal> {
-        let predicate_type = match expected.statement {
-            Statement::Signature => Some(SIGNATURE_PREDICATE_TYPE),
-            Statement::Attestation(kind) => Some(kind),
-            Statement::Any => None,
-        };
-        let (verification, predicate) = match trust {
-            Trust::Key { key, .. } => {
-                let predicate = bundle::verify(content, &subject.digest, predicate_type, key)?;
-                (Verification::new(key.fingerprint(), Maker::of_key(key)), predicate)
-            }
-            Trust::Certificate(trust) => {
-                let (identity, maker, predicate) =
-                    bundle::verify_certificate(content, &subject.digest, predicate_type, trust)?;
-                (Verification::new(identity, maker), predicate)
-            }
-            Trust::Notation(_) => return Err(Refusal::OtherSigner),
-        };
-        let predicate = matches!(expected.statement, Statement::Attestation(_)).then_some(predicate);
-        Ok(Verification { predicate, ..verification })
-    }
-
-    fn import(
-        &self,
-        subject: &Descriptor,
-        _layer: Descriptor,
-        content: Bytes,
-        created: Timestamp,
-    ) -> Result<Content, Refusal> {
-        let predicate_type = bundle::check_unverified(&content, &subject.digest)?;
-        Ok(of_bundle(content, predicate_type, created))
-    }
+pub(super) fn verify(
+    trust: &Trust,
+    subject: &Descriptor,
+    content: &Bytes,
+    expected: Expected<'_>,
+) -> Result<Verification, Refusal> {
+    let predicate_type = match expected.statement {
+        Statement::Signature => Some(SIGNATURE_PREDICATE_TYPE),
+        Statement::Attestation(kind) => Some(kind),
+        Statement::Any => None,
+    };
+    let verification = bundle::verify(content, &subject.digest, predicate_type, trust)?;
+    let predicate = verification.predicate.filter(|_| matches!(expected.statement, Statement::Attestation(_)));
+    Ok(Verification { predicate, ..verification })
 }
 
 /// Returns the content for a bundle with a statement of this predicate type.

@@ -1,19 +1,14 @@
-//! What a signature format has to implement.
+//! The properties of signature formats, and what goes into signatures.
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
-use ocikit_spec::{Annotations, Descriptor};
+use ocikit_spec::Descriptor;
 use serde_json::Value;
 
-use crate::cosign::Predicate;
-use crate::error::Result;
-use crate::maker::Maker;
 use crate::notation::{EnvelopeFormat, NotationOptions, NotationPlugin};
-use crate::refusal::Refusal;
 use crate::signer::Signer;
 use crate::sigstore::VerificationMaterial;
-use crate::trust::{Expected, SignerKind, Trust};
+use crate::trust::SignerKind;
 
 /// An input of signing that applies to some formats only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,68 +81,4 @@ pub(crate) struct Content {
     pub(crate) annotations: Vec<(String, String)>,
     /// The predicate type of an attestation; `None` for a plain signature.
     pub(crate) attests: Option<String>,
-}
-
-/// The result of verifying a signature.
-#[derive(Debug)]
-pub(crate) struct Verification {
-    pub(crate) by: String,
-    pub(crate) maker: Maker,
-    pub(crate) warnings: Vec<Refusal>,
-    pub(crate) metadata: Annotations,
-    pub(crate) predicate: Option<Predicate>,
-}
-
-impl Verification {
-    pub(crate) fn new(by: impl ToString, maker: Maker) -> Verification {
-        let (warnings, metadata) = (Vec::new(), Annotations::new());
-        Verification { by: by.to_string(), maker, warnings, metadata, predicate: None }
-    }
-}
-
-/// A signature format: how its signatures are found, created, verified and imported.
-#[async_trait]
-pub(crate) trait SignatureFormat: Sync {
-    fn properties(&self) -> &'static Properties;
-
-    /// Returns whether a manifest with this artifact type and this type of its first layer is in this format.
-    ///
-    /// # Errors
-    ///
-    /// [`Refusal::NotUnderstood`] for an unsupported version of this format.
-    fn detect(&self, artifact_type: &str, layer_type: &str) -> Result<bool, Refusal>;
-
-    /// Returns whether a registry may list signatures in this format under this artifact type.
-    fn may_be_listed_as(&self, artifact_type: &str) -> bool {
-        match self.properties().storage {
-            Storage::Referrer { artifact_type: own } | Storage::ReferrerByConfig { artifact_type: own } => {
-                artifact_type == own
-            }
-            Storage::Tag => false,
-        }
-    }
-
-    /// Signs one subject.
-    async fn sign(&self, subject: &Descriptor, request: &SignRequest<'_>) -> Result<Content>;
-
-    /// Verifies a signature: its signer, its subject and the expected content. `layer` describes `content` and comes
-    /// from the manifest of the signature, which is untrusted.
-    fn verify(
-        &self,
-        trust: &Trust,
-        subject: &Descriptor,
-        layer: &Descriptor,
-        content: &Bytes,
-        expected: Expected<'_>,
-    ) -> Result<Verification, Refusal>;
-
-    /// Checks a signature made by another tool as far as that is possible without its key: its encoding and its
-    /// subject.
-    fn import(
-        &self,
-        subject: &Descriptor,
-        layer: Descriptor,
-        content: Bytes,
-        created: Timestamp,
-    ) -> Result<Content, Refusal>;
 }

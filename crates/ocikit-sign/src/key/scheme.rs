@@ -65,22 +65,14 @@ impl Scheme {
     /// cosign 3.1 signs with Ed25519ph and then verifies Ed25519, so its own Ed25519 signatures fail; this returns
     /// Ed25519.
     pub fn of_cosign(kind: KeyKind) -> Scheme {
-        match kind {
-            KeyKind::P256 => Scheme::EcdsaP256Sha256,
-            KeyKind::P384 => Scheme::EcdsaP384Sha384,
-            KeyKind::P521 => Scheme::EcdsaP521Sha512,
-            KeyKind::Ed25519 => Scheme::Ed25519,
-            KeyKind::Rsa { .. } => Scheme::RsaPkcs1Sha256,
-        }
+        Scheme::accepted_from_cosign(kind)[0]
     }
 
     /// Returns the scheme of the Notary Project for keys of this kind; `None` if its specification does not allow the
     /// kind.
     pub fn of_notation(kind: KeyKind) -> Option<Scheme> {
         Some(match kind {
-            KeyKind::P256 => Scheme::EcdsaP256Sha256,
-            KeyKind::P384 => Scheme::EcdsaP384Sha384,
-            KeyKind::P521 => Scheme::EcdsaP521Sha512,
+            KeyKind::P256 | KeyKind::P384 | KeyKind::P521 => Scheme::of_cosign(kind),
             KeyKind::Rsa { bits: 2048 } => Scheme::RsaPssSha256,
             KeyKind::Rsa { bits: 3072 } => Scheme::RsaPssSha384,
             KeyKind::Rsa { bits: 4096 } => Scheme::RsaPssSha512,
@@ -88,7 +80,7 @@ impl Scheme {
         })
     }
 
-    /// Returns the schemes that cosign may have used. Older versions always hash with SHA-256, and newer ones do if a
+    /// Returns the schemes that cosign may have used, the one that it verifies first. Older versions always hash with SHA-256, and newer ones do if a
     /// flag says so.
     pub(crate) fn accepted_from_cosign(kind: KeyKind) -> &'static [Scheme] {
         match kind {
@@ -100,35 +92,29 @@ impl Scheme {
         }
     }
 
-    /// Returns the name of the scheme, as it is passed to signing programs.
-    pub fn as_str(self) -> &'static str {
+    /// Returns the name and the algorithm of the scheme.
+    fn row(self) -> (&'static str, &'static dyn VerificationAlgorithm) {
         match self {
-            Scheme::EcdsaP256Sha256 => "ecdsa-p256-sha256",
-            Scheme::EcdsaP384Sha256 => "ecdsa-p384-sha256",
-            Scheme::EcdsaP384Sha384 => "ecdsa-p384-sha384",
-            Scheme::EcdsaP521Sha256 => "ecdsa-p521-sha256",
-            Scheme::EcdsaP521Sha512 => "ecdsa-p521-sha512",
-            Scheme::Ed25519 => "ed25519",
-            Scheme::RsaPkcs1Sha256 => "rsa-pkcs1-sha256",
-            Scheme::RsaPssSha256 => "rsa-pss-sha256",
-            Scheme::RsaPssSha384 => "rsa-pss-sha384",
-            Scheme::RsaPssSha512 => "rsa-pss-sha512",
+            Scheme::EcdsaP256Sha256 => ("ecdsa-p256-sha256", &signature::ECDSA_P256_SHA256_ASN1),
+            Scheme::EcdsaP384Sha256 => ("ecdsa-p384-sha256", &signature::ECDSA_P384_SHA256_ASN1),
+            Scheme::EcdsaP384Sha384 => ("ecdsa-p384-sha384", &signature::ECDSA_P384_SHA384_ASN1),
+            Scheme::EcdsaP521Sha256 => ("ecdsa-p521-sha256", &signature::ECDSA_P521_SHA256_ASN1),
+            Scheme::EcdsaP521Sha512 => ("ecdsa-p521-sha512", &signature::ECDSA_P521_SHA512_ASN1),
+            Scheme::Ed25519 => ("ed25519", &signature::ED25519),
+            Scheme::RsaPkcs1Sha256 => ("rsa-pkcs1-sha256", &signature::RSA_PKCS1_2048_8192_SHA256),
+            Scheme::RsaPssSha256 => ("rsa-pss-sha256", &signature::RSA_PSS_2048_8192_SHA256),
+            Scheme::RsaPssSha384 => ("rsa-pss-sha384", &signature::RSA_PSS_2048_8192_SHA384),
+            Scheme::RsaPssSha512 => ("rsa-pss-sha512", &signature::RSA_PSS_2048_8192_SHA512),
         }
     }
 
+    /// Returns the name of the scheme, as it is passed to signing programs.
+    pub fn as_str(self) -> &'static str {
+        self.row().0
+    }
+
     pub(crate) fn algorithm(self) -> &'static dyn VerificationAlgorithm {
-        match self {
-            Scheme::EcdsaP256Sha256 => &signature::ECDSA_P256_SHA256_ASN1,
-            Scheme::EcdsaP384Sha256 => &signature::ECDSA_P384_SHA256_ASN1,
-            Scheme::EcdsaP384Sha384 => &signature::ECDSA_P384_SHA384_ASN1,
-            Scheme::EcdsaP521Sha256 => &signature::ECDSA_P521_SHA256_ASN1,
-            Scheme::EcdsaP521Sha512 => &signature::ECDSA_P521_SHA512_ASN1,
-            Scheme::Ed25519 => &signature::ED25519,
-            Scheme::RsaPkcs1Sha256 => &signature::RSA_PKCS1_2048_8192_SHA256,
-            Scheme::RsaPssSha256 => &signature::RSA_PSS_2048_8192_SHA256,
-            Scheme::RsaPssSha384 => &signature::RSA_PSS_2048_8192_SHA384,
-            Scheme::RsaPssSha512 => &signature::RSA_PSS_2048_8192_SHA512,
-        }
+        self.row().1
     }
 }
 

@@ -1,5 +1,6 @@
 //! The parts that JWS and COSE envelopes share: signed attributes, certificates and signatures.
 
+use coset::iana::Algorithm;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use x509_cert::der::asn1::{AnyRef, UintRef};
@@ -9,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::key::{PublicKey, Scheme};
 use crate::notation::chain::Chain;
 use crate::pki::Certificate;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, malformed};
 use crate::timestamp::VerifiedTimestamp;
 
 /// The media type of the payload.
@@ -113,7 +114,6 @@ pub(crate) struct Attributes<'a> {
 impl Attributes<'_> {
     /// Checks the attributes. Returns the signed attributes, and what a plugin must check.
     pub(crate) fn check(&self) -> Result<(SignedAttributes, Option<PluginRequest>), Refusal> {
-        let malformed = |why: &str| Refusal::Malformed(why.to_owned());
         for (position, name) in self.critical.iter().enumerate() {
             match name.as_str() {
                 SCHEME => {}
@@ -160,11 +160,11 @@ impl Attributes<'_> {
         let text = |name: &str| match self.others.get(name) {
             None => Ok(None),
             Some(Value::String(text)) if !text.trim().is_empty() => Ok(Some(text.clone())),
-            Some(_) => Err(Refusal::Malformed(format!("the attribute {name} is no text"))),
+            Some(_) => Err(malformed(format!("the attribute {name} is no text"))),
         };
         let Some(plugin) = text(PLUGIN)? else {
             return match text(PLUGIN_VERSION)? {
-                Some(_) => Err(Refusal::Malformed("it names a version of no plugin".to_owned())),
+                Some(_) => Err(malformed("it names a version of no plugin")),
                 None => Ok(None),
             };
         };
@@ -224,6 +224,21 @@ pub(crate) fn verifies(key: &PublicKey, scheme: Scheme, message: &[u8], signatur
     let numbers = [r, s].concat();
     let der = AnyRef::new(Tag::Sequence, &numbers).and_then(|sequence| sequence.to_der());
     der.is_ok_and(|der| key.verifies(scheme, message, &der))
+}
+
+/// The signature schemes with their names in COSE and in JWS.
+const ALGORITHMS: [(Scheme, Algorithm, &str); 6] = [
+    (Scheme::EcdsaP256Sha256, Algorithm::ES256, "ES256"),
+    (Scheme::EcdsaP384Sha384, Algorithm::ES384, "ES384"),
+    (Scheme::EcdsaP521Sha512, Algorithm::ES512, "ES512"),
+    (Scheme::RsaPssSha256, Algorithm::PS256, "PS256"),
+    (Scheme::RsaPssSha384, Algorithm::PS384, "PS384"),
+    (Scheme::RsaPssSha512, Algorithm::PS512, "PS512"),
+];
+
+/// Returns the name of a signature scheme in COSE and in JWS.
+pub(crate) fn algorithm(scheme: Scheme) -> Option<(Algorithm, &'static str)> {
+    ALGORITHMS.iter().find(|(known, ..)| *known == scheme).map(|(_, cose, jws)| (*cose, *jws))
 }
 
 fn fixed_length(scheme: Scheme) -> Option<usize> {

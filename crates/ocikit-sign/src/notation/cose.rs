@@ -1,9 +1,9 @@
 //! COSE envelopes: `COSE_Sign1_Tagged` of RFC 9052 with the restrictions of the Notary Project.
 
 use coset::cbor::value::Value;
-use coset::iana::Algorithm;
 use coset::{
-    ContentType, CoseSign1, CoseSign1Builder, Header, Label, RegisteredLabelWithPrivate, TaggedCborSerializable,
+    Algorithm, ContentType, CoseSign1, CoseSign1Builder, Header, Label, RegisteredLabelWithPrivate,
+    TaggedCborSerializable,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::key::Scheme;
 use crate::notation::attributes::{self, Attributes, Opened, PAYLOAD_TYPE};
 use crate::notation::options::Options;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, malformed};
 
 /// The label of the certificate chain (RFC 9360). Notation requires a list, even for one certificate.
 const X5CHAIN: Label = Label::Int(33);
@@ -29,7 +29,7 @@ pub(crate) async fn sign(payload: Vec<u8>, options: &Options<'_>) -> Result<Vec<
     ];
     rest.extend(options.expiry.map(|expiry| (text(attributes::EXPIRY), time(expiry))));
     let protected = Header {
-        alg: algorithm(scheme).map(RegisteredLabelWithPrivate::Assigned),
+        alg: algorithm(scheme),
         crit: options.critical().into_iter().map(RegisteredLabelWithPrivate::Text).collect(),
         content_type: Some(ContentType::Text(PAYLOAD_TYPE.to_owned())),
         rest,
@@ -47,8 +47,7 @@ pub(crate) async fn sign(payload: Vec<u8>, options: &Options<'_>) -> Result<Vec<
 }
 
 pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
-    let malformed = |why: &str| Refusal::Malformed(why.to_owned());
-    let envelope = CoseSign1::from_tagged_slice(bytes).map_err(|error| malformed(&error.to_string()))?;
+    let envelope = CoseSign1::from_tagged_slice(bytes).map_err(malformed)?;
     check_headers(&envelope.unprotected, &envelope.protected.header)?;
     // Other unsigned attributes are ignored, such as `io.cncf.notary.signingAgent`, which notation 1.0 wrote as
     // `SigningAgent`.
@@ -73,7 +72,7 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
         return Err(Refusal::WrongSignature);
     }
     let protected = &envelope.protected.header;
-    if protected.alg != algorithm(scheme).map(RegisteredLabelWithPrivate::Assigned) {
+    if protected.alg != algorithm(scheme) {
         return Err(malformed("its algorithm is not that of its key"));
     }
     let value = |name: &str| {
@@ -103,7 +102,7 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
 /// Checks that no attribute is in both headers, and that the unprotected header has no attribute that must be signed
 /// (RFC 9052, 3 and 3.1).
 fn check_headers(unsigned: &Header, signed: &Header) -> Result<(), Refusal> {
-    let refuse = |name: &str| Err(Refusal::Malformed(format!("the attribute {name} is not signed")));
+    let refuse = |name: &str| Err(malformed(format!("the attribute {name} is not signed")));
     if !unsigned.crit.is_empty() {
         return refuse("crit");
     }
@@ -140,17 +139,9 @@ fn other((label, value): &(Label, Value)) -> Option<(String, serde_json::Value)>
     Some((name.clone(), value))
 }
 
-/// RFC 9053, 2.1, and RFC 8230, 2.
+/// Returns the header of a signature scheme.
 fn algorithm(scheme: Scheme) -> Option<Algorithm> {
-    match scheme {
-        Scheme::EcdsaP256Sha256 => Some(Algorithm::ES256),
-        Scheme::EcdsaP384Sha384 => Some(Algorithm::ES384),
-        Scheme::EcdsaP521Sha512 => Some(Algorithm::ES512),
-        Scheme::RsaPssSha256 => Some(Algorithm::PS256),
-        Scheme::RsaPssSha384 => Some(Algorithm::PS384),
-        Scheme::RsaPssSha512 => Some(Algorithm::PS512),
-        _ => None,
-    }
+    attributes::algorithm(scheme).map(|(cose, _)| Algorithm::Assigned(cose))
 }
 
 /// Reads seconds since 1970, as an integer or with a fraction (RFC 8949, 3.4.2).
@@ -165,5 +156,5 @@ fn time(value: &Value) -> Result<Timestamp, Refusal> {
         },
         _ => None,
     };
-    time.ok_or_else(|| Refusal::Malformed("a time is not a number of seconds since 1970".to_owned()))
+    time.ok_or_else(|| malformed("a time is not a number of seconds since 1970"))
 }

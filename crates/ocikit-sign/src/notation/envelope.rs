@@ -3,12 +3,12 @@
 use ocikit_spec::{Annotations, Descriptor};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, to_json};
 use crate::notation::attributes::{Opened, RESERVED, SigningScheme};
 use crate::notation::options::{EnvelopeSigner, Options};
 use crate::notation::plugin::NotationPlugin;
 use crate::notation::{cose, jws};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, malformed};
 
 /// The two envelope formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub(crate) async fn sign(
         return Err(Error::Unsupported(format!("the key {key} is reserved")));
     }
     let target_artifact = Descriptor { annotations: (*metadata).clone(), ..subject.clone() };
-    let payload = serde_json::to_vec(&Payload { target_artifact }).map_err(|error| Error::Signer(error.to_string()))?;
+    let payload = to_json(&Payload { target_artifact })?;
     if let EnvelopeSigner::Plugin(plugin) = options.by
         && plugin.scheme().is_none()
     {
@@ -136,8 +136,7 @@ pub(crate) fn open_extended(envelope_format: EnvelopeFormat, envelope: &[u8]) ->
 impl Opened {
     /// Checks that the envelope is about this descriptor. Returns the metadata of the signer.
     pub(crate) fn is_about(&self, subject: &Descriptor) -> Result<Annotations, Refusal> {
-        let payload: Payload =
-            serde_json::from_slice(&self.payload).map_err(|error| Refusal::Malformed(error.to_string()))?;
+        let payload: Payload = serde_json::from_slice(&self.payload).map_err(malformed)?;
         let target = payload.target_artifact;
         let same = target.digest == subject.digest && target.size == subject.size;
         match same && target.media_type == subject.media_type {

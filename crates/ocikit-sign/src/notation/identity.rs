@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
 
 use x509_cert::Certificate;
-use x509_cert::der::asn1::{ObjectIdentifier, PrintableStringRef, TeletexStringRef, Utf8StringRef};
+use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::der::{Tag, Tagged};
+use x509_cert::ext::pkix::name::DirectoryString;
 
 use crate::refusal::Refusal;
 
@@ -70,14 +71,10 @@ impl DistinguishedName {
                 let name = NAMES.iter().find(|(_, oid)| *oid == attribute.oid);
                 let name = name.map_or_else(|| attribute.oid.to_string(), |(name, _)| (*name).to_owned());
                 let value = &attribute.value;
-                let text = match value.tag() {
-                    Tag::Utf8String => value.decode_as::<Utf8StringRef<'_>>().map(|text| text.to_string()),
-                    Tag::PrintableString => value.decode_as::<PrintableStringRef<'_>>().map(|text| text.to_string()),
-                    Tag::TeletexString => value.decode_as::<TeletexStringRef<'_>>().map(|text| text.to_string()),
-                    // An attribute that a policy cannot name matches nothing.
-                    _ => continue,
-                };
-                add(&mut found, name, text?)?;
+                if [Tag::Utf8String, Tag::PrintableString, Tag::TeletexString].contains(&value.tag()) {
+                    let text: DirectoryString = value.decode_as()?;
+                    add(&mut found, name, text.value().into_owned())?;
+                }
             }
         }
         let identity = DistinguishedName(found);

@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+use crate::error::{Result, to_json};
 use crate::key::Scheme;
 use crate::notation::attributes::{self, Attributes, Opened, PAYLOAD_TYPE, SigningScheme};
 use crate::notation::options::Options;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, malformed};
 use crate::time::{rfc3339, seconds};
 
 #[derive(Serialize, Deserialize)]
@@ -53,7 +53,6 @@ struct Protected {
 }
 
 pub(crate) async fn sign(payload: &[u8], options: &Options<'_>) -> Result<Vec<u8>> {
-    let failed = |error: serde_json::Error| Error::Signer(error.to_string());
     let scheme = options.by.scheme()?;
     let time = |scheme| (options.scheme == scheme).then(|| seconds(options.time));
     let protected = Protected {
@@ -66,7 +65,7 @@ pub(crate) async fn sign(payload: &[u8], options: &Options<'_>) -> Result<Vec<u8
         time: time(SigningScheme::X509),
         more: Map::new(),
     };
-    let protected = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&protected).map_err(failed)?);
+    let protected = URL_SAFE_NO_PAD.encode(to_json(&protected)?);
     let payload = URL_SAFE_NO_PAD.encode(payload);
     let sealed = options.seal(scheme, format!("{protected}.{payload}").as_bytes()).await?;
     let timestamp = sealed.timestamp.map(|token| STANDARD.encode(token));
@@ -74,12 +73,11 @@ pub(crate) async fn sign(payload: &[u8], options: &Options<'_>) -> Result<Vec<u8
     let x5c = sealed.chain.certificates().iter().map(|certificate| STANDARD.encode(certificate.to_der())).collect();
     // `io.cncf.notary.signingAgent` is not written: it would be unsigned, and nothing reads it.
     let header = Header { x5c, timestamp, ignored: Map::new() };
-    serde_json::to_vec(&Envelope { payload, protected, header, signature }).map_err(failed)
+    to_json(&Envelope { payload, protected, header, signature })
 }
 
 pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
-    let malformed = |why: &str| Refusal::Malformed(why.to_owned());
-    let envelope: Envelope = serde_json::from_slice(bytes).map_err(|error| malformed(&error.to_string()))?;
+    let envelope: Envelope = serde_json::from_slice(bytes).map_err(malformed)?;
     let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| malformed("it is not in base64"));
     let ders: Result<Vec<_>, _> = envelope.header.x5c.iter().map(|text| STANDARD.decode(text)).collect();
     let ders = ders.map_err(|_| malformed("its certificates are not in base64"))?;
@@ -91,13 +89,12 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
         return Err(Refusal::WrongSignature);
     }
     let protected = decode(&envelope.protected)?;
-    let signed: Map<String, Value> =
-        serde_json::from_slice(&protected).map_err(|error| malformed(&error.to_string()))?;
+    let signed: Map<String, Value> = serde_json::from_slice(&protected).map_err(malformed)?;
     // RFC 7515, 7.2.1: no name is in both headers, and `crit` is in the protected one.
     if let Some(name) = envelope.header.ignored.keys().find(|name| *name == "crit" || signed.contains_key(*name)) {
-        return Err(malformed(&format!("the attribute {name} is not signed")));
+        return Err(malformed(format!("the attribute {name} is not signed")));
     }
-    let protected: Protected = serde_json::from_slice(&protected).map_err(|error| malformed(&error.to_string()))?;
+    let protected: Protected = serde_json::from_slice(&protected).map_err(malformed)?;
     if protected.alg != algorithm(scheme) {
         return Err(malformed("its algorithm is not that of its key"));
     }
@@ -117,20 +114,11 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Opened, Refusal> {
     Ok(Opened { payload: decode(&envelope.payload)?, chain, said, signature, timestamp, extended })
 }
 
-/// RFC 7518, 3.1.
+/// Returns the name of a signature scheme.
 fn algorithm(scheme: Scheme) -> &'static str {
-    match scheme {
-        Scheme::EcdsaP256Sha256 => "ES256",
-        Scheme::EcdsaP384Sha384 => "ES384",
-        Scheme::EcdsaP521Sha512 => "ES512",
-        Scheme::RsaPssSha256 => "PS256",
-        Scheme::RsaPssSha384 => "PS384",
-        Scheme::RsaPssSha512 => "PS512",
-        // `Scheme::of_notation` returns no other scheme.
-        _ => "none",
-    }
+    attributes::algorithm(scheme).map_or("none", |(_, jws)| jws)
 }
 
 fn parse(text: &str) -> Result<Timestamp, Refusal> {
-    rfc3339(text).ok_or_else(|| Refusal::Malformed(format!("`{text}` is not a time of RFC 3339")))
+    rfc3339(text).ok_or_else(|| malformed(format!("`{text}` is not a time of RFC 3339")))
 }

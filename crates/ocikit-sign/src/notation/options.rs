@@ -90,7 +90,7 @@ impl Options<'_> {
         };
         self.check(&chain)?;
         let Some(authority) = self.authority else { return Ok(Sealed { signature, chain, timestamp: None }) };
-        let hash = hash(scheme).ok_or_else(|| Error::Certificates("the key is not supported".to_owned()))?;
+        let hash = Hash::of_scheme(scheme).ok_or_else(|| Error::Certificates("the key is not supported".to_owned()))?;
         let (token, stamp) = authority.stamp(hash, &signature).await?;
         within(&stamp, &chain).map_err(|why| Error::Unsupported(why.to_string()))?;
         Ok(Sealed { signature, chain, timestamp: Some(token) })
@@ -109,14 +109,4 @@ pub(crate) struct Sealed {
     pub(crate) signature: Vec<u8>,
     pub(crate) chain: Chain,
     pub(crate) timestamp: Option<Vec<u8>>,
-}
-
-/// Returns the hash for timestamps, which is that of the signature.
-fn hash(scheme: Scheme) -> Option<Hash> {
-    match scheme {
-        Scheme::EcdsaP256Sha256 | Scheme::RsaPssSha256 => Some(Hash::Sha256),
-        Scheme::EcdsaP384Sha384 | Scheme::RsaPssSha384 => Some(Hash::Sha384),
-        Scheme::EcdsaP521Sha512 | Scheme::RsaPssSha512 => Some(Hash::Sha512),
-        _ => None,
-    }
 }

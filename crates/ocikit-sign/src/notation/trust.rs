@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use ocikit_spec::{Annotations, Descriptor, Digest};
+use ocikit_spec::{Descriptor, Digest};
 
 use crate::error::{Error, PolicyEntry, PolicyFile, Result};
 use crate::maker::{Maker, Names};
@@ -18,6 +18,7 @@ use crate::pki::Certificate;
 use crate::refusal::Refusal;
 use crate::revocation::{self, RevocationList};
 use crate::timestamp::{self, Authorities};
+use crate::verification::Verification;
 
 /// Certificates by type and name of their trust store.
 #[derive(Debug, Clone, Default)]
@@ -83,19 +84,6 @@ fn read_directory(directory: &Path, store: &PolicyFile) -> Result<Vec<Certificat
         return Err(refuse(directory, "it holds no certificates".to_owned()));
     }
     Ok(found)
-}
-
-/// An envelope that was verified.
-#[derive(Debug)]
-pub(crate) struct VerifiedEnvelope {
-    /// The digest of the signer's public key.
-    pub(crate) by: Digest,
-    /// The signer, for telling signers apart.
-    pub(crate) maker: Maker,
-    /// Checks that failed and that the policy only logs.
-    pub(crate) warnings: Vec<Refusal>,
-    /// The signed metadata.
-    pub(crate) metadata: Annotations,
 }
 
 /// The statement of a trust policy for one repository, with its certificates, certificate revocation lists and
@@ -190,7 +178,7 @@ impl NotationTrust {
         envelope_format: EnvelopeFormat,
         bytes: &[u8],
         subject: &Descriptor,
-    ) -> Result<VerifiedEnvelope, Refusal> {
+    ) -> Result<Verification, Refusal> {
         let opened = envelope::open_extended(envelope_format, bytes)?;
         let verdict = match (&opened.extended, self.verdicts.get(&Digest::sha256_of(bytes))) {
             (None, _) => PluginVerdict::default(),
@@ -216,7 +204,8 @@ impl NotationTrust {
             }
         }
         let maker = Maker::of_certificate(opened.chain.leaf(), Names::All)?;
-        Ok(VerifiedEnvelope { by: opened.chain.public_key().fingerprint(), maker, warnings, metadata })
+        let by = opened.chain.public_key().fingerprint();
+        Ok(Verification { warnings, metadata, ..Verification::new(by, maker) })
     }
 
     /// Returns the certificates of all trust stores of a type.
@@ -240,10 +229,7 @@ impl NotationTrust {
         }
         let Some(identities) = &self.statement.identities else { return Ok(()) };
         let leaf = DistinguishedName::of(opened.chain.leaf().parsed())?;
-        match identities.iter().any(|identity| identity.is_part_of(&leaf)) {
-            true => Ok(()),
-            false => Err(Refusal::OtherSigner),
-        }
+        if identities.iter().any(|identity| identity.is_part_of(&leaf)) { Ok(()) } else { Err(Refusal::OtherSigner) }
     }
 
     fn expiry(&self, opened: &Opened) -> Result<(), Refusal> {

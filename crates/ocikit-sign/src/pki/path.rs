@@ -46,10 +46,7 @@ pub(crate) fn find<'a>(
     }
     let mut search = Search { trusted, intermediates, purpose, time, signatures: 0, problem: None };
     let mut path = vec![leaf];
-    match search.extend(&mut path) {
-        true => Ok(path),
-        false => Err(search.problem.unwrap_or_else(|| leaf.violates(Rule::NoPath))),
-    }
+    if search.extend(&mut path) { Ok(path) } else { Err(search.problem.unwrap_or_else(|| leaf.violates(Rule::NoPath))) }
 }
 
 struct Search<'a, 'b> {

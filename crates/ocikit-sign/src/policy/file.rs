@@ -271,10 +271,7 @@ fn rules(yaml_rules: Vec<RuleYaml>, signers: &BTreeMap<String, PolicySigner>) ->
         }
         rules.push(rule);
     }
-    match rules.is_empty() {
-        true => Err(refused("it has no rules".to_owned())),
-        false => Ok(rules),
-    }
+    if rules.is_empty() { Err(refused("it has no rules".to_owned())) } else { Ok(rules) }
 }
 
 impl SignerYaml {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
+use crate::algorithm::Hash;
 use crate::error::{Error, Result};
 use crate::key::{PublicKey, Scheme};
 use crate::signer::Signer;
@@ -121,10 +122,7 @@ impl Program {
         // The exit status is not checked: plugins report errors in the response and exit with any status.
         let said: PluginResponse = serde_json::from_slice(&response.output)
             .map_err(|error| self.failed(&format!("it ended with {} and no answer: {error}", response.status)))?;
-        match said.error_message.is_empty() {
-            true => Ok(said),
-            false => Err(self.failed(&said.error_message)),
-        }
+        if said.error_message.is_empty() { Ok(said) } else { Err(self.failed(&said.error_message)) }
     }
 
     fn failed(&self, why: &str) -> Error {
@@ -139,10 +137,10 @@ impl Signer for KmsSigner {
     }
 
     async fn sign(&self, scheme: Scheme, message: &[u8]) -> Result<Vec<u8>> {
-        let hash = match scheme {
-            Scheme::EcdsaP384Sha384 | Scheme::RsaPssSha384 => SHA384,
-            Scheme::EcdsaP521Sha512 | Scheme::RsaPssSha512 => SHA512,
-            _ => SHA256,
+        let hash = match Hash::of_scheme(scheme) {
+            Some(Hash::Sha384) => SHA384,
+            Some(Hash::Sha512) => SHA512,
+            Some(Hash::Sha256) | None => SHA256,
         };
         let options = json!({"signOptions": {"rpcOptions": rpc(), "messageOptions": {"hashFunc": hash}}});
         let response = self.program.ask("signMessage", &options, hash, message).await?;

@@ -114,10 +114,7 @@ fn choose<'a>(
 ) -> Result<Vec<&'a ServiceJson>> {
     let valid: Vec<_> = all.iter().filter(|service| service.valid_for.holds(now)).collect();
     if valid.is_empty() {
-        return match all.is_empty() {
-            true => Ok(Vec::new()),
-            false => Err(refuse(format!("no {what} in it is used at {now}"))),
-        };
+        return if all.is_empty() { Ok(Vec::new()) } else { Err(refuse(format!("no {what} in it is used at {now}"))) };
     }
     let of = |version: u32| valid.iter().copied().filter(move |service| service.major_api_version == version);
     let spoken = versions.iter().find(|version| of(**version).next().is_some());

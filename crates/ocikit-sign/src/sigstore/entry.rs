@@ -1,11 +1,11 @@
 //! The body of a transparency log entry: what the entry is about.
 
-use aws_lc_rs::digest::{SHA256, SHA384, SHA512, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::algorithm::Hash;
 use crate::key::{PublicKey, blocks};
 use crate::pki::Certificate;
 use crate::refusal::Refusal;
@@ -96,10 +96,7 @@ pub(crate) fn check((kind, version): (&str, &str), body: &[u8], signed: &SignedM
         }
         (kind, version) => return Err(Refusal::NotUnderstood(format!("a log entry of type {kind} {version}"))),
     };
-    match is_about {
-        true => Ok(()),
-        false => Err(refuse("it is about another signature")),
-    }
+    if is_about { Ok(()) } else { Err(refuse("it is about another signature")) }
 }
 
 /// Unknown fields are ignored: the log hashed the body, and only the log must know all fields.
@@ -129,26 +126,21 @@ fn decoded(text: &Value) -> Option<Vec<u8>> {
     STANDARD.decode(text.as_str()?).ok()
 }
 
+/// Returns the digest of these bytes by the algorithm that an entry names, with this prefix before its length.
+fn digest(hash: &Value, prefix: &str, bytes: &[u8]) -> Option<Vec<u8>> {
+    let name = hash["algorithm"].as_str()?;
+    let known = Hash::ALL.into_iter().find(|known| format!("{prefix}{}", known.bits()) == name)?;
+    Some(known.digest(bytes))
+}
+
 /// Returns whether this is the hash of these bytes, in the format of version 1: hexadecimal digits.
 fn is_hash_v1(hash: &Value, bytes: &[u8]) -> bool {
-    let algorithm = match hash["algorithm"].as_str() {
-        Some("sha256") => &SHA256,
-        Some("sha384") => &SHA384,
-        Some("sha512") => &SHA512,
-        _ => return false,
-    };
-    hash["value"] == hex::encode(digest(algorithm, bytes))
+    digest(hash, "sha", bytes).is_some_and(|digest| hash["value"] == hex::encode(digest))
 }
 
 /// Returns whether this is the hash of these bytes, in the format of version 2: base64.
 fn is_hash_v2(hash: &Value, bytes: &[u8]) -> bool {
-    let algorithm = match hash["algorithm"].as_str() {
-        Some("SHA2_256") => &SHA256,
-        Some("SHA2_384") => &SHA384,
-        Some("SHA2_512") => &SHA512,
-        _ => return false,
-    };
-    is_base64(&hash["digest"], digest(algorithm, bytes).as_ref())
+    digest(hash, "SHA2_", bytes).is_some_and(|digest| is_base64(&hash["digest"], &digest))
 }
 
 /// Returns whether PEM in base64 contains exactly the key or certificate of the signature.

@@ -125,9 +125,10 @@ impl CertificateIdentity {
 
 impl fmt::Display for CertificateIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.subjects.is_empty() {
-            true => f.write_str("no identity")?,
-            false => f.write_str(&self.subjects.join(", "))?,
+        if self.subjects.is_empty() {
+            f.write_str("no identity")?
+        } else {
+            f.write_str(&self.subjects.join(", "))?
         }
         match &self.issuer {
             Some(issuer) => write!(f, ", as {issuer} says"),

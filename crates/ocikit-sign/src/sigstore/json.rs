@@ -27,6 +27,19 @@ impl<'de> Deserialize<'de> for Base64 {
     }
 }
 
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct LogId {
+    pub(crate) key_id: Base64,
+}
+
+/// A certificate in DER.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct CertificateJson {
+    pub(crate) raw_bytes: Base64,
+}
+
 /// A non-negative number of at most 63 bits: a string of digits or a JSON number. Zero may be omitted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Number(pub(crate) u64);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::refusal::Refusal;
 use crate::sigstore::entry::{self, SignedMessage};
-use crate::sigstore::json::{Base64, Number};
+use crate::sigstore::json::{Base64, LogId, Number};
 use crate::sigstore::root::{Log, TrustedRoot};
 
 /// A log entry in the JSON format of bundles.
@@ -26,12 +26,6 @@ pub(crate) struct LogEntry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) inclusion_proof: Option<InclusionProof>,
     pub(crate) canonicalized_body: Base64,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct LogId {
-    pub(crate) key_id: Base64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -119,10 +113,7 @@ impl LogEntry {
         }
         let time = i64::try_from(self.integrated_time.0).ok().and_then(|time| Timestamp::from_second(time).ok());
         let time = time.ok_or("its time is malformed")?;
-        match log.valid.holds(time) {
-            true => Ok(time),
-            false => Err("the log was not trusted at its time"),
-        }
+        if log.valid.holds(time) { Ok(time) } else { Err("the log was not trusted at its time") }
     }
 
     fn prove(&self, proof: &InclusionProof, log: &Log) -> Result<(), &'static str> {

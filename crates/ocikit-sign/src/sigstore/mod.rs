@@ -19,8 +19,7 @@ pub use root::TrustedRoot;
 pub use services::{certify, github_token, github_token_for};
 pub use trust::{CertificateTrust, LogCheck};
 
-pub(crate) use identity::CertificateIdentity;
-pub(crate) use json::{Base64, Number};
+pub(crate) use json::{Base64, CertificateJson, LogId, Number};
 pub(crate) use trust::{Evidence, TimestampJson, TimestampsJson};
 
 #[cfg(test)]

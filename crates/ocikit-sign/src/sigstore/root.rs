@@ -9,7 +9,7 @@ use crate::key::{KeyKind, PublicKey};
 use crate::pki::path::{self, Purpose};
 use crate::pki::{Certificate, Rule};
 use crate::refusal::Refusal;
-use crate::sigstore::json::{Base64, Validity};
+use crate::sigstore::json::{Base64, CertificateJson, LogId, Validity};
 use crate::timestamp::{self, Authorities, VerifiedTimestamp};
 
 /// A sigstore trusted root: the trusted certificate authorities, transparency logs, certificate logs and timestamp
@@ -265,8 +265,8 @@ struct LogJson {
     base_url: String,
     hash_algorithm: Option<String>,
     public_key: KeyJson,
-    log_id: LogIdJson,
-    checkpoint_key_id: Option<LogIdJson>,
+    log_id: LogId,
+    checkpoint_key_id: Option<LogId>,
     #[serde(rename = "operator")]
     _operator: Option<Value>,
 }
@@ -279,12 +279,6 @@ struct KeyJson {
     key_details: String,
     #[serde(default)]
     valid_for: Validity,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct LogIdJson {
-    key_id: Base64,
 }
 
 #[derive(Deserialize)]
@@ -305,10 +299,4 @@ struct AuthorityJson {
 #[serde(deny_unknown_fields)]
 struct ChainJson {
     certificates: Vec<CertificateJson>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct CertificateJson {
-    raw_bytes: Base64,
 }

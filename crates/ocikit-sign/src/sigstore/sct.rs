@@ -94,10 +94,7 @@ impl Sct<'_> {
         signed.extend(certificate);
         signed.extend((self.extensions.len() as u16).to_be_bytes());
         signed.extend(self.extensions);
-        match log.key.verifies(scheme, &signed, self.signature) {
-            true => Ok(()),
-            false => Err(SctError::WrongSignature),
-        }
+        if log.key.verifies(scheme, &signed, self.signature) { Ok(()) } else { Err(SctError::WrongSignature) }
     }
 }
 

@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use aws_lc_rs::digest::{Algorithm, SHA256, SHA384, SHA512, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::algorithm::Hash;
 use crate::error::{Error, Result};
 use crate::http::Http;
-use crate::key::{self, KeyKind};
+use crate::key::{self, KeyKind, Scheme};
 use crate::redact::address;
 use crate::sigstore::config::{LogUrl, LogVersion};
 use crate::sigstore::entry::{self, PAYLOAD_TYPE, SignedMessage};
-use crate::sigstore::json::{Base64, Number};
-use crate::sigstore::log::{CheckpointText, InclusionPromise, InclusionProof, KindVersion, LogEntry, LogId};
+use crate::sigstore::json::{Base64, LogId, Number};
+use crate::sigstore::log::{CheckpointText, InclusionPromise, InclusionProof, KindVersion, LogEntry};
 use crate::sigstore::services::{JSON, MAX_RESPONSE_BYTES, read};
 
 /// Creates a log entry for a signature by a key of this kind. The entry is checked to be about this signature; the
@@ -79,8 +79,8 @@ fn request_v1(signed: &SignedMessage<'_>, kind: KeyKind) -> Result<Value> {
         let content = json!({"envelope": envelope.to_string(), "verifiers": [verifier]});
         return Ok(json!({"apiVersion": "0.0.1", "kind": "dsse", "spec": {"proposedContent": content}}));
     }
-    let (name, algorithm) = hash(kind)?;
-    let value = hex::encode(digest(algorithm, signed.message));
+    let hash = hash(kind)?;
+    let (name, value) = (format!("sha{}", hash.bits()), hex::encode(hash.digest(signed.message)));
     Ok(json!({"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {
         "data": {"hash": {"algorithm": name, "value": value}},
         "signature": {"content": text(signed.signature), "publicKey": {"content": verifier}},
@@ -88,13 +88,8 @@ fn request_v1(signed: &SignedMessage<'_>, kind: KeyKind) -> Result<Value> {
 }
 
 /// Returns the hash that cosign uses with keys of a kind.
-fn hash(kind: KeyKind) -> Result<(&'static str, &'static Algorithm)> {
-    match kind {
-        KeyKind::P256 | KeyKind::Rsa { .. } => Ok(("sha256", &SHA256)),
-        KeyKind::P384 => Ok(("sha384", &SHA384)),
-        KeyKind::P521 => Ok(("sha512", &SHA512)),
-        KeyKind::Ed25519 => Err(not_taken(kind)),
-    }
+fn hash(kind: KeyKind) -> Result<Hash> {
+    Hash::of_scheme(Scheme::of_cosign(kind)).ok_or_else(|| not_taken(kind))
 }
 
 /// Logs accept Ed25519ph only, which is another signature.
@@ -113,10 +108,9 @@ fn request_v2(signed: &SignedMessage<'_>, kind: KeyKind) -> Result<Value> {
         KeyKind::Ed25519 | KeyKind::Rsa { .. } => return Err(not_taken(kind)),
     };
     let text = |bytes: &[u8]| STANDARD.encode(bytes);
-    let (_, algorithm) = hash(kind)?;
     let (_, by) = signed.by.block();
     Ok(json!({"hashedRekordRequestV002": {
-        "digest": text(digest(algorithm, signed.message).as_ref()),
+        "digest": text(&hash(kind)?.digest(signed.message)),
         "signature": {
             "content": text(signed.signature),
             "verifier": {"keyDetails": details, signed.by.field_v2(): {"rawBytes": text(by)}},

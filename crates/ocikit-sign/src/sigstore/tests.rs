@@ -10,6 +10,7 @@ use super::*;
 use crate::cosign::bundle;
 use crate::key::{KeyKind, PrivateKey};
 use crate::refusal::Refusal;
+use crate::trust::Trust;
 
 /// A bundle, the trusted root that verifies it, and its content.
 struct Recorded {
@@ -59,7 +60,7 @@ impl Recorded {
     }
 
     fn verify(&self, bundle: &[u8], trust: &CertificateTrust) -> Result<(), Refusal> {
-        bundle::verify_certificate(bundle, &digest(), Some(KIND), trust).map(drop)
+        bundle::verify(bundle, &digest(), Some(KIND), &Trust::Certificate(Box::new(trust.clone()))).map(drop)
     }
 
     /// Verifies with changes to the bundle.
@@ -103,15 +104,10 @@ fn identity_and_issuer_must_match() {
         }
         let any_issuer = CertificateTrust { issuer: None, ..recorded.trust() };
         assert_eq!(recorded.verify(recorded.bundle.as_bytes(), &any_issuer), Ok(()));
-        let another =
-            bundle::verify_certificate(recorded.bundle.as_bytes(), &Digest::sha256_of(b""), Some(KIND), &trust);
+        let (bundle, trust) = (recorded.bundle.as_bytes(), Trust::Certificate(Box::new(trust)));
+        let another = bundle::verify(bundle, &Digest::sha256_of(b""), Some(KIND), &trust);
         assert!(matches!(another, Err(Refusal::OtherSubject(_))), "{another:?}");
-        let another = bundle::verify_certificate(
-            recorded.bundle.as_bytes(),
-            &digest(),
-            Some("https://slsa.dev/provenance/v1"),
-            &trust,
-        );
+        let another = bundle::verify(bundle, &digest(), Some("https://slsa.dev/provenance/v1"), &trust);
         assert!(matches!(another, Err(Refusal::OtherPredicate(_))), "{another:?}");
     }
 }
@@ -303,10 +299,7 @@ fn sigstore_conformance_validity_without_a_start_is_refused() {
             for validity in [None, Some(json!({})), Some(json!({"end": "2099-01-01T00:00:00Z"})), Some(json!(null))] {
                 let mut root = root.clone();
                 let Some(Value::Object(place)) = root[part].get_mut(0) else { continue };
-                let place = match part.ends_with("logs") {
-                    true => place["publicKey"].as_object_mut().unwrap(),
-                    false => place,
-                };
+                let place = if part.ends_with("logs") { place["publicKey"].as_object_mut().unwrap() } else { place };
                 match &validity {
                     None => drop(place.remove("validFor")),
                     Some(validity) => place["validFor"] = validity.clone(),

@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::pki::Certificate;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, malformed};
 use crate::sigstore::entry::SignedMessage;
 use crate::sigstore::identity::{CertificateIdentity, Pattern};
 use crate::sigstore::json::Base64;
@@ -107,7 +107,7 @@ impl CertificateTrust {
         evidence: &Evidence,
     ) -> Result<CertificateIdentity, Refusal> {
         if evidence.entries.len().max(evidence.timestamps.len()) > MAX_EVIDENCE {
-            return Err(Refusal::Malformed(format!("it has more than {MAX_EVIDENCE} log entries or timestamps")));
+            return Err(malformed(format!("it has more than {MAX_EVIDENCE} log entries or timestamps")));
         }
         let named = CertificateIdentity::of(leaf)?;
         let is_identity = named.subjects.iter().any(|subject| self.identity.matches(subject));

@@ -10,7 +10,7 @@ use crate::notation::NotationTrust;
 use crate::notation::attributes::{PAYLOAD_TYPE, PLUGIN, SCHEME, SIGNING_TIME, TIMESTAMP, to_fixed};
 use crate::notation::chain::Chain;
 use crate::notation::testing::*;
-use crate::notation::trust::VerifiedEnvelope;
+use crate::verification::Verification;
 
 #[tokio::test]
 async fn envelopes_with_every_kind_of_key_verify() {
@@ -22,8 +22,8 @@ async fn envelopes_with_every_kind_of_key_verify() {
         for form in SEALS {
             let bytes = seal(form, &key, &chain, Some("2026-12-01")).await;
             let trust = trust("strict", &authority, "2026-07-01");
-            let VerifiedEnvelope { by, warnings, metadata, .. } = trust.verify(form, &bytes, &subject()).unwrap();
-            assert_eq!(by, key.public_key().fingerprint());
+            let Verification { by, warnings, metadata, .. } = trust.verify(form, &bytes, &subject()).unwrap();
+            assert_eq!(by, key.public_key().fingerprint().to_string());
             assert!(warnings.is_empty() && metadata.is_empty(), "{kind}");
             let other = Descriptor { digest: Digest::sha256_of(b"other"), ..subject() };
             assert!(matches!(trust.verify(form, &bytes, &other), Err(Refusal::OtherSubject(_))));

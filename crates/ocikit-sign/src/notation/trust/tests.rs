@@ -1,3 +1,4 @@
+use ocikit_spec::Annotations;
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyUsagePurpose, NameConstraints};
 use serde_json::Value;
 
