@@ -19,10 +19,6 @@ pub(crate) enum Hash {
 impl Hash {
     pub(crate) const ALL: [Hash; 3] = [Hash::Sha256, Hash::Sha384, Hash::Sha512];
 
-    pub(crate) fn of_oid(oid: ObjectIdentifier) -> Option<Hash> {
-        Hash::ALL.into_iter().find(|hash| hash.oid() == oid)
-    }
-
     /// Returns the hash of a signature scheme; `None` for Ed25519, which signs the message itself.
     pub(crate) fn of_scheme(scheme: Scheme) -> Option<Hash> {
         match scheme {
@@ -83,7 +79,7 @@ impl<'a> Algorithm<'a> {
 
     /// Returns the hash, if this is a supported hash algorithm. RFC 5754, 2: parameters are absent or NULL.
     pub(crate) fn hash(self) -> Option<Hash> {
-        Hash::of_oid(self.oid).filter(|_| self.has_no_parameters())
+        Hash::ALL.into_iter().find(|hash| hash.oid() == self.oid).filter(|_| self.has_no_parameters())
     }
 
     fn has_no_parameters(self) -> bool {

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use ocikit_image::Root;
 use ocikit_spec::Digest;
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::refusal::Refusal;
 
@@ -162,6 +163,11 @@ fn other_statements(statements: &[OtherStatement]) -> String {
         more => format!("; the same holds for {more} more"),
     };
     format!("cannot promote the attestations of {image}: the statement names {named}{why}{more}")
+}
+
+/// Encodes a part of a signature as JSON that is put into another part.
+pub(crate) fn to_raw_json(value: &impl Serialize) -> Result<Box<RawValue>> {
+    to_raw_value(value).map_err(|error| Error::Signer(error.to_string()))
 }
 
 /// Encodes a part of a signature as JSON.

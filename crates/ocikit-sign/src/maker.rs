@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ocikit_spec::Digest;
 use x509_cert::der::asn1::Ia5StringRef;
-use x509_cert::der::{Decode, Encode, Tag, Tagged, oid::AssociatedOid};
+use x509_cert::der::{Encode, Tag, Tagged};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::{DirectoryString, GeneralName};
 
@@ -78,10 +78,8 @@ fn distinguished(certificate: &Certificate) -> Option<String> {
 
 /// Returns the subject alternative names: mail addresses, URIs and others.
 fn alternative(certificate: &Certificate) -> BTreeSet<String> {
-    let extensions = certificate.parsed().tbs_certificate().extensions().into_iter().flatten();
-    let found = extensions.filter(|extension| extension.extn_id == SubjectAltName::OID);
-    let names = found.filter_map(|extension| SubjectAltName::from_der(extension.extn_value.as_bytes()).ok());
-    names.flat_map(|names| names.0).filter_map(|name| text_of(&name)).collect()
+    let names = certificate.extension::<SubjectAltName>().ok().flatten().map(|(_, names)| names.0);
+    names.into_iter().flatten().filter_map(|name| text_of(&name)).collect()
 }
 
 fn text_of(name: &GeneralName) -> Option<String> {

@@ -60,6 +60,11 @@ pub enum Refusal {
     NotUnderstood(String),
 }
 
+/// Returns the refusal of a signature by its certificates.
+pub(crate) fn certificates(why: impl ToString) -> Refusal {
+    Refusal::Certificates(why.to_string())
+}
+
 /// Returns the refusal of a malformed signature.
 pub(crate) fn malformed(why: impl ToString) -> Refusal {
     Refusal::Malformed(why.to_string())

@@ -114,12 +114,11 @@ impl<'a> Signatures<'a> {
         let refused = |format, why| {
             Ok(Some(FoundSignature { manifest: listed.digest, format, content: Err(why), _permit: None }))
         };
-        let (format, layer) = match self.manifest(listed, MAX_SIGNATURE_MANIFEST_BYTES).await? {
-            Ok(Some(manifest)) => match signature_part(&manifest, &self.subject) {
-                Ok(Some((format, layer))) => (format, layer),
-                Ok(None) => return Ok(None),
-                Err(why) => return refused(None, why),
-            },
+        let manifest = self.manifest(listed, MAX_SIGNATURE_MANIFEST_BYTES).await?;
+        let part =
+            manifest.and_then(|manifest| manifest.map_or(Ok(None), |found| signature_part(&found, &self.subject)));
+        let (format, layer) = match part {
+            Ok(Some(part)) => part,
             Ok(None) => return Ok(None),
             Err(why) => return refused(None, why),
         };

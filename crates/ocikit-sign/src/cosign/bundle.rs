@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::budget::MAX_CERTIFICATE_BYTES;
 use crate::cosign::{statement, verify_signer};
-use crate::error::{Result, to_json};
+use crate::error::{Result, to_json, to_raw_json};
 use crate::key::{PublicKey, Scheme};
 use crate::pki::Certificate;
 use crate::refusal::{Refusal, malformed};
@@ -26,9 +26,9 @@ use crate::verification::Verification;
 
 /// The media type of bundles, their layers and their artifacts.
 pub(crate) const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
-/// A bundle as it is read. Long fields are borrowed, and unused fields stay unparsed, because the bundle is untrusted
+/// A bundle. In one that is read, long fields are borrowed, and unused fields stay unparsed, because the bundle is untrusted
 /// input.
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Bundle<'a> {
     #[serde(borrow)]
@@ -38,23 +38,23 @@ struct Bundle<'a> {
     #[serde(borrow)]
     dsse_envelope: Option<Envelope<'a>>,
     /// The other kind of content that bundles allow. Images are not signed this way.
-    #[serde(default)]
+    #[serde(default, skip_serializing)]
     message_signature: Option<IgnoredAny>,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct MaterialJson<'a> {
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     public_key: Option<PublicKeyJson>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     certificate: Option<CertificateJson>,
-    #[serde(default)]
+    #[serde(default, skip_serializing)]
     x509_certificate_chain: Option<IgnoredAny>,
     /// A signature verified with a key does not depend on log entries or timestamps.
-    #[serde(default, borrow)]
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
     tlog_entries: Option<&'a RawValue>,
-    #[serde(default, borrow)]
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
     timestamp_verification_data: Option<&'a RawValue>,
 }
 
@@ -109,28 +109,6 @@ fn at_most_two<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Envelop
     deserializer.deserialize_seq(AtMostTwo)
 }
 
-/// A bundle as it is written.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct NewBundle<'a> {
-    media_type: &'a str,
-    verification_material: NewMaterialJson,
-    dsse_envelope: Envelope<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct NewMaterialJson {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    public_key: Option<PublicKeyJson>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    certificate: Option<CertificateJson>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    tlog_entries: Vec<LogEntry>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timestamp_verification_data: Option<TimestampsJson>,
-}
-
 /// Creates a bundle with a statement about a digest. [`SIGNATURE_PREDICATE_TYPE`](crate::predicate::SIGNATURE_PREDICATE_TYPE) with an empty predicate is a plain signature.
 pub(crate) async fn sign(
     digest: &Digest,
@@ -165,19 +143,23 @@ pub(crate) async fn seal(
     let public_key = certificate.is_none().then(|| PublicKeyJson { hint: public.hint() });
     let forms = evidence.timestamps.into_iter().map(|stamp| TimestampJson { signed_timestamp: Base64(stamp) });
     let timestamps = TimestampsJson { rfc3161_timestamps: forms.collect() };
-    to_json(&NewBundle {
-        media_type: MEDIA_TYPE,
-        verification_material: NewMaterialJson {
+    let entries = (!evidence.entries.is_empty()).then(|| to_raw_json(&evidence.entries)).transpose()?;
+    let timestamps = (!timestamps.rfc3161_timestamps.is_empty()).then(|| to_raw_json(&timestamps)).transpose()?;
+    to_json(&Bundle {
+        media_type: MEDIA_TYPE.into(),
+        verification_material: MaterialJson {
             public_key,
             certificate,
-            tlog_entries: evidence.entries,
-            timestamp_verification_data: (!timestamps.rfc3161_timestamps.is_empty()).then_some(timestamps),
+            x509_certificate_chain: None,
+            tlog_entries: entries.as_deref(),
+            timestamp_verification_data: timestamps.as_deref(),
         },
-        dsse_envelope: Envelope {
+        dsse_envelope: Some(Envelope {
             payload: STANDARD.encode(payload).into(),
             payload_type: PAYLOAD_TYPE.into(),
             signatures: vec![EnvelopeSignature { sig: STANDARD.encode(sig), keyid: String::new() }],
-        },
+        }),
+        message_signature: None,
     })
 }
 

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use ocikit_spec::{Algorithm, Digest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 
-use crate::error::{Error, Result, to_json};
+use crate::error::{Result, to_json, to_raw_json};
 use crate::refusal::{Refusal, malformed};
 
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
@@ -84,8 +84,7 @@ impl Serialize for Predicate {
 
 /// Creates a statement about a digest.
 pub(crate) fn new(digest: &Digest, predicate_type: &str, predicate: &Value) -> Result<Vec<u8>> {
-    let failed = |error: serde_json::Error| Error::Signer(error.to_string());
-    let predicate = to_raw_value(predicate).map_err(failed)?;
+    let predicate = to_raw_json(predicate)?;
     let statement = Statement {
         kind: STATEMENT_TYPE.into(),
         subject: vec![Subject { digest: SubjectDigests::of(digest) }],

@@ -50,7 +50,7 @@ impl PublicKey {
     ///
     /// [`Error::Key`] if it is malformed, or the key is of an unsupported kind.
     pub fn from_der(der: &[u8]) -> Result<PublicKey> {
-        let refuse = |why: String| Error::Key(why);
+        let refuse = Error::Key;
         let info = SubjectPublicKeyInfoRef::from_der(der)
             .map_err(|error| refuse(format!("it is not a public key: {error}")))?;
         let kind = match info.algorithm.oid {
@@ -143,13 +143,13 @@ impl fmt::Debug for PublicKey {
 
 /// Hashes the part of a public key that the private key determines. `der` is canonical.
 fn identity(kind: KeyKind, der: &[u8]) -> Option<Digest> {
+    let info = SubjectPublicKeyInfoRef::from_der(der).ok()?;
     let part = match kind {
         KeyKind::Rsa { .. } => {
             let key = rsa::PublicKey::from_der(der).ok()?;
             key.modulus().big_endian_without_leading_zero().to_vec()
         }
         KeyKind::P256 | KeyKind::P384 | KeyKind::P521 => {
-            let info = SubjectPublicKeyInfoRef::from_der(der).ok()?;
             // SEC 1, 2.3.3: the byte 4, then the two coordinates. The owner of `d` also has `n - d`, whose point
             // differs only in the sign of the second coordinate.
             let (form, coordinates) = info.subject_public_key.as_bytes()?.split_first()?;
@@ -159,7 +159,6 @@ fn identity(kind: KeyKind, der: &[u8]) -> Option<Digest> {
             coordinates.get(..coordinates.len() / 2)?.to_vec()
         }
         KeyKind::Ed25519 => {
-            let info = SubjectPublicKeyInfoRef::from_der(der).ok()?;
             let mut point = info.subject_public_key.as_bytes()?.to_vec();
             // RFC 8032, 5.1.2: the highest bit of the last byte is the sign of x.
             *point.last_mut()? &= 0x7f;

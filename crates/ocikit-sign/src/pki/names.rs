@@ -225,7 +225,8 @@ impl Subtree {
             (Subtree::Hosts(base), ComparableName::Host { host, .. }) => {
                 base.is_empty() || host == base || is_below(host, base)
             }
-            (Subtree::AtHost(..) | Subtree::BelowHost(..), ComparableName::At { host, .. }) => self.has_host(host),
+            (Subtree::AtHost(_, base), ComparableName::At { host, .. }) => host == base,
+            (Subtree::BelowHost(_, base), ComparableName::At { host, .. }) => is_below(host, base),
             (Subtree::Mailbox { local, host }, ComparableName::At { local: Some(name), host: at }) => {
                 local == name && host == at
             }
@@ -246,14 +247,6 @@ impl Subtree {
                 true
             }
             _ => self.holds(name),
-        }
-    }
-
-    fn has_host(&self, host: &str) -> bool {
-        match self {
-            Subtree::AtHost(_, base) => host == base,
-            Subtree::BelowHost(_, base) => is_below(host, base),
-            _ => false,
         }
     }
 }

@@ -8,7 +8,7 @@ use x509_cert::ext::pkix::name::GeneralName;
 
 use crate::error::{Error, Result};
 use crate::pki::Certificate;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, certificates};
 
 /// A pattern for an identity or issuer.
 #[derive(Debug, Clone)]
@@ -62,25 +62,6 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// Why the identity in a certificate cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum IdentityError {
-    #[error("its identity or issuer is malformed")]
-    Malformed,
-    #[error("its issuer is not text")]
-    Issuer,
-    #[error("its user name is not text")]
-    UserName,
-    #[error("it names two issuers")]
-    TwoIssuers,
-}
-
-impl From<IdentityError> for Refusal {
-    fn from(error: IdentityError) -> Refusal {
-        Refusal::Certificates(error.to_string())
-    }
-}
-
 /// The identity in a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CertificateIdentity {
@@ -96,10 +77,11 @@ impl CertificateIdentity {
     /// # Errors
     ///
     /// The part of the certificate that is malformed.
-    pub(crate) fn of(certificate: &Certificate) -> Result<CertificateIdentity, IdentityError> {
+    pub(crate) fn of(certificate: &Certificate) -> Result<CertificateIdentity, Refusal> {
         let mut named = CertificateIdentity { subjects: Vec::new(), issuer: None };
         let (mut old, mut new) = (None, None);
-        let malformed = |_| IdentityError::Malformed;
+        let malformed = |_| certificates("its identity or issuer is malformed");
+        let not_text = |_| certificates("its issuer is not text");
         for extension in certificate.parsed().tbs_certificate().extensions().into_iter().flatten() {
             let value = extension.extn_value.as_bytes();
             match extension.extn_id {
@@ -108,7 +90,7 @@ impl CertificateIdentity {
                         named.subjects.extend(text_of(&name)?);
                     }
                 }
-                ISSUER_OLD => old = Some(String::from_utf8(value.to_vec()).map_err(|_| IdentityError::Issuer)?),
+                ISSUER_OLD => old = Some(String::from_utf8(value.to_vec()).map_err(not_text)?),
                 ISSUER => new = Some(Utf8StringRef::from_der(value).map_err(malformed)?.to_string()),
                 _ => {}
             }
@@ -116,7 +98,7 @@ impl CertificateIdentity {
         if let (Some(old), Some(new)) = (&old, &new)
             && old != new
         {
-            return Err(IdentityError::TwoIssuers);
+            return Err(certificates("it names two issuers"));
         }
         named.issuer = new.or(old);
         Ok(named)
@@ -125,11 +107,8 @@ impl CertificateIdentity {
 
 impl fmt::Display for CertificateIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.subjects.is_empty() {
-            f.write_str("no identity")?
-        } else {
-            f.write_str(&self.subjects.join(", "))?
-        }
+        let subjects = self.subjects.join(", ");
+        f.write_str(if self.subjects.is_empty() { "no identity" } else { &subjects })?;
         match &self.issuer {
             Some(issuer) => write!(f, ", as {issuer} says"),
             None => Ok(()),
@@ -137,12 +116,12 @@ impl fmt::Display for CertificateIdentity {
     }
 }
 
-fn text_of(name: &GeneralName) -> Result<Option<String>, IdentityError> {
+fn text_of(name: &GeneralName) -> Result<Option<String>, Refusal> {
     Ok(match name {
         GeneralName::Rfc822Name(text) | GeneralName::UniformResourceIdentifier(text) => Some(text.to_string()),
         GeneralName::OtherName(other) if other.type_id == USER_NAME => {
             let text = other.value.decode_as::<Utf8StringRef<'_>>();
-            Some(text.map_err(|_| IdentityError::UserName)?.to_string())
+            Some(text.map_err(|_| certificates("its user name is not text"))?.to_string())
         }
         // No pattern can ask for other names.
         _ => None,

@@ -110,7 +110,7 @@ impl TrustedRoot {
             let Some((trusted, intermediates)) = authority.chain.split_last() else { continue };
             let intermediates: Vec<_> = intermediates.iter().collect();
             match path::find(leaf, std::slice::from_ref(trusted), &intermediates, Purpose::CodeSigning, time) {
-                Ok(_) if !authority.is_valid_at(time) => {
+                Ok(_) if !authority.valid.holds(time) => {
                     why = Refusal::Certificates(format!(
                         "{}: it is not valid at {time} in the trusted root",
                         trusted.subject()
@@ -134,7 +134,7 @@ impl TrustedRoot {
             let Some((last, others)) = authority.chain.split_last() else { continue };
             let authorities = Authorities { roots: std::slice::from_ref(last), others };
             match timestamp::verify(token, signature, authorities) {
-                Ok(stamp) if authority.is_valid_at(stamp.time) => return Ok(stamp),
+                Ok(stamp) if authority.valid.holds(stamp.time) => return Ok(stamp),
                 Ok(stamp) => why = Refusal::Timestamp(format!("its authority is not trusted for {}", stamp.time)),
                 Err(problem) => why = problem,
             }
@@ -163,11 +163,6 @@ impl Authority {
         let chain = certificates.map(|certificate| Certificate::from_der(&certificate.raw_bytes.0));
         let chain = chain.collect::<Result<Vec<_>>>().and_then(|chain| Authority::new(chain, valid));
         chain.map_err(|error| refuse(error.to_string()))
-    }
-
-    /// Returns whether the root trusts it at this time.
-    pub(crate) fn is_valid_at(&self, time: Timestamp) -> bool {
-        self.valid.holds(time)
     }
 }
 

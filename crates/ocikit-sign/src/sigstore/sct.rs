@@ -6,8 +6,8 @@ use x509_cert::der::{Decode, Error, Tag};
 
 use crate::der::{Fields, field, outer};
 use crate::key::{KeyKind, Scheme};
-use crate::pki::{Certificate, Violation};
-use crate::refusal::Refusal;
+use crate::pki::Certificate;
+use crate::refusal::{Refusal, certificates};
 use crate::sigstore::root::Log;
 
 /// Checks that a certificate has a valid SCT of a trusted log.
@@ -15,17 +15,18 @@ use crate::sigstore::root::Log;
 /// # Errors
 ///
 /// The reason: that of the last SCT that was checked, if any was by a known log.
-pub(crate) fn verify(leaf: &Certificate, issuer: &Certificate, logs: &[Log]) -> Result<(), SctError> {
+pub(crate) fn verify(leaf: &Certificate, issuer: &Certificate, logs: &[Log]) -> Result<(), Refusal> {
     let extensions = leaf.parsed().tbs_certificate().extensions().into_iter().flatten();
     let mut lists = extensions.filter(|extension| extension.extn_id == SCTS);
     let (Some(list), None) = (lists.next(), lists.next()) else {
-        return Err(SctError::Missing);
+        return Err(certificates("it has no signed certificate timestamp"));
     };
-    let list = <&OctetStringRef>::from_der(list.extn_value.as_bytes()).map_err(|_| SctError::Malformed)?;
-    let scts = parse_scts(list.as_bytes()).ok_or(SctError::Malformed)?;
-    let signed = without_scts(leaf).map_err(|_| SctError::Malformed)?;
+    let malformed = || certificates("its signed certificate timestamps are malformed");
+    let list = <&OctetStringRef>::from_der(list.extn_value.as_bytes()).map_err(|_| malformed())?;
+    let scts = parse_scts(list.as_bytes()).ok_or_else(malformed)?;
+    let signed = without_scts(leaf).map_err(|_| malformed())?;
     let issuer = issuer.key()?;
-    let mut why = SctError::UnknownLog;
+    let mut why = certificates("it has no signed certificate timestamp of a trusted log");
     for sct in scts {
         for log in logs.iter().filter(|log| log.id == sct.log) {
             match sct.check(log, issuer.fingerprint().as_bytes(), &signed) {
@@ -35,31 +36,6 @@ pub(crate) fn verify(leaf: &Certificate, issuer: &Certificate, logs: &[Log]) -> 
         }
     }
     Err(why)
-}
-
-/// Why no SCT of a certificate is accepted.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SctError {
-    #[error("it has no signed certificate timestamp")]
-    Missing,
-    #[error("its signed certificate timestamps are malformed")]
-    Malformed,
-    #[error(transparent)]
-    Issuer(#[from] Violation),
-    #[error("it has no signed certificate timestamp of a trusted log")]
-    UnknownLog,
-    #[error("its signed certificate timestamp is of a time at which the log was not trusted")]
-    UntrustedTime,
-    #[error("the signature algorithm of its signed certificate timestamp is not supported")]
-    SignatureAlgorithm,
-    #[error("the signature of its signed certificate timestamp is wrong")]
-    WrongSignature,
-}
-
-impl From<SctError> for Refusal {
-    fn from(error: SctError) -> Refusal {
-        Refusal::Certificates(error.to_string())
-    }
 }
 
 /// A signed certificate timestamp.
@@ -74,15 +50,19 @@ struct Sct<'a> {
 }
 
 impl Sct<'_> {
-    fn check(&self, log: &Log, issuer: &[u8], certificate: &[u8]) -> Result<(), SctError> {
+    fn check(&self, log: &Log, issuer: &[u8], certificate: &[u8]) -> Result<(), Refusal> {
         let time = i64::try_from(self.time).ok().and_then(|time| Timestamp::from_millisecond(time).ok());
         if !time.is_some_and(|time| log.valid.holds(time)) {
-            return Err(SctError::UntrustedTime);
+            return Err(certificates("its signed certificate timestamp is of a time at which the log was not trusted"));
         }
         let scheme = match (self.algorithm, log.key.kind()) {
             ([4, 3], KeyKind::P256) => Scheme::EcdsaP256Sha256,
             ([4, 1], KeyKind::Rsa { .. }) => Scheme::RsaPkcs1Sha256,
-            _ => return Err(SctError::SignatureAlgorithm),
+            _ => {
+                return Err(certificates(
+                    "the signature algorithm of its signed certificate timestamp is not supported",
+                ));
+            }
         };
         // Version 1, type `certificate_timestamp`; further below, entry type `precert_entry`.
         let mut signed = vec![0, 0];
@@ -94,7 +74,11 @@ impl Sct<'_> {
         signed.extend(certificate);
         signed.extend((self.extensions.len() as u16).to_be_bytes());
         signed.extend(self.extensions);
-        if log.key.verifies(scheme, &signed, self.signature) { Ok(()) } else { Err(SctError::WrongSignature) }
+        if log.key.verifies(scheme, &signed, self.signature) {
+            Ok(())
+        } else {
+            Err(certificates("the signature of its signed certificate timestamp is wrong"))
+        }
     }
 }
 
