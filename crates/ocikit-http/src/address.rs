@@ -1,6 +1,6 @@
 //! Classifies addresses, and decides which of them a server may redirect to.
 
-use std::fmt::{self, Debug};
+use std::fmt::Debug;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -178,12 +178,12 @@ impl Reach {
             return Ok(());
         }
         let Ok(found) = resolver.resolve(host).await else {
-            return Err(OutOfReach::unknown(host));
+            return Err(OutOfReach::Unknown(host.to_owned()));
         };
         // The proxy may choose any of them.
         match found.iter().all(|found| self.permits(Zone::of(*found))) && !found.is_empty() {
             true => Ok(()),
-            false => Err(OutOfReach::private(host)),
+            false => Err(OutOfReach::Private(host.to_owned())),
         }
     }
 }
@@ -231,11 +231,13 @@ impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let (reach, resolving) = (self.reach, self.resolver.resolve(name.as_str()));
         Box::pin(async move {
-            let found = resolving.await.map_err(|error| Unresolved(name.as_str().to_owned(), error))?;
+            let found = resolving.await.map_err(|problem| Unresolved { host: name.as_str().to_owned(), problem })?;
             let any = !found.is_empty();
             let reachable: Vec<_> = found.into_iter().filter(|found| reach.permits(Zone::of(*found))).collect();
             if any && reachable.is_empty() {
-                return Err(Box::<dyn std::error::Error + Send + Sync>::from(OutOfReach::private(name.as_str())));
+                return Err(Box::<dyn std::error::Error + Send + Sync>::from(OutOfReach::Private(
+                    name.as_str().to_owned(),
+                )));
             }
             // The client sets the port.
             Ok(Box::new(reachable.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
@@ -244,53 +246,32 @@ impl Resolve for GuardedResolver {
 }
 
 /// Name resolution failed.
-#[derive(Debug)]
-pub(crate) struct Unresolved(String, io::Error);
-
-impl fmt::Display for Unresolved {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let problem = self.1.to_string();
-        let problem = problem.strip_prefix("failed to lookup address information: ").unwrap_or(&problem);
-        write!(f, "name resolution of `{}` failed: {problem}", self.0)
-    }
+#[derive(Debug, thiserror::Error)]
+#[error("name resolution of `{host}` failed: {}", short(.problem))]
+pub(crate) struct Unresolved {
+    host: String,
+    problem: io::Error,
 }
 
-impl std::error::Error for Unresolved {}
+/// Returns a problem without the beginning that says no more than that it is about name resolution.
+fn short(problem: &io::Error) -> String {
+    let problem = problem.to_string();
+    problem.strip_prefix("failed to lookup address information: ").unwrap_or(&problem).to_owned()
+}
 
 /// A server named another one in a zone that it may not name.
-#[derive(Debug)]
-pub(crate) struct OutOfReach {
-    host: String,
-    is_known: bool,
-}
-
-impl OutOfReach {
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OutOfReach {
     /// The host has an address of a private network or of this machine.
-    pub(crate) fn private(host: &str) -> OutOfReach {
-        OutOfReach { host: host.to_owned(), is_known: true }
-    }
-
+    #[error("a public server names `{0}`, an address of a private network or of this machine")]
+    Private(String),
     /// This machine cannot resolve the host, and a proxy might.
-    fn unknown(host: &str) -> OutOfReach {
-        OutOfReach { host: host.to_owned(), is_known: false }
-    }
+    #[error(
+        "a server names `{0}`, which this machine cannot resolve to see whether the proxy would reach a private \
+         network there"
+    )]
+    Unknown(String),
 }
-
-impl fmt::Display for OutOfReach {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let host = &self.host;
-        match self.is_known {
-            true => write!(f, "a public server names `{host}`, an address of a private network or of this machine"),
-            false => write!(
-                f,
-                "a server names `{host}`, which this machine cannot resolve to see whether the proxy would reach a private \
-                 network there"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for OutOfReach {}
 
 #[cfg(test)]
 mod tests {

@@ -54,32 +54,24 @@ impl Answer {
         if limit == TimeLimit::None {
             return chunks;
         }
-        let limited = stream::unfold(Some((chunks, 0)), move |state| async move {
-            let (mut chunks, received) = state?;
+        let limited = stream::try_unfold((chunks, 0), move |(mut chunks, received)| async move {
             let allowed = document + Duration::from_secs((received / DOCUMENT_BYTES_PER_SECOND) as u64);
-            match tokio::time::timeout_at(begun + allowed, chunks.next()).await {
-                Ok(Some(Ok(chunk))) => {
-                    let received = received + chunk.len();
-                    Some((Ok(chunk), Some((chunks, received))))
-                }
-                Ok(Some(Err(fault))) => Some((Err(fault), None)),
-                Ok(None) => None,
-                Err(_) => Some((Err(RequestError::Slow(allowed)), None)),
-            }
+            let chunk = tokio::time::timeout_at(begun + allowed, chunks.next()).await;
+            let chunk = chunk.map_err(|_| RequestError::Slow(allowed))?.transpose()?;
+            Ok(chunk.map(|chunk| {
+                let received = received + chunk.len();
+                (chunk, (chunks, received))
+            }))
         });
         limited.boxed()
     }
 
     /// Returns the body as a stream.
     fn chunks(self) -> impl Stream<Item = Result<Bytes, RequestError>> + Send + 'static {
-        stream::unfold(Some((self.response, self.silence)), |state| async {
-            let (mut response, silence) = state?;
-            match tokio::time::timeout(silence, response.chunk()).await {
-                Ok(Ok(Some(chunk))) => Some((Ok(chunk), Some((response, silence)))),
-                Ok(Ok(None)) => None,
-                Ok(Err(error)) => Some((Err(classify(error)), None)),
-                Err(_) => Some((Err(RequestError::Silent(silence)), None)),
-            }
+        stream::try_unfold((self.response, self.silence), |(mut response, silence)| async move {
+            let chunk = tokio::time::timeout(silence, response.chunk()).await;
+            let chunk = chunk.map_err(|_| RequestError::Silent(silence))?.map_err(classify)?;
+            Ok(chunk.map(|chunk| (chunk, (response, silence))))
         })
     }
 

@@ -13,16 +13,16 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
 use crate::limit::{Limit, LoadReport, Permit};
 use crate::lock::lock;
-use crate::observe::{ObserverHandle, RequestObserver};
+use crate::observe::{RequestEvent, RequestObserver, RequestOutcome};
 use crate::proxy::ProxyOptions;
 use crate::redact::Secrets;
 use crate::request::{Document, Reply, Request};
 use crate::request_error::RequestError;
 use crate::retry::{self, RetryOptions};
 use crate::settings::TlsSettings;
-use crate::speculation::{Latency, Speculation};
+use crate::speculation;
 use crate::timeouts::{TimeLimit, Timeouts};
-use crate::transport::{Exchange, Payload, Transport};
+use crate::transport::{Exchange, Payload, Server, Transport, server_of};
 use crate::trust::{self, Origin};
 use crate::url::Url;
 
@@ -121,19 +121,13 @@ impl OtherServers for TlsSettings {
 /// Sends requests: limits their number per host, retries, and follows redirects.
 #[derive(Debug)]
 pub struct HttpClient {
+    options: HttpClientOptions,
     transport: Transport,
-    retry: RetryOptions,
-    clock: Arc<dyn Clock>,
-    others: Arc<dyn OtherServers>,
     /// The TLS settings of servers that other servers named.
-    tls: Mutex<HashMap<String, Arc<TlsSettings>>>,
-    /// Maximum number of concurrent requests per host.
-    max_requests_per_host: usize,
-    limits: Mutex<HashMap<(String, PermitKind), Arc<Limit>>>,
+    tls: Mutex<HashMap<Server, Arc<TlsSettings>>>,
+    limits: Mutex<HashMap<(Server, PermitKind), Arc<Limit>>>,
     /// The shortest time in which each server has answered a request without a body.
-    fastest: Mutex<HashMap<String, Duration>>,
-    redirects: Redirects,
-    observer: ObserverHandle,
+    fastest: Mutex<HashMap<Server, Duration>>,
 }
 
 /// The maximum number of attempts for a small document that times out without an answer.
@@ -158,19 +152,9 @@ struct Attempts {
 impl HttpClient {
     /// Creates a client. Reads no file and opens no connection before the first request.
     pub fn new(options: HttpClientOptions) -> HttpClient {
-        let HttpClientOptions { user_agent, proxies, retry, timeouts, .. } = options;
-        HttpClient {
-            transport: Transport::new(&user_agent, timeouts, proxies, options.resolver),
-            retry,
-            clock: options.clock,
-            others: options.others,
-            tls: Mutex::default(),
-            max_requests_per_host: options.requests_per_host,
-            limits: Mutex::default(),
-            fastest: Mutex::default(),
-            redirects: options.redirects,
-            observer: ObserverHandle(options.observer),
-        }
+        let HttpClientOptions { user_agent, timeouts, proxies, resolver, .. } = &options;
+        let transport = Transport::new(user_agent, timeouts.clone(), proxies.clone(), resolver.clone());
+        HttpClient { options, transport, tls: Mutex::default(), limits: Mutex::default(), fastest: Mutex::default() }
     }
 
     /// Sends a request, and retries until the answer is one that a retry would not change, or no attempt is left.
@@ -274,7 +258,7 @@ impl HttpClient {
                 reach: origin.reach(),
             };
             let answer = finish(permit, self.exchange(exchange).await)?;
-            if !trust::is_redirect(answer.status) || self.redirects == Redirects::Never {
+            if !trust::is_redirect(answer.status) || self.options.redirects == Redirects::Never {
                 let form = request.is_secret.then_some(&*request.body);
                 let secrets = Secrets::of(request.authorization.as_ref(), form);
                 return Ok(Reply { answer, url, origin, direct, attempts: 1, secrets });
@@ -296,16 +280,23 @@ impl HttpClient {
     }
 
     async fn exchange(&self, exchange: Exchange<'_>) -> Result<Answer, RequestError> {
-        let (method, url, begun) = (exchange.method.clone(), exchange.url.clone(), self.clock.now());
+        let (method, url, begun) = (exchange.method.clone(), exchange.url.clone(), self.options.clock.now());
         let small = matches!(exchange.payload, Payload::Empty);
         let outcome = self.transport.exchange(exchange).await;
-        let time = self.clock.now().duration_since(begun).unwrap_or_default();
+        let time = self.options.clock.now().duration_since(begun).unwrap_or_default();
         if small && outcome.is_ok() {
             let mut fastest = lock(&self.fastest);
-            let fastest = fastest.entry(server(&url)).or_insert(time);
+            let fastest = fastest.entry(server_of(&url)).or_insert(time);
             *fastest = time.min(*fastest);
         }
-        self.observer.outcome(&method, &url, &outcome.as_ref().map(|answer| answer.status), time);
+        if let Some(observer) = &self.options.observer {
+            let problem = outcome.as_ref().map_or_else(ToString::to_string, |_| String::new());
+            let outcome = match &outcome {
+                Ok(answer) => RequestOutcome::Answered { status: answer.status, time },
+                Err(_) => RequestOutcome::Failed { problem: &problem, time },
+            };
+            observer.request(RequestEvent { method: method.as_str(), url: &url.to_string(), outcome });
+        }
         outcome
     }
 
@@ -332,14 +323,14 @@ impl HttpClient {
         };
         // A server that has answered before in this process is probably being restarted.
         let is_lasting = outcome.is_err_and(RequestError::is_lasting) && !self.transport.has_answered(&request.url);
-        let retry = if is_lasting { &self.retry.briefly() } else { &self.retry };
-        retry.pause(attempts.made, asked, self.clock.random())
+        let retry = if is_lasting { &self.options.retry.briefly() } else { &self.options.retry };
+        retry.pause(attempts.made, asked, self.options.clock.random())
     }
 
     /// Waits before the next attempt of a request that the caller repeats by itself. Returns `false` at once if no
     /// attempt is left. `asked` is the `Retry-After` of the answer.
     pub async fn back_off(&self, method: &Method, url: &Url, failures: u32, asked: Option<Duration>) -> bool {
-        match self.retry.pause(failures, asked, self.clock.random()) {
+        match self.options.retry.pause(failures, asked, self.options.clock.random()) {
             None => false,
             Some(pause) => {
                 self.wait(method, url, pause, failures).await;
@@ -349,13 +340,16 @@ impl HttpClient {
     }
 
     async fn wait(&self, method: &Method, url: &Url, pause: Duration, failures: u32) {
-        self.observer.retried(method, url, pause, failures);
-        self.clock.sleep(pause).await;
+        if let Some(observer) = &self.options.observer {
+            let outcome = RequestOutcome::Retried { pause, failures };
+            observer.request(RequestEvent { method: method.as_str(), url: &url.to_string(), outcome });
+        }
+        self.options.clock.sleep(pause).await;
     }
 
     /// Returns the `Retry-After` of an answer, as a delay from now on.
     pub fn retry_after(&self, answer: &Answer) -> Option<Duration> {
-        retry::retry_after(answer.header(RETRY_AFTER.as_str())?, self.clock.now())
+        retry::retry_after(answer.header(RETRY_AFTER.as_str())?, self.options.clock.now())
     }
 
     /// Returns the origin of a URL that an answer names, other than as a redirect: a token service, the location of an
@@ -378,7 +372,7 @@ impl HttpClient {
 
     /// Returns the addresses that a server in this zone may name. The zone is not known behind a proxy.
     fn reach_from(&self, zone: Option<Zone>) -> Reach {
-        match self.redirects {
+        match self.options.redirects {
             Redirects::Trusted => Reach::Anywhere,
             Redirects::Guarded | Redirects::Never => Reach::From(zone.unwrap_or(Zone::Public)),
         }
@@ -388,33 +382,34 @@ impl HttpClient {
         if let Origin::User(tls) = origin {
             return Ok(tls.clone());
         }
-        let server = server(url);
+        let server = server_of(url);
         if let Some(found) = lock(&self.tls).get(&server) {
             return Ok(found.clone());
         }
-        let found = Arc::new(self.others.tls(url).map_err(RequestError::Setup)?);
+        let found = Arc::new(self.options.others.tls(url).map_err(RequestError::Setup)?);
         lock(&self.tls).insert(server, found.clone());
         Ok(found)
     }
 
     async fn begin(&self, url: &Url, kind: PermitKind) -> Permit {
         let limit = lock(&self.limits)
-            .entry((server(url), kind))
-            .or_insert_with(|| Limit::new(self.max_requests_per_host))
+            .entry((server_of(url), kind))
+            .or_insert_with(|| Limit::new(self.options.requests_per_host))
             .clone();
         limit.begin().await
     }
 
     /// Announces that this many requests will be made concurrently. To a server that is far away and speaks no HTTP/2,
-    /// the client opens as many connections before they are needed; see [`Speculation`].
+    /// the client opens as many connections before they are needed.
     pub fn announce(&self, concurrent_requests: usize) {
         self.transport.announce(concurrent_requests);
     }
 
-    /// Returns what is done in advance for a server, by its latency so far.
-    pub fn speculation(&self, url: &Url) -> Speculation {
-        let fastest_answer = lock(&self.fastest).get(&server(url)).copied();
-        Speculation::of(&Latency { fastest_answer, ..Latency::default() }, 0)
+    /// Returns whether requests to a server may be sent although the answer to an earlier one may make them unnecessary,
+    /// because a round trip to it takes long. A registry client starts an upload, as a mount, while the check whether the
+    /// blob exists is in progress, and requests referrers from the API and under the fallback tag at once.
+    pub fn is_far(&self, url: &Url) -> bool {
+        speculation::allows_requests(lock(&self.fastest).get(&server_of(url)).copied())
     }
 
     /// Returns whether requests to a server are sent with TLS, including those whose URL has the scheme `http`.
@@ -424,18 +419,13 @@ impl HttpClient {
 
     /// Returns the observer of all requests.
     pub fn observer(&self) -> Option<&Arc<dyn RequestObserver>> {
-        self.observer.0.as_ref()
+        self.options.observer.as_ref()
     }
 
     /// Returns the source of time and randomness.
     pub fn clock(&self) -> &Arc<dyn Clock> {
-        &self.clock
+        &self.options.clock
     }
-}
-
-/// Returns the host and port of a URL.
-fn server(url: &Url) -> String {
-    format!("{}:{}", url.host(), url.port())
 }
 
 fn authorized(mut headers: HeaderMap, authorization: Option<&HeaderValue>) -> HeaderMap {

@@ -1,14 +1,9 @@
 //! Reports requests to an observer, without secrets.
 
 use std::fmt::Debug;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ocikit_spec::Registry;
-use reqwest::Method;
-
-use crate::request_error::RequestError;
-use crate::url::Url;
 
 /// An event in the life of a request.
 #[derive(Debug, Clone, Copy)]
@@ -58,27 +53,5 @@ pub trait RequestObserver: Debug + Send + Sync + 'static {
     /// missing or fails. Requests are made without a credential.
     fn credential_failed(&self, registry: &Registry, problem: &str) {
         let _ = (registry, problem);
-    }
-}
-
-/// Reports to the observer, if there is one.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct ObserverHandle(pub(crate) Option<Arc<dyn RequestObserver>>);
-
-impl ObserverHandle {
-    pub(crate) fn outcome(&self, method: &Method, url: &Url, outcome: &Result<u16, &RequestError>, time: Duration) {
-        let Some(observer) = &self.0 else { return };
-        let problem = outcome.as_ref().map_or_else(ToString::to_string, |_| String::new());
-        let outcome = match outcome {
-            Ok(status) => RequestOutcome::Answered { status: *status, time },
-            Err(_) => RequestOutcome::Failed { problem: &problem, time },
-        };
-        observer.request(RequestEvent { method: method.as_str(), url: &url.to_string(), outcome });
-    }
-
-    pub(crate) fn retried(&self, method: &Method, url: &Url, pause: Duration, failures: u32) {
-        let Some(observer) = &self.0 else { return };
-        let outcome = RequestOutcome::Retried { pause, failures };
-        observer.request(RequestEvent { method: method.as_str(), url: &url.to_string(), outcome });
     }
 }

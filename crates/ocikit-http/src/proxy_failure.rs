@@ -1,5 +1,4 @@
 use std::error::Error as StdError;
-use std::fmt;
 use std::io;
 
 use crate::retry::causes;
@@ -8,50 +7,32 @@ use reqwest::Url;
 
 use crate::address::{OutOfReach, Unresolved};
 
-/// A proxy that cannot be reached, or that does not connect to the server of the request.
-#[derive(Debug)]
-pub(crate) struct ProxyFailure {
-    /// The address of the proxy, without the user name and the password in it.
-    address: String,
-    problem: Problem,
-}
-
-#[derive(Debug)]
-enum Problem {
-    /// There is no connection to the proxy, for this reason.
-    Connect(String),
+/// A proxy that cannot be reached, or that does not connect to the server of the request. The address of the proxy is
+/// without the user name and the password in it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProxyFailure {
+    /// There is no connection to the proxy.
+    #[error("cannot connect to the proxy {address}: {reason}")]
+    Connect { address: String, reason: String },
     /// The proxy answers 407.
-    NeedsCredentials,
+    #[error("the proxy {address} requires credentials, or rejects those in its URL (status 407)")]
+    NeedsCredentials { address: String },
     /// The proxy refuses to connect to this host.
-    Refuses(String),
+    #[error("the proxy {address} refuses to connect to {host}")]
+    Refuses { address: String, host: String },
 }
 
 impl ProxyFailure {
     /// Returns the failure for a proxy that requires credentials.
     pub(crate) fn needs_credentials(proxy: &str) -> ProxyFailure {
-        ProxyFailure { address: address_of(proxy), problem: Problem::NeedsCredentials }
+        ProxyFailure::NeedsCredentials { address: address_of(proxy) }
     }
 
     /// Returns whether a retry would fail the same way.
     pub(crate) fn is_final(&self) -> bool {
-        matches!(self.problem, Problem::NeedsCredentials)
+        matches!(self, ProxyFailure::NeedsCredentials { .. })
     }
 }
-
-impl fmt::Display for ProxyFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = &self.address;
-        match &self.problem {
-            Problem::Connect(reason) => write!(f, "cannot connect to the proxy {address}: {reason}"),
-            Problem::NeedsCredentials => {
-                write!(f, "the proxy {address} requires credentials, or rejects those in its URL (status 407)")
-            }
-            Problem::Refuses(host) => write!(f, "the proxy {address} refuses to connect to {host}"),
-        }
-    }
-}
-
-impl StdError for ProxyFailure {}
 
 /// Attributes the failure to send a request to its proxy; `None` if the server of the request had a part in it.
 pub(crate) fn attribute(error: &(dyn StdError + 'static), proxy: &str, host: &str) -> Option<ProxyFailure> {
@@ -63,12 +44,12 @@ pub(crate) fn attribute(error: &(dyn StdError + 'static), proxy: &str, host: &st
     // way to tell a missing password from a refusal.
     let tunnel =
         causes(error).map(ToString::to_string).find_map(|text| Some(text.strip_prefix("tunnel error: ")?.to_owned()));
-    let problem = match tunnel.as_deref() {
-        Some("proxy authorization required") => Problem::NeedsCredentials,
-        Some("unsuccessful") => Problem::Refuses(host.to_owned()),
-        _ => Problem::Connect(reason(error)),
-    };
-    Some(ProxyFailure { address: address_of(proxy), problem })
+    let address = address_of(proxy);
+    Some(match tunnel.as_deref() {
+        Some("proxy authorization required") => ProxyFailure::NeedsCredentials { address },
+        Some("unsuccessful") => ProxyFailure::Refuses { address, host: host.to_owned() },
+        _ => ProxyFailure::Connect { address, reason: reason(error) },
+    })
 }
 
 fn reason(error: &(dyn StdError + 'static)) -> String {

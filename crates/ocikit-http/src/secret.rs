@@ -1,10 +1,12 @@
 use std::fmt;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use zeroize::Zeroizing;
 
-/// A password or token. It is hidden in `Debug` and `Display`, and wiped from memory when dropped.
-#[derive(Clone, PartialEq, Eq)]
+/// A password or token. It is hidden in `Debug` and `Display`, and wiped from memory when dropped. It is deserialized,
+/// never serialized.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
@@ -28,13 +30,6 @@ impl fmt::Debug for Secret {
 impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
-    }
-}
-
-/// Secrets are deserialized, never serialized.
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
-        String::deserialize(deserializer).map(Secret::new)
     }
 }
 

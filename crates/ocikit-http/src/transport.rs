@@ -73,12 +73,12 @@ impl Exchange<'_> {
     }
 }
 
-fn server_of(url: &Url) -> Server {
+pub(crate) fn server_of(url: &Url) -> Server {
     (url.host().to_owned(), url.port())
 }
 
 /// The host and port of a server.
-type Server = (String, u16);
+pub(crate) type Server = (String, u16);
 
 /// The connections that a request uses.
 ///
@@ -252,7 +252,7 @@ impl Transport {
         let server = exchange.server();
         let Exchange { method, url, mut headers, payload, tls, lane, limit, reach } = exchange;
         if !reach.permits_url(&url) {
-            return Err(RequestError::Final(Box::new(OutOfReach::private(url.host()))));
+            return Err(RequestError::Final(Box::new(OutOfReach::Private(url.host().to_owned()))));
         }
         let proxy = self.proxy(&url);
         if proxy.is_some() {

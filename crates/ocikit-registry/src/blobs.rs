@@ -1,4 +1,4 @@
-use ocikit_http::Method;
+use ocikit_http::{Method, Reply};
 use ocikit_image::{Error, Mismatch, Result};
 use ocikit_spec::Digest;
 
@@ -9,11 +9,14 @@ use crate::target::Target;
 /// Blobs of at least this many bytes are transferred over a connection of their own.
 pub(crate) const MIN_BULK_BYTES: u64 = 4 << 20;
 
+async fn head(target: &Target, access: &Scopes, digest: &Digest) -> Result<Reply> {
+    target.call(access, target.request(Method::HEAD, target.blob(digest))).await
+}
+
 /// Returns whether a blob exists. Status 200 alone is no proof, since a web page has it too: the answer must state the
 /// digest or the size of the blob, and neither may differ.
 pub(crate) async fn exists(target: &Target, access: &Scopes, digest: &Digest, size: u64) -> Result<bool> {
-    let request = target.request(Method::HEAD, target.blob(digest));
-    let reply = target.call(access, request).await?;
+    let reply = head(target, access, digest).await?;
     match reply.answer.status {
         200 => {
             let named = named_digest(reply.answer.header("docker-content-digest"));
@@ -40,8 +43,7 @@ pub(crate) async fn exists_to_push(target: &Target, access: &Scopes, digest: &Di
 
 /// Returns the size of a blob in bytes; `None` if it does not exist.
 pub(crate) async fn size(target: &Target, digest: &Digest) -> Result<Option<u64>> {
-    let request = target.request(Method::HEAD, target.blob(digest));
-    let reply = target.call(&target.access(), request).await?;
+    let reply = head(target, &target.access(), digest).await?;
     match reply.answer.status {
         200 => {
             let named = named_digest(reply.answer.header("docker-content-digest"));
@@ -69,8 +71,7 @@ pub(crate) async fn delete(target: &Target, digest: &Digest) -> Result<()> {
         202 => Ok(()),
         // The specification requires 202. Any other success is checked.
         200..300 => {
-            let request = target.request(Method::HEAD, target.blob(digest));
-            let reply = target.call(&target.access_to_delete(), request).await?;
+            let reply = head(target, &target.access_to_delete(), digest).await?;
             match reply.answer.status {
                 404 => Ok(()),
                 200..300 => {

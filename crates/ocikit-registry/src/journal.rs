@@ -4,7 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use ocikit_http::{Clock, SystemClock, Url, lock};
@@ -179,12 +179,8 @@ impl FileJournal {
 
     fn is_stale(&self, path: &Path) -> bool {
         let written = fs::metadata(path).and_then(|metadata| metadata.modified());
-        let age = written.ok().and_then(|written| self.now().duration_since(written).ok());
+        let age = written.ok().and_then(|written| self.clock.now().duration_since(written).ok());
         age.is_some_and(|age| age > self.options.lifetime)
-    }
-
-    fn now(&self) -> SystemTime {
-        self.clock.now()
     }
 
     /// Removes entries that no process has come back for.
@@ -265,6 +261,8 @@ fn partial(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use ocikit_spec::Digest;
 
     use super::*;

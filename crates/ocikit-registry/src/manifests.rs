@@ -32,16 +32,11 @@ pub(crate) struct AcceptedManifest {
     pub(crate) handles_subject: bool,
 }
 
-/// Returns the descriptor of a manifest; `None` if it does not exist.
-pub(crate) async fn head(target: &Target, key: &ManifestKey) -> Result<Option<Descriptor>> {
-    head_as(target, key, &target.access()).await
-}
-
 /// Returns the descriptor of a manifest that is about to be pushed, with the token for pushing. A user who may push and
 /// not pull gets 403, as on Amazon ECR without `ecr:BatchGetImage` (bazel-contrib/rules_oci#648). That counts as
 /// unknown, and the manifest is put.
 pub(crate) async fn head_to_push(target: &Target, key: &ManifestKey) -> Result<Option<Descriptor>> {
-    match head_as(target, key, &target.access_to_push()).await {
+    match head(target, key, &target.access_to_push()).await {
         Err(Error::Denied { .. }) => Ok(None),
         outcome => outcome,
     }
@@ -56,19 +51,20 @@ pub(crate) async fn head_to_move(
     let Some(mut found) = state_as(target, key, &target.access_to_push()).await? else { return Ok(None) };
     if found.descriptor.digest.algorithm() != algorithm {
         // The registry describes the tag with another algorithm, so the bytes decide.
-        let Some(fetched) = get_to_push(target, key).await? else { return Ok(None) };
+        let Some(fetched) = get(target, key, &target.access_to_push()).await? else { return Ok(None) };
         found.descriptor.digest = Digest::of(algorithm, &fetched.bytes);
     }
     Ok(Some(found))
 }
 
-async fn head_as(target: &Target, key: &ManifestKey, access: &Scopes) -> Result<Option<Descriptor>> {
+/// Returns the descriptor of a manifest; `None` if it does not exist.
+pub(crate) async fn head(target: &Target, key: &ManifestKey, access: &Scopes) -> Result<Option<Descriptor>> {
     Ok(state_as(target, key, access).await?.map(|found| found.descriptor))
 }
 
 async fn state_as(target: &Target, key: &ManifestKey, access: &Scopes) -> Result<Option<StatedManifest>> {
     let fetched = || async {
-        let found = get_as(target, key, access).await?;
+        let found = get(target, key, access).await?;
         Ok::<_, Error>(found.map(|found| StatedManifest { descriptor: found.descriptor, entity_tag: found.entity_tag }))
     };
     let request = accepting(target.request(Method::HEAD, target.manifest(key)));
@@ -102,16 +98,7 @@ async fn state_as(target: &Target, key: &ManifestKey, access: &Scopes) -> Result
 
 /// Returns a manifest; `None` if it does not exist. Requested by digest, its bytes have that digest, whatever the
 /// registry states; requested by tag, they have the digest that the registry states.
-pub(crate) async fn get(target: &Target, key: &ManifestKey) -> Result<Option<FetchedManifest>> {
-    get_as(target, key, &target.access()).await
-}
-
-/// Returns a manifest that is about to be replaced or completed, with the token for pushing.
-pub(crate) async fn get_to_push(target: &Target, key: &ManifestKey) -> Result<Option<FetchedManifest>> {
-    get_as(target, key, &target.access_to_push()).await
-}
-
-async fn get_as(target: &Target, key: &ManifestKey, access: &Scopes) -> Result<Option<FetchedManifest>> {
+pub(crate) async fn get(target: &Target, key: &ManifestKey, access: &Scopes) -> Result<Option<FetchedManifest>> {
     let request = accepting(target.request(Method::GET, target.manifest(key)));
     let fetched = target.fetch(access, request, MAX_DOCUMENT_BYTES).await?;
     let Fetched { headers, body, .. } = match fetched {
@@ -194,38 +181,25 @@ async fn read_back(target: &Target, key: &ManifestKey, descriptor: &Descriptor) 
             }
             continue;
         };
-        let found = found.descriptor;
-        let mismatch = if found.digest != descriptor.digest {
-            Some(Mismatch::Digest(found.digest))
-        } else if found.size != descriptor.size {
-            Some(Mismatch::Size { expected: descriptor.size, actual: found.size })
+        let Descriptor { digest, size: actual, .. } = found.descriptor;
+        let mismatch = |mismatch| Err(Error::mismatch(&descriptor.digest, &target.place, mismatch));
+        return if digest != descriptor.digest {
+            mismatch(Mismatch::Digest(digest))
+        } else if actual != descriptor.size {
+            mismatch(Mismatch::Size { expected: descriptor.size, actual })
         } else {
-            None
-        };
-        return match mismatch {
-            Some(mismatch) => Err(Error::mismatch(&descriptor.digest, &target.place, mismatch)),
-            None => Ok(()),
+            Ok(())
         };
     }
 }
 
-/// Uploads a manifest.
-pub(crate) async fn put(
-    target: &Target,
-    key: &ManifestKey,
-    descriptor: &Descriptor,
-    bytes: Bytes,
-) -> Result<AcceptedManifest> {
-    put_if(target, key, descriptor, bytes, None).await
-}
-
-/// As [`put`]. A registry that supports conditional requests accepts it only while the tag leads to what has this entity
-/// tag.
+/// Uploads a manifest. With an entity tag, a registry that supports conditional requests accepts it only while the tag
+/// leads to what has that entity tag.
 ///
 /// # Errors
 ///
 /// [`Error::Conflict`] if the registry states that it does not.
-pub(crate) async fn put_if(
+pub(crate) async fn put(
     target: &Target,
     key: &ManifestKey,
     descriptor: &Descriptor,
@@ -294,7 +268,7 @@ pub(crate) async fn delete(target: &Target, key: &ManifestKey) -> Result<()> {
 async fn confirm_deleted(target: &Target, key: &ManifestKey) -> Result<()> {
     let mut failures = 0;
     loop {
-        match head_as(target, key, &target.access_to_delete()).await {
+        match head(target, key, &target.access_to_delete()).await {
             Ok(None) | Err(Error::Denied { .. }) => return Ok(()),
             Ok(Some(_)) => {}
             Err(error) => return Err(error),

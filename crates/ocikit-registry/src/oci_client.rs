@@ -56,8 +56,11 @@ impl ClientRepository {
     }
 
     fn whole(repository: &Repository) -> Reference {
-        let (registry, path) = (repository.registry().to_string(), repository.path().to_owned());
-        Reference::with_tag(registry, path, "latest".to_owned())
+        ClientRepository::tagged(repository, "latest".to_owned())
+    }
+
+    fn tagged(repository: &Repository, tag: String) -> Reference {
+        Reference::with_tag(repository.registry().to_string(), repository.path().to_owned(), tag)
     }
 
     fn at(&self, digest: &Digest) -> Reference {
@@ -66,10 +69,12 @@ impl ClientRepository {
 
     /// Returns the reference that a name selects. A repository has no full names, and no object that is the only one.
     fn named(&self, name: &Name) -> Option<Reference> {
-        let (registry, path) = (self.repository.registry().to_string(), self.repository.path().to_owned());
         match name {
-            Name::Tag(tag) => Some(Reference::with_tag(registry, path, tag.to_string())),
-            Name::Digest(digest) => Some(Reference::with_digest(registry, path, digest.to_string())),
+            Name::Tag(tag) => Some(ClientRepository::tagged(&self.repository, tag.to_string())),
+            Name::Digest(digest) => {
+                let (registry, path) = (self.repository.registry().to_string(), self.repository.path().to_owned());
+                Some(Reference::with_digest(registry, path, digest.to_string()))
+            }
             Name::Only | Name::Full(_) => None,
         }
     }
@@ -241,8 +246,7 @@ impl Sink for ClientRepository {
             let bytes = from.read(descriptor).await?;
             // A digest in place of the tag makes the same URL. With a digest in its own field, the client panics if a
             // registry sends no `Location`.
-            let (registry, path) = (self.repository.registry().to_string(), self.repository.path().to_owned());
-            let reference = Reference::with_tag(registry, path, descriptor.digest.to_string());
+            let reference = ClientRepository::tagged(&self.repository, descriptor.digest.to_string());
             self.send_manifest(reference, &descriptor.media_type, bytes).await?;
             return Ok(Put::Copied);
         }
@@ -328,17 +332,16 @@ fn cut(
 
 /// Gathers the bytes into larger pieces.
 fn gathered(body: Body) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
-    stream::unfold(Some(body), |body| async {
-        let mut body = body?;
+    stream::try_unfold(Some(body), |body| async {
+        let Some(mut body) = body else { return Ok(None) };
         let mut gathered = BytesMut::new();
         while gathered.len() < CHUNK_BYTES {
-            match body.next().await {
-                Some(Ok(chunk)) => gathered.extend_from_slice(&chunk),
-                Some(Err(error)) => return Some((Err(error), None)),
-                None if gathered.is_empty() => return None,
-                None => return Some((Ok(gathered.freeze()), None)),
+            match body.next().await.transpose()? {
+                Some(chunk) => gathered.extend_from_slice(&chunk),
+                None if gathered.is_empty() => return Ok(None),
+                None => return Ok(Some((gathered.freeze(), None))),
             }
         }
-        Some((Ok(gathered.freeze()), Some(body)))
+        Ok(Some((gathered.freeze(), Some(body))))
     })
 }

@@ -75,14 +75,16 @@ impl Probe {
         let told = self.ask(self.here.request(Method::GET, session.clone())).await?;
         found.upload_progress = Some(told.answer.status < 300 && told.answer.header("range").is_some());
         let session = self.location(&told, &self.here).unwrap_or(session);
-        let closed = self.expect(self.here.request(Method::PUT, commit_url(session, blob)), "upload").await?;
+        let closed = self
+            .expect(self.here.request(Method::PUT, Target::commit(&session, &Digest::sha256_of(blob))), "upload")
+            .await?;
         found.put_location = Some(closed.answer.header("location").is_some());
         Ok(())
     }
 
     async fn put_blob(&self, target: &Target, blob: &Bytes, found: &mut Capabilities) -> Result<()> {
         let begun = self.expect(self.here.request(Method::POST, target.uploads()), "upload").await?;
-        let session = commit_url(self.location(&begun, target)?, blob);
+        let session = Target::commit(&self.location(&begun, target)?, &Digest::sha256_of(blob));
         let request = self.here.request(Method::PUT, session).body("application/octet-stream", blob.clone());
         let put = self.expect(request, "upload").await?;
         found.put_location = Some(put.answer.header("location").is_some());
@@ -190,11 +192,6 @@ impl Probe {
             Origin::Server(_) => Err(broken("it accepts uploads on another host, which are not probed".to_owned())),
         }
     }
-}
-
-fn commit_url(mut session: Url, blob: &Bytes) -> Url {
-    session.append_query("digest", &Digest::sha256_of(blob).to_string());
-    session
 }
 
 /// Returns an artifact manifest with this blob as its config and its only layer.

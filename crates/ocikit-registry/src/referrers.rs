@@ -37,7 +37,7 @@ pub(crate) async fn list(
     // At a long round-trip time both are requested at once, instead of the tag only after the API has answered with
     // 404.
     let concurrently = target.inner.cache.lists_referrers(&target.endpoint).is_none()
-        && target.inner.http.speculation(&target.endpoint.base).requests;
+        && target.inner.http.is_far(&target.endpoint.base);
     let (listed, tagged) = match concurrently {
         true => {
             let (listed, tagged) = join(by_api, read_tagged(target, &tag)).await;
@@ -213,7 +213,7 @@ async fn edit(
             break;
         }
         let descriptor = Descriptor::of(changed.media_type(), changed.bytes());
-        manifests::put(target, &ManifestKey::Tag(tag.clone()), &descriptor, changed.bytes().clone()).await?;
+        manifests::put(target, &ManifestKey::Tag(tag.clone()), &descriptor, changed.bytes().clone(), None).await?;
         drop(inflight);
         await_other_writers(&target.inner, started).await;
     }
@@ -240,7 +240,7 @@ pub(crate) async fn await_other_writers(inner: &Inner, started: SystemTime) {
 /// Returns the index under a tag; `None` if the tag does not exist or names something else. GitLab resolves a tag that
 /// looks like a digest to the image with that digest (oras-project/oras-go#1396).
 async fn read_tagged(target: &Target, tag: &Tag) -> Result<Option<Index>> {
-    let found = manifests::get(target, &ManifestKey::Tag(tag.clone())).await?;
+    let found = manifests::get(target, &ManifestKey::Tag(tag.clone()), &target.access()).await?;
     let is_subject = |found: &FetchedManifest| fallback_tag(&found.descriptor.digest) == *tag;
     let Some(found) = found.filter(|found| !is_subject(found)) else { return Ok(None) };
     let digest = found.descriptor.digest;
@@ -253,13 +253,8 @@ async fn read_tagged(target: &Target, tag: &Tag) -> Result<Option<Index>> {
     }
 }
 
-/// Returns the subject of a manifest.
-pub(crate) fn subject(found: &FetchedManifest) -> Option<Digest> {
-    subject_and_entry(found).map(|(subject, _)| subject)
-}
-
 /// Returns the subject of a manifest, and the manifest's entry in the list of referrers.
-fn subject_and_entry(found: &FetchedManifest) -> Option<(Digest, Descriptor)> {
+pub(crate) fn subject_and_entry(found: &FetchedManifest) -> Option<(Digest, Descriptor)> {
     let document = Document::parse(&found.descriptor.media_type, found.bytes.clone()).ok()?;
     let subject = document.subject()?.digest;
     let artifact_type = document.listed_artifact_type().cloned();

@@ -105,6 +105,13 @@ impl Target {
         self.endpoint.url(&format!("{}/blobs/uploads/", self.path))
     }
 
+    /// Returns the URL that commits an upload session.
+    pub(crate) fn commit(session: &Url, digest: &Digest) -> Url {
+        let mut url = session.clone();
+        url.append_query("digest", &digest.to_string());
+        url
+    }
+
     pub(crate) fn tags(&self) -> Url {
         self.endpoint.url(&format!("{}/tags/list", self.path))
     }

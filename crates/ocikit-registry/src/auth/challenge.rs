@@ -79,14 +79,9 @@ fn skip_token68(text: &str) -> &str {
     let is_token68 = |character: char| character.is_ascii_alphanumeric() || "-._~+/".contains(character);
     let length = text.find(|character| !is_token68(character)).unwrap_or(text.len());
     let after = text[length..].trim_start_matches('=');
-    let padded = after.len() < text.len() - length;
     let ends = after.trim_start_matches([' ', '\t']);
     // A word that is followed by `=` and a value, or by more words, is the first parameter or the next scheme.
-    if length > 0 && (ends.is_empty() || ends.starts_with(',')) && (padded || !text[..length].is_empty()) {
-        after
-    } else {
-        text
-    }
+    if length > 0 && (ends.is_empty() || ends.starts_with(',')) { after } else { text }
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 mod challenge;
 mod header;
-mod realm;
 mod scope;
 mod service;
 mod token;
@@ -23,8 +22,8 @@ use crate::problem::Problem;
 
 use challenge::Challenge;
 use header::{bearer, direct};
-use realm::Realm;
 pub(crate) use scope::Scopes;
+use service::Realm;
 use token::Token;
 
 /// How long a refusal of a token service is remembered before another request is made.

@@ -1,10 +1,9 @@
 //! Requests tokens from a token service.
 
-use ocikit_http::{HttpClient, Method, Request};
+use ocikit_http::{HttpClient, Method, Origin, Request, Url};
 use ocikit_image::{Error, NoAnswer, Result};
 
 use super::header::basic;
-use super::realm::Realm;
 use super::scope::Scopes;
 use super::token::Token;
 use crate::credentials::{Credential, Secret};
@@ -13,6 +12,15 @@ use crate::problem;
 
 /// Maximum size of the answer of a token service.
 const MAX_RESPONSE_BYTES: u64 = 1 << 20;
+
+/// A token service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Realm {
+    pub(super) url: Url,
+    pub(super) service: Option<String>,
+    /// Whether the registry named itself or another server.
+    pub(super) origin: Origin,
+}
 
 /// Requests a token.
 pub(super) async fn fetch(

@@ -51,16 +51,19 @@ impl FromStr for CredentialScope {
 
     /// Parses `HOST` or `HOST/PATH`, also as a URL.
     fn from_str(text: &str) -> Result<CredentialScope, Error> {
-        let text = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
-        let (host, path) = text.split_once('/').unwrap_or((text, ""));
+        let (host, path) = host_and_path(text);
         let registry: Registry = host.parse()?;
-        let path = match path.trim_end_matches('/') {
-            // The version of the API, as docker writes it.
-            "" | "v1" | "v2" => None,
-            path => Some(Repository::new(registry.clone(), path)?.path().to_owned()),
-        };
-        Ok(CredentialScope { registry, path })
+        let path = path.map(|path| Repository::new(registry.clone(), path).map(|found| found.path().to_owned()));
+        Ok(CredentialScope { path: path.transpose()?, registry })
     }
+}
+
+/// Splits `HOST` or `HOST/PATH`, also as a URL.
+pub(crate) fn host_and_path(text: &str) -> (&str, Option<&str>) {
+    let text = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
+    let (host, path) = text.split_once('/').unwrap_or((text, ""));
+    // The version of the API, as docker writes it, is no path.
+    (host, Some(path.trim_end_matches('/')).filter(|path| !["", "v1", "v2"].contains(path)))
 }
 
 impl fmt::Display for CredentialScope {

@@ -140,16 +140,9 @@ impl RemoteRepository {
     ///
     /// Those of the registry.
     pub async fn head(&self, name: &Name) -> Result<Option<Descriptor>> {
-        match ManifestKey::of(name) {
-            Some(key) => {
-                let head = |target: Arc<Target>| {
-                    let key = &key;
-                    async move { manifests::head(&target, key).await }
-                };
-                self.explain_denial(self.read(key.mirror_scope(), head).await).await
-            }
-            None => Ok(None),
-        }
+        let Some(key) = &ManifestKey::of(name) else { return Ok(None) };
+        let head = |target: Arc<Target>| async move { manifests::head(&target, key, &target.access()).await };
+        self.explain_denial(self.read(key.mirror_scope(), head).await).await
     }
 
     /// Returns the tags, in the order of the registry.
@@ -207,7 +200,9 @@ impl RemoteRepository {
         let Remote { target, .. } = &*self.0;
         let key = ManifestKey::Tag(tag.clone());
         // Read from the registry itself, since a mirror may be outdated.
-        let old = manifests::get(target, &key).await?.ok_or_else(|| Error::not_found(format!("tag {tag}"), self))?;
+        let old = manifests::get(target, &key, &target.access())
+            .await?
+            .ok_or_else(|| Error::not_found(format!("tag {tag}"), self))?;
         let text = format!("a stand-in for a tag that is removed: {:016x}", target.inner.options.clock.random());
         let memory = Memory::new();
         let config = Descriptor::of(MediaType::OCI_EMPTY, b"{}");
@@ -215,14 +210,14 @@ impl RemoteRepository {
         self.put(&config, &memory).await?;
         let bytes = stand_in(&config, &text);
         let descriptor = Descriptor::of(MediaType::OCI_MANIFEST, &bytes);
-        manifests::put(target, &key, &descriptor, bytes).await?;
+        manifests::put(target, &key, &descriptor, bytes, None).await?;
         let mut deleted = manifests::delete(target, &ManifestKey::Digest(descriptor.digest)).await;
-        if deleted.is_ok() && manifests::head(target, &key).await?.is_some() {
+        if deleted.is_ok() && manifests::head(target, &key, &target.access()).await?.is_some() {
             let what = "it keeps the tags of deleted manifests".to_owned();
             deleted = Err(Error::Unsupported { place: target.place.clone(), what });
         }
         if deleted.is_err() {
-            manifests::put(target, &key, &old.descriptor, old.bytes).await?;
+            manifests::put(target, &key, &old.descriptor, old.bytes, None).await?;
         }
         deleted
     }

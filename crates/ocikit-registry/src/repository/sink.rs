@@ -80,7 +80,7 @@ impl Sink for RemoteRepository {
     async fn tagged(&self, tag: &Tag) -> Result<Option<Descriptor>> {
         let Remote { target, state, .. } = &*self.0;
         lock(state).tags_read.insert(tag.clone(), target.inner.options.clock.now());
-        let found = manifests::get_to_push(target, &ManifestKey::Tag(tag.clone())).await?;
+        let found = manifests::get(target, &ManifestKey::Tag(tag.clone()), &target.access_to_push()).await?;
         Ok(found.map(|found| {
             let descriptor = found.descriptor.clone();
             lock(state).cache(found);
@@ -109,7 +109,7 @@ impl Sink for RemoteRepository {
         if target.inner.cache.lists_referrers(&target.endpoint) == Some(true) {
             return Ok(true);
         }
-        match manifests::get_to_push(target, &key).await? {
+        match manifests::get(target, &key, &target.access_to_push()).await? {
             Some(found) => referrers::is_listed(target, &found).await,
             None => Ok(false),
         }
@@ -128,27 +128,18 @@ impl RemoteRepository {
         if target.inner.cache.holds(endpoint, &target.path, digest) {
             return Ok(Put::Present);
         }
-        if from.is_new(digest) && descriptor.size <= MAX_UNCHECKED_BYTES {
-            let key = JournalKey { repository: repository.clone(), digest: *digest, size: descriptor.size };
-            let put = upload::put(target, &key, descriptor, from, None, None).await?;
-            lock(&self.0.state).new.insert(*digest);
-            target.inner.cache.record(endpoint, &target.path, digest);
-            return Ok(put);
-        }
+        let is_new = from.is_new(digest) && descriptor.size <= MAX_UNCHECKED_BYTES;
         let other_repository = source.filter(|source| source.registry() == repository.registry());
         let other_repository = other_repository.map(|source| source.path().to_owned());
-        let other_repository =
-            other_repository.or_else(|| target.inner.cache.repository_with(endpoint, digest)).map(Mount::From);
-        let mount = match other_repository {
-            None => self.mount_instead_of_head(),
-            other_repository => other_repository,
-        };
+        let other_repository = other_repository.or_else(|| target.inner.cache.repository_with(endpoint, digest));
+        let mount = other_repository.map(Mount::From).or_else(|| self.mount_instead_of_head());
         let key = JournalKey { repository: repository.clone(), digest: *digest, size: descriptor.size };
-        let put = match mount {
+        let put = match mount.filter(|_| !is_new) {
             Some(mount) => upload::put(target, &key, descriptor, from, Some(&mount), None).await?,
+            None if is_new => upload::put(target, &key, descriptor, from, None, None).await?,
             // The round-trip time is long: the upload starts before it is known whether the blob exists. It starts as a
             // mount from the target repository itself, since most registries answer that with 201 if the blob exists.
-            None if target.inner.http.speculation(&endpoint.base).requests
+            None if target.inner.http.is_far(&endpoint.base)
                 && target.inner.cache.mounts_from_itself(endpoint).is_none()
                 && let Some(answer) = self.pending_check(digest) =>
             {
@@ -255,12 +246,14 @@ impl RemoteRepository {
     ) -> Result<()> {
         let Remote { target, .. } = &*self.0;
         // olareg 0.1 loses entries if several referrers of one subject are put at the same time.
-        let turn = match referrers::subject(found) {
-            Some(subject) => Some(target.inner.cache.acquire_index(&target.endpoint, &target.path, &subject).await),
+        let turn = match referrers::subject_and_entry(found) {
+            Some((subject, _)) => {
+                Some(target.inner.cache.acquire_index(&target.endpoint, &target.path, &subject).await)
+            }
             None => None,
         };
         let FetchedManifest { descriptor, bytes, .. } = found;
-        let accepted = manifests::put_if(target, key, descriptor, bytes.clone(), entity_tag).await?;
+        let accepted = manifests::put(target, key, descriptor, bytes.clone(), entity_tag).await?;
         drop(turn);
         if accepted.handles_subject { Ok(()) } else { referrers::add(target, found).await }
     }

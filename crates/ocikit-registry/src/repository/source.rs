@@ -52,11 +52,8 @@ impl Source for RemoteRepository {
                 return Ok(found);
             }
         }
-        let key = ManifestKey::Digest(descriptor.digest);
-        let head = |target: Arc<Target>| {
-            let key = &key;
-            async move { manifests::head(&target, key).await }
-        };
+        let key = &ManifestKey::Digest(descriptor.digest);
+        let head = |target: Arc<Target>| async move { manifests::head(&target, key, &target.access()).await };
         let found = self.read(MirrorScope::DigestOnly, head).await?.is_some();
         // As in `open_within`.
         let is_blob = lock(&self.0.state).read_as_blobs.contains(&descriptor.digest);
@@ -163,7 +160,7 @@ impl RemoteRepository {
         }
         let clock = &self.0.target.inner.options.clock;
         let started = clock.now();
-        let get = |target: Arc<Target>| async move { manifests::get(&target, key).await };
+        let get = |target: Arc<Target>| async move { manifests::get(&target, key, &target.access()).await };
         let found = self.read(key.mirror_scope(), get).await?;
         if let Some(found) = &found {
             let mut state = lock(&self.0.state);

@@ -26,7 +26,7 @@ use crate::{manifests, range};
 
 use open_session::OpenSession;
 use reader::Reader;
-use state::{Outcome, OutcomeKind, Step, Upload};
+use state::{Outcome, Step, Upload};
 
 /// The source of a cross-repository mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +75,7 @@ pub(crate) async fn put(
             uploader.open.release();
         }
         // The session may be resumed when the registry is reachable again.
-        Err(Error::Unreachable { .. }) if uploader.open.is_kept() => uploader.open.release(),
+        Err(Error::Unreachable { .. }) if uploader.open.kept => uploader.open.release(),
         Err(_) => {
             record.forget().await;
             uploader.open.cancel().await;
@@ -112,8 +112,8 @@ impl Uploader<'_> {
                 self.cancel(upload, record).await;
                 return Ok(Put::Present);
             }
-            let recalled = upload.is_recalled();
-            let outcome = match upload.step() {
+            let recalled = upload.recalled;
+            let outcome = match &upload.step {
                 Step::Start { mount } => self.start_session(*mount).await?,
                 Step::Whole { url } => self.send_bytes(Method::PUT, url, reader, 0, size).await?,
                 Step::Chunk { url, offset, length } => {
@@ -130,9 +130,9 @@ impl Uploader<'_> {
             let failed = upload.proceed(outcome);
             self.open.note(upload.session(), &self.origin);
             if let Some(url) = upload.session() {
-                record.record(url, upload.offset()).await;
+                record.record(url, upload.offset).await;
             }
-            if failed && !self.back_off(upload.failures()).await {
+            if failed && !self.back_off(upload.failures).await {
                 return Err(self.take_last());
             }
         }
@@ -158,7 +158,7 @@ impl Uploader<'_> {
         self.origin = self.target.endpoint.origin();
         match self.send_empty(Method::POST, url).await {
             // The user may have no permission to read the other repository, and still have it to write this one.
-            Err(Error::Denied { .. }) if mount => Ok(Outcome { kind: OutcomeKind::Status(403), ..Outcome::default() }),
+            Err(Error::Denied { .. }) if mount => Ok(Outcome { status: Some(403), ..Outcome::default() }),
             outcome => outcome,
         }
     }
@@ -173,7 +173,7 @@ impl Uploader<'_> {
         length: u64,
     ) -> Result<Outcome> {
         let is_chunk = method == Method::PATCH;
-        let url = if is_chunk { url.clone() } else { self.commit_url(url) };
+        let url = if is_chunk { url.clone() } else { Target::commit(url, &self.descriptor.digest) };
         let request = Request::new(method, url, self.origin.clone());
         let mut request = request.header("content-type", "application/octet-stream");
         if is_chunk {
@@ -206,13 +206,7 @@ impl Uploader<'_> {
 
     /// `PUT` without bytes: commits what has been received.
     async fn commit(&mut self, url: &Url) -> Result<Outcome> {
-        self.send_empty(Method::PUT, self.commit_url(url)).await
-    }
-
-    fn commit_url(&self, url: &Url) -> Url {
-        let mut url = url.clone();
-        url.append_query("digest", &self.descriptor.digest.to_string());
-        url
+        self.send_empty(Method::PUT, Target::commit(url, &self.descriptor.digest)).await
     }
 
     /// `HEAD`: checks whether the blob exists, after an answer that does not prove it.
@@ -221,7 +215,7 @@ impl Uploader<'_> {
         if !exists {
             self.last = LastFailure::Absent;
         }
-        Ok(Outcome { kind: OutcomeKind::Status(if exists { 200 } else { 404 }), ..Outcome::default() })
+        Ok(Outcome { status: Some(if exists { 200 } else { 404 }), ..Outcome::default() })
     }
 
     /// Returns the result of an upload that is complete.
@@ -305,7 +299,7 @@ impl Uploader<'_> {
             self.origin = self.target.inner.http.origin_of(location, self.target.endpoint.home(), &reply);
         }
         let outcome = Outcome {
-            kind: OutcomeKind::Status(status),
+            status: Some(status),
             location,
             received: header("range").and_then(range::received),
             minimum: header("oci-chunk-min-length").and_then(|text| text.trim().parse().ok()),

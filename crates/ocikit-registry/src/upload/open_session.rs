@@ -19,7 +19,7 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct OpenSession {
     target: Arc<Target>,
     /// Whether the journal keeps it for another attempt.
-    kept: bool,
+    pub(super) kept: bool,
     open: Option<Open>,
 }
 
@@ -40,11 +40,6 @@ impl OpenSession {
         if let Some(url) = url {
             self.open = Some(Open { url: url.clone(), origin: origin.clone() });
         }
-    }
-
-    /// Returns whether another attempt may resume the session.
-    pub(super) fn is_kept(&self) -> bool {
-        self.kept
     }
 
     /// Keeps the session open.

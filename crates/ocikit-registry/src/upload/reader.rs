@@ -71,15 +71,12 @@ impl BodySource for BlobPart<'_> {
 }
 
 fn checked(body: Body, check: Check, offset: u64, end: u64) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
-    stream::unfold(Some((body, offset)), move |state| {
+    stream::try_unfold(Some((body, offset)), move |state| {
         let check = check.clone();
         async move {
-            let (mut body, position) = state?;
-            match next(&mut body, &check, position, end).await {
-                Ok(None) => None,
-                Ok(Some((chunk, after))) => Some((Ok(chunk), (after < end).then_some((body, after)))),
-                Err(error) => Some((Err(error), None)),
-            }
+            let Some((mut body, position)) = state else { return Ok(None) };
+            let found = next(&mut body, &check, position, end).await?;
+            Ok(found.map(|(chunk, after)| (chunk, (after < end).then_some((body, after)))))
         }
     })
 }

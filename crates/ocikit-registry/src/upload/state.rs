@@ -36,7 +36,9 @@ pub(crate) enum Step {
 /// The answer to a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
-    pub(crate) kind: OutcomeKind,
+    /// A status that a retry would not change; `None` without an answer, for a status that a retry may change, or for a
+    /// challenge that has been answered.
+    pub(crate) status: Option<u16>,
     /// The URL of the session for the next request, if the answer names it.
     pub(crate) location: Option<Url>,
     /// Number of bytes that the registry has received.
@@ -48,33 +50,24 @@ pub(crate) struct Outcome {
     pub(crate) named: bool,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum OutcomeKind {
-    /// A status that a retry would not change.
-    Status(u16),
-    /// No answer, a status that a retry may change, or a challenge that has been answered.
-    #[default]
-    Broken,
-}
-
 /// The state of an upload.
 #[derive(Debug)]
 pub(crate) struct Upload {
     size: u64,
-    step: Step,
+    pub(super) step: Step,
     /// Number of bytes that the registry has received in this session.
-    offset: u64,
+    pub(super) offset: u64,
     /// The maximum of `offset` over all sessions. Only more than that counts as progress.
     furthest: u64,
     /// Whether the session that is being queried was started by a process that died.
-    recalled: bool,
+    pub(super) recalled: bool,
     /// Whether a request with bytes for this session broke off. Its remaining bytes may arrive after the query for the
     /// offset was answered, and are then in the session twice.
     interrupted: bool,
     /// How the bytes are sent.
     mode: Mode,
     minimum: u64,
-    failures: u32,
+    pub(super) failures: u32,
     restarts: u32,
 }
 
@@ -107,11 +100,6 @@ impl Upload {
         }
     }
 
-    /// Returns the next step.
-    pub(crate) fn step(&self) -> &Step {
-        &self.step
-    }
-
     /// Returns the current session.
     pub(crate) fn session(&self) -> Option<&Url> {
         match &self.step {
@@ -120,21 +108,6 @@ impl Upload {
             }
             Step::Start { .. } | Step::HeadBlob | Step::Done { .. } | Step::Failed => None,
         }
-    }
-
-    /// Returns the number of bytes that the registry has received.
-    pub(crate) fn offset(&self) -> u64 {
-        self.offset
-    }
-
-    /// Returns whether a session of another process is being queried.
-    pub(crate) fn is_recalled(&self) -> bool {
-        self.recalled
-    }
-
-    /// Returns the number of failures since the last progress.
-    pub(crate) fn failures(&self) -> u32 {
-        self.failures
     }
 
     /// Processes an answer and decides the next step. Returns whether it was a failure, after which the caller waits.
@@ -154,15 +127,15 @@ impl Upload {
     }
 
     fn start_answered(&mut self, mount: bool, outcome: Outcome) -> Step {
-        match (outcome.kind, outcome.location) {
-            (OutcomeKind::Status(201), _) if mount && outcome.named => Step::Done { mounted: true },
-            (OutcomeKind::Status(201), None) if mount => Step::HeadBlob,
-            (OutcomeKind::Status(200..300), Some(url)) => {
+        match (outcome.status, outcome.location) {
+            (Some(201), _) if mount && outcome.named => Step::Done { mounted: true },
+            (Some(201), None) if mount => Step::HeadBlob,
+            (Some(200..300), Some(url)) => {
                 (self.offset, self.interrupted) = (0, false);
                 self.send(url)
             }
             // The registry may not support mounts, or the user may not read the source repository.
-            (OutcomeKind::Status(_), _) if mount => Step::Start { mount: false },
+            (Some(_), _) if mount => Step::Start { mount: false },
             _ => Step::Failed,
         }
     }
@@ -182,66 +155,66 @@ impl Upload {
     }
 
     fn whole_answered(&mut self, url: Url, outcome: Outcome) -> Step {
-        match outcome.kind {
+        match outcome.status {
             // The specification requires 201 and the location. Any other success is checked with `HEAD`.
-            OutcomeKind::Status(201 | 204) if outcome.named => Step::Done { mounted: false },
-            OutcomeKind::Status(200..300) => Step::HeadBlob,
-            OutcomeKind::Broken | OutcomeKind::Status(416) => {
+            Some(201 | 204) if outcome.named => Step::Done { mounted: false },
+            Some(200..300) => Step::HeadBlob,
+            None | Some(416) => {
                 self.failures += 1;
                 self.interrupted = true;
                 if self.mode == Mode::Again { self.restart() } else { Step::QueryOffset { url } }
             }
-            OutcomeKind::Status(404) => self.lost(),
-            OutcomeKind::Status(405 | 411 | 413 | 501) => self.shrink(),
-            OutcomeKind::Status(400) if self.interrupted => self.restart(),
-            OutcomeKind::Status(_) => Step::Failed,
+            Some(404) => self.lost(),
+            Some(405 | 411 | 413 | 501) => self.shrink(),
+            Some(400) if self.interrupted => self.restart(),
+            Some(_) => Step::Failed,
         }
     }
 
     fn chunk_answered(&mut self, url: Url, end: u64, outcome: Outcome) -> Step {
-        match outcome.kind {
-            OutcomeKind::Status(200..300) => {
+        match outcome.status {
+            Some(200..300) => {
                 let received = outcome.received.unwrap_or(end);
                 let url = outcome.location.unwrap_or(url);
                 // The chunk was accepted and not stored. Counting it as a failure ends a loop without progress.
                 self.failures += u32::from(received <= self.offset);
                 self.arrived(received, url)
             }
-            OutcomeKind::Broken | OutcomeKind::Status(416) => {
+            None | Some(416) => {
                 self.failures += 1;
                 self.interrupted = true;
                 Step::QueryOffset { url }
             }
-            OutcomeKind::Status(404) => self.lost(),
-            OutcomeKind::Status(413) => self.shrink(),
+            Some(404) => self.lost(),
+            Some(413) => self.shrink(),
             // This registry does not accept a `PATCH` in a session with an interrupted `PUT`.
-            OutcomeKind::Status(_) if self.mode == Mode::Whole => {
+            Some(_) if self.mode == Mode::Whole => {
                 self.mode = Mode::Again;
                 self.restart()
             }
-            OutcomeKind::Status(400) if self.interrupted => self.restart(),
-            OutcomeKind::Status(_) => Step::Failed,
+            Some(400) if self.interrupted => self.restart(),
+            Some(_) => Step::Failed,
         }
     }
 
     fn commit_answered(&mut self, url: Url, outcome: Outcome) -> Step {
-        match outcome.kind {
-            OutcomeKind::Status(201 | 204) if outcome.named => Step::Done { mounted: false },
-            OutcomeKind::Status(200..300) => Step::HeadBlob,
-            OutcomeKind::Broken | OutcomeKind::Status(416) => {
+        match outcome.status {
+            Some(201 | 204) if outcome.named => Step::Done { mounted: false },
+            Some(200..300) => Step::HeadBlob,
+            None | Some(416) => {
                 self.failures += 1;
                 Step::QueryOffset { url }
             }
-            OutcomeKind::Status(404) => self.lost(),
-            OutcomeKind::Status(400) if self.size > 0 => self.restart(),
-            OutcomeKind::Status(_) => Step::Failed,
+            Some(404) => self.lost(),
+            Some(400) if self.size > 0 => self.restart(),
+            Some(_) => Step::Failed,
         }
     }
 
     fn offset_answered(&mut self, url: Url, outcome: Outcome) -> Step {
         let url = outcome.location.unwrap_or(url);
-        match (outcome.kind, outcome.received) {
-            (OutcomeKind::Status(200..300), Some(received)) => {
+        match (outcome.status, outcome.received) {
+            (Some(200..300), Some(received)) => {
                 self.recalled = false;
                 // `0-0` also stands for an empty session (distribution/distribution#2363). If there is one byte after
                 // all, the registry refuses the result, and the upload restarts.
@@ -249,7 +222,7 @@ impl Upload {
                 self.arrived(received, url)
             }
             // The dead process may have sent the last byte, and the registry may have completed the blob since.
-            (OutcomeKind::Status(404), _) if self.recalled => {
+            (Some(404), _) if self.recalled => {
                 self.recalled = false;
                 Step::HeadBlob
             }
@@ -289,8 +262,8 @@ impl Upload {
     }
 
     fn head_answered(&mut self, outcome: Outcome) -> Step {
-        match outcome.kind {
-            OutcomeKind::Status(200..300) => Step::Done { mounted: false },
+        match outcome.status {
+            Some(200..300) => Step::Done { mounted: false },
             _ => self.restart(),
         }
     }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::credentials::keychain::Credential;
-use crate::credentials::scope::CredentialScope;
+use crate::credentials::scope::{CredentialScope, host_and_path};
 
 /// The key under which docker stores the credential of Docker Hub.
 pub(crate) const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
@@ -182,13 +182,9 @@ fn names(registry: &Registry, path: &str) -> Vec<String> {
 
 /// Returns the canonical name of a key. Docker writes a URL with the version of an old API, other tools write the host.
 pub(crate) fn normalize(key: &str) -> String {
-    let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
-    let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
+    let (host, path) = host_and_path(key);
     let host = host.parse::<Registry>().map_or_else(|_| host.to_owned(), |registry| registry.to_string());
-    match path.trim_end_matches('/') {
-        "" | "v1" | "v2" => host,
-        path => format!("{host}/{path}"),
-    }
+    path.map_or_else(|| host.clone(), |path| format!("{host}/{path}"))
 }
 
 /// Returns the name of a scope for helpers, and as the key of a new entry.
