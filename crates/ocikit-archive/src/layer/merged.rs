@@ -83,11 +83,10 @@ impl FileTree {
     }
 
     fn linked(&self, path: &Path, target: &Path) -> Result<Located> {
-        let refuse = |problem| Error::Layer { path: path.to_string(), problem };
         match self.files.get(target) {
-            Some(located) if located.file.is_directory() => Err(refuse("it is a hard link to a directory")),
+            Some(located) if located.file.is_directory() => Err(Error::layer(path, "it is a hard link to a directory")),
             Some(located) => Ok(located.clone()),
-            None => Err(refuse("it is a hard link to a missing file")),
+            None => Err(Error::layer(path, "it is a hard link to a missing file")),
         }
     }
 

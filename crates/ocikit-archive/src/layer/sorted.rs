@@ -64,14 +64,13 @@ pub fn sort<W: Write>(
         };
         if let Some(directory) = directory.filter(|directory| !directory.is_root()) {
             match tree.get(&directory) {
-                Some(Node::File(file)) if file.is_directory() => {}
+                Some(node) if node.is_directory() => {}
                 // It hides the contents by itself.
                 Some(_) => continue,
                 None if is_below_a_file(&directory, &tree) => continue,
                 // Writing the marker would create the directory, over what a lower layer has there.
                 None => {
-                    let problem = "the layer replaces this directory, of which it hides files";
-                    return Err(Error::Layer { path: directory.to_string(), problem });
+                    return Err(Error::layer(&directory, "the layer replaces this directory, of which it hides files"));
                 }
             }
         }
@@ -123,20 +122,17 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// directory is an opaque directory, whose position among the entries does not matter.
 fn in_place(whiteout: &Whiteout, tree: &Tree) -> Whiteout {
     match whiteout {
-        Whiteout::Path(path) => match tree.get(path) {
-            Some(Node::File(file)) if file.is_directory() && file.entry.is_some() => Whiteout::Contents(path.clone()),
-            _ => whiteout.clone(),
-        },
-        Whiteout::Contents(_) => whiteout.clone(),
+        Whiteout::Path(path) if matches!(tree.get(path), Some(Node::File(file)) if file.is_directory() && file.entry.is_some()) => {
+            Whiteout::Contents(path.clone())
+        }
+        _ => whiteout.clone(),
     }
 }
 
 /// Returns whether the layer has something other than a directory above a path.
 fn is_below_a_file(path: &Path, tree: &Tree) -> bool {
-    let above = std::iter::successors(path.parent(), Path::parent);
-    above
-        .filter_map(|path| tree.get(&path).cloned())
-        .any(|node| !matches!(node, Node::File(file) if file.is_directory()))
+    let mut above = std::iter::successors(path.parent(), Path::parent);
+    above.any(|path| tree.get(&path).is_some_and(|node| !node.is_directory()))
 }
 
 /// A reader that writes what it reads.

@@ -135,7 +135,7 @@ impl Tree {
 
     /// Returns whether no file of lower layers is visible at this path.
     pub fn hides(&self, path: &Path) -> bool {
-        let is_in_the_way = |node: &Node| !matches!(node, Node::File(file) if file.is_directory());
+        let is_in_the_way = |node: &Node| !node.is_directory();
         if self.nodes.get(path).is_some_and(is_in_the_way) || self.hidden.contains(&Whiteout::Path(path.clone())) {
             return true;
         }
@@ -280,15 +280,14 @@ impl Tree {
     }
 
     fn put(&mut self, path: Path, node: Node) -> Result<()> {
-        let is_directory = |node: &Node| matches!(node, Node::File(file) if file.is_directory());
-        if path.is_root() && !is_directory(&node) {
+        let goes_on = node.is_directory();
+        if path.is_root() && !goes_on {
             return Err(Error::layer(&path, "the root is a directory"));
         }
-        let goes_on = is_directory(&node);
         let known = self.nodes.get(&path);
-        let before = known.map(is_directory);
+        let before = known.map(Node::is_directory);
         if let (Some(node), Some(replaced)) = (known, &mut self.replaced)
-            && !(goes_on && is_directory(node))
+            && !(goes_on && node.is_directory())
         {
             replaced.push(Replaced::of(&path, node));
         }
@@ -338,6 +337,11 @@ enum Lead {
 }
 
 impl Node {
+    /// Returns whether it is a directory.
+    pub(crate) fn is_directory(&self) -> bool {
+        matches!(self, Node::File(file) if file.is_directory())
+    }
+
     fn extra_bytes(&self) -> usize {
         match self {
             Node::File(file) => file.extra_bytes(),

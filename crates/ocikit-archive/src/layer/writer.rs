@@ -176,19 +176,17 @@ fn headers(entry: &Entry) -> Result<(Header, Records)> {
     let is_directory = matches!(kind, Kind::File(FileKind::Directory));
     name(&mut header, &mut extended, path, is_directory);
     header.set_mode(metadata.mode & 0o7777);
-    for (key, number, set) in [
-        ("uid", metadata.uid, Header::set_uid as fn(&mut Header, u64)),
-        ("gid", metadata.gid, Header::set_gid as fn(&mut Header, u64)),
+    let size = if let Kind::File(FileKind::Regular { size }) = kind { *size } else { 0 };
+    for (key, number, max, set) in [
+        ("uid", metadata.uid, MAX_OCTAL_7, Header::set_uid as fn(&mut Header, u64)),
+        ("gid", metadata.gid, MAX_OCTAL_7, Header::set_gid),
+        ("size", size, MAX_OCTAL_11, Header::set_size),
     ] {
-        set(&mut header, small(number, MAX_OCTAL_7));
-        if number > MAX_OCTAL_7 {
+        let fits = number <= max;
+        set(&mut header, if fits { number } else { 0 });
+        if !fits {
             extended.push((key.to_owned(), number.to_string().into()));
         }
-    }
-    let size = if let Kind::File(FileKind::Regular { size }) = kind { *size } else { 0 };
-    header.set_size(small(size, MAX_OCTAL_11));
-    if size > MAX_OCTAL_11 {
-        extended.push(("size".to_owned(), size.to_string().into()));
     }
     time(&mut header, &mut extended, metadata.modified);
     owner_names(&mut header, &mut extended, entry);
@@ -224,11 +222,15 @@ fn name(header: &mut Header, extended: &mut Records, path: &Path, is_directory: 
     if is_directory {
         name.push(b'/');
     }
-    let field = &mut header.as_old_mut().name;
-    let length = name.len().min(field.len());
-    field[..length].copy_from_slice(&name[..length]);
-    if name.len() > length {
-        extended.push(("path".to_owned(), name));
+    put(&mut header.as_old_mut().name, extended, "path", &name);
+}
+
+/// Writes a text to a field, and to the extended header if the field is too short.
+fn put(field: &mut [u8], extended: &mut Records, key: &str, text: &[u8]) {
+    let length = text.len().min(field.len());
+    field[..length].copy_from_slice(&text[..length]);
+    if text.len() > length {
+        extended.push((key.to_owned(), text.to_vec()));
     }
 }
 
@@ -280,12 +282,7 @@ fn entry_type(header: &mut Header, extended: &mut Records, path: &Path, kind: &K
             return Err(Error::layer(path, "a link has no valid target"));
         }
         header.set_entry_type(kind);
-        let field = &mut header.as_old_mut().linkname;
-        let length = target.len().min(field.len());
-        field[..length].copy_from_slice(&target[..length]);
-        if target.len() > length {
-            extended.push(("linkpath".to_owned(), target.to_vec()));
-        }
+        put(&mut header.as_old_mut().linkname, extended, "linkpath", target);
         Ok(())
     };
     match kind {
@@ -298,11 +295,6 @@ fn entry_type(header: &mut Header, extended: &mut Records, path: &Path, kind: &K
         Kind::File(FileKind::BlockDevice { major, minor }) => device(header, EntryType::Block, *major, *minor)?,
     }
     Ok(())
-}
-
-/// Returns a number that fits its field, or 0 for one that goes to the extended header.
-fn small(number: u64, max: u64) -> u64 {
-    if number > max { 0 } else { number }
 }
 
 #[cfg(test)]

@@ -410,9 +410,7 @@ impl Unpacker {
         })?;
         self.workers.settle()?;
         match wanted_by_entry.into_values().flatten().next() {
-            Some(missed) => {
-                Err(Error::Layer { path: missed.path.to_string(), problem: "the layer has changed while it was read" })
-            }
+            Some(missed) => Err(Error::layer(&missed.path, "the layer has changed while it was read")),
             None => links.iter().try_for_each(|(existing, path)| self.link(existing, path)),
         }
     }
@@ -424,8 +422,7 @@ impl Unpacker {
     /// [`Error::File`]; [`Error::Layer`] if layers are [incomplete](Unpacker::incomplete).
     pub fn finish(mut self) -> Result<Unpacked> {
         if !self.incomplete()?.is_empty() {
-            let path = self.missed[0].path.to_string();
-            return Err(Error::Layer { path, problem: "its layer has to be read again" });
+            return Err(Error::layer(&self.missed[0].path, "its layer has to be read again"));
         }
         let mut unpacked = Unpacked::default();
         let settings = self.workers.settings();
