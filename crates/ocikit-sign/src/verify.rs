@@ -42,7 +42,7 @@ impl Trust {
         let (layer, content) = found.content.as_ref().map_err(Clone::clone)?;
         let format = found.format.ok_or(Refusal::OtherSigner)?;
         let Verification { by, maker, warnings, metadata, predicate } =
-            format.verify(self, &subject.descriptor(), layer, content, expected)?;
+            format.implementation().verify(self, &subject.descriptor(), layer, content, expected)?;
         Ok(Proof { signature: found.manifest, format, by, maker, warnings, metadata, predicate })
     }
 }

@@ -1,14 +1,18 @@
-//! The properties of signature formats, and what goes into signatures.
+//! What a signature format has to implement.
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use ocikit_spec::Descriptor;
 use serde_json::Value;
 
+use crate::error::{Error, Result};
 use crate::notation::{EnvelopeFormat, NotationOptions, NotationPlugin};
+use crate::refusal::Refusal;
 use crate::signer::Signer;
 use crate::sigstore::VerificationMaterial;
-use crate::trust::SignerKind;
+use crate::trust::{Expected, SignerKind, Trust};
+use crate::verification::Verification;
 
 /// An input of signing that applies to some formats only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +63,18 @@ pub(crate) enum SigningKey<'a> {
     Plugin(&'a NotationPlugin),
 }
 
+impl<'a> SigningKey<'a> {
+    /// Returns the signer, for a format that plugins do not sign in.
+    pub(crate) fn signer(self, format: &Properties) -> Result<&'a dyn Signer> {
+        match self {
+            SigningKey::Signer(signer) => Ok(signer),
+            SigningKey::Plugin(_) => {
+                Err(Error::Unsupported(format!("a plugin of notation does not sign as {}", format.name)))
+            }
+        }
+    }
+}
+
 /// What to sign with, and the content of signatures besides their subject.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SignRequest<'a> {
@@ -81,4 +97,44 @@ pub(crate) struct Content {
     pub(crate) annotations: Vec<(String, String)>,
     /// The predicate type of an attestation; `None` for a plain signature.
     pub(crate) attests: Option<String>,
+}
+
+/// A signature format: how its signatures are found, created, verified and imported.
+#[async_trait]
+pub(crate) trait SignatureFormat: Sync {
+    fn properties(&self) -> &'static Properties;
+
+    /// Returns whether a manifest with this artifact type and this type of its first layer is in this format.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NotUnderstood`] for an unsupported version of this format.
+    fn detect(&self, artifact_type: &str, layer_type: &str) -> Result<bool, Refusal>;
+
+    /// Returns whether a registry may list signatures in this format under this artifact type.
+    fn may_be_listed_as(&self, artifact_type: &str) -> bool;
+
+    /// Signs one subject.
+    async fn sign(&self, subject: &Descriptor, request: &SignRequest<'_>) -> Result<Content>;
+
+    /// Verifies a signature: its signer, its subject and the expected content. `layer` describes `content` and comes
+    /// from the manifest of the signature, which is untrusted.
+    fn verify(
+        &self,
+        trust: &Trust,
+        subject: &Descriptor,
+        layer: &Descriptor,
+        content: &Bytes,
+        expected: Expected<'_>,
+    ) -> Result<Verification, Refusal>;
+
+    /// Checks a signature made by another tool as far as that is possible without its key: its encoding and its
+    /// subject.
+    fn import(
+        &self,
+        subject: &Descriptor,
+        layer: Descriptor,
+        content: Bytes,
+        created: Timestamp,
+    ) -> Result<Content, Refusal>;
 }

@@ -1,7 +1,7 @@
 //! Signature formats.
 //!
-//! A format is a variant of [`Format`] with its [`Properties`], and a file in this directory. Signing, verifying,
-//! importing and policies use only the methods of [`Format`].
+//! A format is a variant of [`Format`], its line in [`Format::implementation`], and a file in this directory that
+//! implements [`SignatureFormat`]. Signing, verifying, importing and policies use only that trait.
 
 mod cosign;
 mod cosign_legacy;
@@ -13,18 +13,12 @@ use std::str::FromStr;
 
 pub(crate) use cosign::of_bundle;
 pub use interface::SignInput;
-pub(crate) use interface::{Content, Properties, SignRequest, SigningKey, Storage};
+pub(crate) use interface::{Content, Properties, SignRequest, SignatureFormat, SigningKey, Storage};
 
-use bytes::Bytes;
-use jiff::Timestamp;
-use ocikit_spec::Descriptor;
-
-use crate::cosign::{bundle, simple};
 use crate::error::{Error, Result};
 use crate::notation::EnvelopeFormat;
 use crate::refusal::Refusal;
-use crate::trust::{Expected, SignerKind, Trust};
-use crate::verification::Verification;
+use crate::trust::{SignerKind, Trust};
 
 /// A signature format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,13 +37,18 @@ impl Format {
     /// All formats.
     pub const ALL: [Format; 4] = [Format::Cosign, Format::CosignLegacy, Format::NotationJws, Format::NotationCose];
 
-    pub(crate) fn properties(self) -> &'static Properties {
+    /// Returns the row of this format in the table of formats.
+    pub(crate) fn implementation(self) -> &'static dyn SignatureFormat {
         match self {
-            Format::Cosign => &cosign::PROPERTIES,
-            Format::CosignLegacy => &cosign_legacy::PROPERTIES,
-            Format::NotationJws => &notation::JWS,
-            Format::NotationCose => &notation::COSE,
+            Format::Cosign => &cosign::Bundle,
+            Format::CosignLegacy => &cosign_legacy::SimpleSigning,
+            Format::NotationJws => &notation::Envelope(EnvelopeFormat::Jws),
+            Format::NotationCose => &notation::Envelope(EnvelopeFormat::Cose),
         }
+    }
+
+    pub(crate) fn properties(self) -> &'static Properties {
+        self.implementation().properties()
     }
 
     /// Returns the name of the format, as options and output spell it.
@@ -107,76 +106,20 @@ impl Format {
     ///
     /// [`Refusal::NotUnderstood`] for an unsupported version of a format.
     pub(crate) fn detect(artifact_type: &str, layer_type: &str) -> Result<Option<Format>, Refusal> {
-        match artifact_type {
-            bundle::MEDIA_TYPE => Ok(Some(Format::Cosign)),
-            notation::ARTIFACT_TYPE => match EnvelopeFormat::of_media_type(layer_type) {
-                Some(envelope) => Ok(Some(Format::of_envelope(envelope))),
-                None => Err(Refusal::NotUnderstood(format!("envelopes of type {layer_type}"))),
-            },
-            other if other.starts_with(cosign::ARTIFACT_TYPE_PREFIX) => {
-                Err(Refusal::NotUnderstood(format!("bundles of type {other}")))
+        for format in Format::ALL {
+            if format.implementation().detect(artifact_type, layer_type)? {
+                return Ok(Some(format));
             }
-            _ => Ok(None),
         }
+        Ok(None)
     }
 
     /// Returns whether a listed artifact may be a signature, given its artifact type. Registries may omit the type, or
     /// list the media type of the config.
     pub(crate) fn may_be_listed_as(artifact_type: &str) -> bool {
-        ["", "application/vnd.oci.empty.v1+json", notation::ARTIFACT_TYPE].contains(&artifact_type)
-            || artifact_type.starts_with(cosign::ARTIFACT_TYPE_PREFIX)
-    }
-
-    /// Signs one subject.
-    pub(crate) async fn sign(self, subject: &Descriptor, request: &SignRequest<'_>) -> Result<Content> {
-        match (self, request.by) {
-            (Format::Cosign, SigningKey::Signer(signer)) => cosign::sign(subject, signer, request).await,
-            (Format::CosignLegacy, SigningKey::Signer(signer)) => cosign_legacy::sign(subject, signer, request).await,
-            (Format::Cosign | Format::CosignLegacy, SigningKey::Plugin(_)) => {
-                Err(Error::Unsupported(format!("a plugin of notation does not sign as {self}")))
-            }
-            (Format::NotationJws, _) => notation::sign(EnvelopeFormat::Jws, subject, request).await,
-            (Format::NotationCose, _) => notation::sign(EnvelopeFormat::Cose, subject, request).await,
-        }
-    }
-
-    /// Verifies a signature: its signer, its subject and the expected content. `layer` describes `content` and comes
-    /// from the manifest of the signature, which is untrusted.
-    pub(crate) fn verify(
-        self,
-        trust: &Trust,
-        subject: &Descriptor,
-        layer: &Descriptor,
-        content: &Bytes,
-        expected: Expected<'_>,
-    ) -> Result<Verification, Refusal> {
-        match (self, trust) {
-            (Format::Cosign, _) => cosign::verify(trust, subject, content, expected),
-            (Format::CosignLegacy, _) => simple::verify(layer, content, &subject.digest, trust, expected),
-            (Format::NotationJws, Trust::Notation(trust)) => trust.verify(EnvelopeFormat::Jws, content, subject),
-            (Format::NotationCose, Trust::Notation(trust)) => trust.verify(EnvelopeFormat::Cose, content, subject),
-            (Format::NotationJws | Format::NotationCose, _) => Err(Refusal::OtherSigner),
-        }
-    }
-
-    /// Checks a signature made by another tool as far as that is possible without its key: its encoding and its
-    /// subject.
-    pub(crate) fn import(
-        self,
-        subject: &Descriptor,
-        layer: Descriptor,
-        content: Bytes,
-        created: Timestamp,
-    ) -> Result<Content, Refusal> {
-        match self {
-            Format::Cosign => {
-                let predicate_type = bundle::check_unverified(&content, &subject.digest)?;
-                Ok(of_bundle(content, predicate_type, created))
-            }
-            Format::CosignLegacy => cosign_legacy::import(subject, layer, content),
-            Format::NotationJws => notation::import(EnvelopeFormat::Jws, subject, content, created),
-            Format::NotationCose => notation::import(EnvelopeFormat::Cose, subject, content, created),
-        }
+        artifact_type.is_empty()
+            || artifact_type == "application/vnd.oci.empty.v1+json"
+            || Format::ALL.into_iter().any(|format| format.implementation().may_be_listed_as(artifact_type))
     }
 }
 
