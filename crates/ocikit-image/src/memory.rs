@@ -166,6 +166,25 @@ impl Memory {
         }
     }
 
+    /// Opens bytes in memory, or those of the first source that has them.
+    async fn open_held(&self, descriptor: &Descriptor, range: ByteRange, is_small: bool) -> Result<Body> {
+        if let Some(bytes) = self.held(&descriptor.digest) {
+            return Ok(range.of(&bytes).into());
+        }
+        let mut missing = None;
+        for source in self.sources(&descriptor.digest) {
+            let opened = match is_small {
+                true => source.open_small(descriptor, range).await,
+                false => source.open_unverified(descriptor, range).await,
+            };
+            match opened {
+                Err(error) if error.is_not_found() => missing = Some(error),
+                opened => return opened,
+            }
+        }
+        Err(missing.unwrap_or_else(|| Error::not_found(descriptor.digest, self)))
+    }
+
     /// Reads a document from the source that was added with it; `None` if it has no such source or can have no
     /// children.
     async fn read_part(&self, descriptor: &Descriptor, range: ByteRange) -> Option<Result<Body>> {
@@ -285,40 +304,20 @@ impl Source for Memory {
     }
 
     async fn open_unverified(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
-        if let Some(bytes) = self.held(&descriptor.digest) {
-            return Ok(range.of(&bytes).into());
-        }
-        let mut missing = None;
-        for source in self.sources(&descriptor.digest) {
-            match source.open_unverified(descriptor, range).await {
-                Err(error) if error.is_not_found() => missing = Some(error),
-                opened => return opened,
-            }
-        }
-        Err(missing.unwrap_or_else(|| Error::not_found(descriptor.digest, self)))
+        self.open_held(descriptor, range, false).await
     }
 
     async fn open_small(&self, descriptor: &Descriptor, range: ByteRange) -> Result<Body> {
         if let Some(bytes) = self.own(&descriptor.digest) {
             return Ok(range.of(&bytes).into());
         }
-        let mut missing = None;
         // Before the bytes that an added source holds: reading it here tells where its children are.
         match self.read_part(descriptor, range).await {
             None => {}
-            Some(Err(error)) if error.is_not_found() => missing = Some(error),
+            Some(Err(error)) if error.is_not_found() => {}
             Some(read) => return read,
         }
-        if let Some(bytes) = self.held(&descriptor.digest) {
-            return Ok(range.of(&bytes).into());
-        }
-        for source in self.sources(&descriptor.digest) {
-            match source.open_small(descriptor, range).await {
-                Err(error) if error.is_not_found() => missing = Some(error),
-                opened => return opened,
-            }
-        }
-        Err(missing.unwrap_or_else(|| Error::not_found(descriptor.digest, self)))
+        self.open_held(descriptor, range, true).await
     }
 
     async fn has(&self, descriptor: &Descriptor) -> Result<bool> {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use ocikit_spec::{Config, Descriptor, Digest, Document, MAX_DOCUMENT_BYTES, Manifest, Tag};
+use ocikit_spec::{Config, Descriptor, Digest, Document, Manifest, Tag};
 
 use crate::edit::over;
 use crate::error::{Error, Result};
 use crate::referrer_tag::ReferrerTag;
 use crate::root::Root;
-use crate::source::{Naming, Sink, Source, SourceExt, read_at_most};
+use crate::source::{Naming, Sink, Source, read_document};
 
 /// A tag like `sha256-HEX.sbom` that was not copied, because that would have overwritten what the target has there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -310,8 +310,7 @@ async fn image_config(root: &Root, manifest: &Manifest) -> Result<Option<Config>
     let Some(descriptor) = manifest.config().filter(|config| config.media_type.is_image_config()) else {
         return Ok(None);
     };
-    read_at_most(&**root.source(), descriptor, MAX_DOCUMENT_BYTES)?;
-    let config = Config::parse(root.source().read(descriptor).await?).ok();
+    let config = Config::parse(read_document(&**root.source(), descriptor).await?).ok();
     Ok(config.filter(|config| config.rootfs().diff_ids.len() == manifest.layers().len()))
 }
 

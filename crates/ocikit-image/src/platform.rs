@@ -1,10 +1,10 @@
 //! The platforms of the entries of an index, from their descriptors or, if these have none, from the configs.
 
 use futures::{StreamExt, TryStreamExt, stream};
-use ocikit_spec::{Config, Content, Descriptor, Document, MAX_DOCUMENT_BYTES, Platform};
+use ocikit_spec::{Content, Descriptor, Document, Platform};
 
 use crate::error::{Error, Result};
-use crate::source::{Source, SourceExt, read_at_most};
+use crate::source::{Source, SourceExt, read_config};
 
 /// The maximum number of entries without a platform whose configs are read.
 pub const MAX_PLATFORM_LOOKUPS: usize = 256;
@@ -49,10 +49,7 @@ async fn of_entry(source: &dyn Source, entry: &Descriptor) -> Result<Option<Plat
         };
         let config = manifest.config().filter(|config| config.media_type.is_image_config());
         let Some(config) = config.filter(|_| manifest.artifact_type().is_none()) else { return Ok(None) };
-        read_at_most(source, config, MAX_DOCUMENT_BYTES)?;
-        let bytes = source.read(config).await?;
-        let config = Config::parse(bytes).map_err(|error| Error::document(&config.digest, source, error))?;
-        Ok(config.platform().cloned())
+        Ok(read_config(source, config).await?.platform().cloned())
     };
     match looked.await {
         // An index that was copied in part lists manifests that do not exist.

@@ -1,12 +1,10 @@
 use std::sync::Arc;
 
-use ocikit_spec::{
-    Annotations, Config, Content, Descriptor, Digest, Document, MAX_DOCUMENT_BYTES, Manifest, MediaType, Platform,
-};
+use ocikit_spec::{Annotations, Config, Content, Descriptor, Digest, Document, Manifest, MediaType, Platform};
 
 use crate::error::{Error, Result};
 use crate::layer_files::LayerFiles;
-use crate::source::{Name, Source, SourceExt, read_at_most};
+use crate::source::{Name, Source, SourceExt, read_config};
 
 /// The manifest or index that a name leads to.
 ///
@@ -346,9 +344,7 @@ impl Image {
     /// As [`SourceExt::read`], and [`Error::Document`].
     pub async fn config(&self) -> Result<Config> {
         let descriptor = self.manifest.config().ok_or_else(|| Error::not_found("config", &self.source))?;
-        read_at_most(&*self.source, descriptor, MAX_DOCUMENT_BYTES)?;
-        let bytes = self.source.read(descriptor).await?;
-        Config::parse(bytes).map_err(|source| Error::document(&descriptor.digest, &self.source, source))
+        read_config(&*self.source, descriptor).await
     }
 
     /// Returns the layers, from the lowest to the highest.

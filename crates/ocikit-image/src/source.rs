@@ -2,7 +2,7 @@ use std::fmt::{self, Debug, Display};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ocikit_spec::{Content, Descriptor, Digest, Document, MAX_DOCUMENT_BYTES, Reference, Repository, Tag};
+use ocikit_spec::{Config, Content, Descriptor, Digest, Document, MAX_DOCUMENT_BYTES, Reference, Repository, Tag};
 
 use crate::body::Body;
 use crate::error::{Error, Mismatch, Result};
@@ -126,8 +126,7 @@ pub trait SourceExt: Source {
     /// As [`SourceExt::find`] and [`SourceExt::read`], and [`Error::Document`].
     async fn find_root(&self, name: &Name) -> Result<Descriptor> {
         let found = self.find(name).await?;
-        read_at_most(self, &found, MAX_DOCUMENT_BYTES)?;
-        let bytes = self.read(&found).await?;
+        let bytes = read_document(self, &found).await?;
         Content::check_root(&bytes).map_err(|source| Error::document(&found.digest, self, source))?;
         Ok(found)
     }
@@ -147,8 +146,7 @@ pub trait SourceExt: Source {
                 return Ok(Content::Blob);
             }
         }
-        read_at_most(self, descriptor, MAX_DOCUMENT_BYTES)?;
-        let bytes = self.read(descriptor).await?;
+        let bytes = read_document(self, descriptor).await?;
         Content::of(&descriptor.media_type, bytes).map_err(|source| Error::document(&descriptor.digest, self, source))
     }
 
@@ -158,8 +156,7 @@ pub trait SourceExt: Source {
     ///
     /// As [`SourceExt::read`], with [`MAX_DOCUMENT_BYTES`] as the limit, and [`Error::Document`].
     async fn document(&self, descriptor: &Descriptor) -> Result<Document> {
-        read_at_most(self, descriptor, MAX_DOCUMENT_BYTES)?;
-        let bytes = self.read(descriptor).await?;
+        let bytes = read_document(self, descriptor).await?;
         Document::parse(&descriptor.media_type, bytes)
             .map_err(|source| Error::document(&descriptor.digest, self, source))
     }
@@ -182,8 +179,20 @@ const SNIFFED_BYTES: u64 = 512;
 /// The maximum size in bytes of a blob that is read into memory.
 const MAX_READ_SIZE: u64 = 16 << 20;
 
+/// Reads a blob of at most [`MAX_DOCUMENT_BYTES`].
+pub(crate) async fn read_document(place: &(impl Source + ?Sized), descriptor: &Descriptor) -> Result<Bytes> {
+    read_at_most(place, descriptor, MAX_DOCUMENT_BYTES)?;
+    place.read(descriptor).await
+}
+
+/// Reads, checks and parses the config of an image.
+pub(crate) async fn read_config(place: &(impl Source + ?Sized), descriptor: &Descriptor) -> Result<Config> {
+    let bytes = read_document(place, descriptor).await?;
+    Config::parse(bytes).map_err(|source| Error::document(&descriptor.digest, place, source))
+}
+
 /// Returns an error if a blob is larger than `most` bytes.
-pub(crate) fn read_at_most(place: &(impl Source + ?Sized), descriptor: &Descriptor, most: u64) -> Result<()> {
+fn read_at_most(place: &(impl Source + ?Sized), descriptor: &Descriptor, most: u64) -> Result<()> {
     if descriptor.size <= most {
         return Ok(());
     }

@@ -10,7 +10,7 @@ use super::options::Inventory;
 use super::part::{At, Blob, FoundManifest, fault_of};
 use super::report::{Fault, Problem, Report};
 use crate::error::{Error, Result};
-use crate::source::{Source, SourceExt};
+use crate::source::{Source, SourceExt, read_config};
 use crate::walk::limits::Limits;
 use crate::walk::{Edge, Found, Node, Path, Walk};
 
@@ -129,6 +129,11 @@ impl<'a> DocumentCheck<'a> {
         self.report.add(problem, self.max_problems);
     }
 
+    /// Adds a problem of the media type of a descriptor.
+    fn add_type(&mut self, at: &At, descriptor: &Descriptor, problem: &'static str) {
+        self.add(at, &descriptor.digest, Fault::MediaType { found: descriptor.media_type.clone(), problem });
+    }
+
     async fn run(&mut self) -> Result<()> {
         while let Some(Node { descriptor, path, found, .. }) = self.walk.next().await {
             match found {
@@ -163,8 +168,7 @@ impl<'a> DocumentCheck<'a> {
         };
         let stated = &descriptor.media_type;
         if document.media_type(stated) != stated.essence() && stated.is_document() {
-            let problem = "is not that of the document, which some tools reject";
-            self.add(&at, &descriptor.digest, Fault::MediaType { found: stated.clone(), problem });
+            self.add_type(&at, descriptor, "is not that of the document, which some tools reject");
         }
         self.report.documents += 1;
         self.report.bytes += descriptor.size;
@@ -196,8 +200,7 @@ impl<'a> DocumentCheck<'a> {
         self.reached.insert(digest);
         if media_type.is_schema1() {
             self.followed_all = false;
-            let problem = "is that of a Docker schema 1 manifest, which is not checked";
-            self.add(&at, &digest, Fault::MediaType { found: media_type.clone(), problem });
+            self.add_type(&at, descriptor, "is that of a Docker schema 1 manifest, which is not checked");
             return Ok(());
         }
         if let Some(platform) = descriptor.platform.clone().filter(|platform| !platform.is_unknown()) {
@@ -241,8 +244,7 @@ impl<'a> DocumentCheck<'a> {
                 self.add(&at, &entry.digest, Fault::Attestation { text });
             }
             if !entry.media_type.is_document() {
-                let problem = "is neither that of a manifest nor that of an index";
-                self.add(&at, &entry.digest, Fault::MediaType { found: entry.media_type.clone(), problem });
+                self.add_type(&at, entry, "is neither that of a manifest nor that of an index");
             }
             self.meet(entry, at)?;
         }
@@ -279,8 +281,7 @@ impl<'a> DocumentCheck<'a> {
                 }
             }
             if let Some(problem) = of_config(stated, manifest) {
-                let found = descriptor.media_type.clone();
-                self.add(&at_config, &descriptor.digest, Fault::MediaType { found, problem });
+                self.add_type(&at_config, descriptor, problem);
             }
         }
         let is_docker = *stated == MediaType::DOCKER_MANIFEST;
@@ -289,7 +290,7 @@ impl<'a> DocumentCheck<'a> {
             let at = At::below(path, Edge::Layer(position));
             let is_image = has_layers && manifest.config().is_some_and(|config| config.media_type.is_image_config());
             if let Some(problem) = of_layer(&layer.media_type, is_docker, is_image) {
-                self.add(&at, &layer.digest, Fault::MediaType { found: layer.media_type.clone(), problem });
+                self.add_type(&at, layer, problem);
             }
             self.blob(layer, at, diff_ids.get(position).copied());
         }
@@ -333,12 +334,10 @@ impl<'a> DocumentCheck<'a> {
         let key = (descriptor.digest, descriptor.size);
         let position = *self.positions.entry(key).or_insert(self.blobs.len());
         if position == self.blobs.len() {
-            let elsewhere = !descriptor.urls.is_empty();
-            let media_type = descriptor.media_type.clone();
             self.blobs.push(Blob {
                 at: at.clone(),
-                descriptor: Descriptor::new(media_type, descriptor.digest, descriptor.size),
-                may_be_missing: elsewhere,
+                descriptor: Descriptor::new(descriptor.media_type.clone(), descriptor.digest, descriptor.size),
+                may_be_missing: !descriptor.urls.is_empty(),
                 diff_ids: Vec::new(),
             });
         }
@@ -372,11 +371,6 @@ async fn read(source: &dyn Source, descriptor: Descriptor) -> Result<Read> {
         None => None,
     };
     Ok(Some((document, config)))
-}
-
-async fn read_config(source: &dyn Source, descriptor: &Descriptor) -> Result<Config> {
-    let bytes = source.read(descriptor).await?;
-    Config::parse(bytes).map_err(|problem| Error::document(&descriptor.digest, source, problem))
 }
 
 /// Returns whether two platforms agree in the fields that both have.
