@@ -4,8 +4,8 @@ use std::io;
 
 use bytes::Bytes;
 use ocikit_archive::{ReadAt, Span};
-use ocikit_image::Error;
 use ocikit_image::bridge::read_some;
+use ocikit_image::{Error, Result};
 use ocikit_spec::{Algorithm, Descriptor, Digest, Hasher, MAX_DOCUMENT_BYTES};
 
 /// Returns a function that makes the error of an operation on a place.
@@ -15,6 +15,23 @@ pub(crate) fn failure_of(
 ) -> impl Fn(io::Error) -> Error + Send + use<> {
     let place = place.to_string();
     move |error| Error::failed(operation, &place, error)
+}
+
+/// Writes the contents of an entry of a tar, and then the header before them, without which readers do not see it.
+pub(crate) fn write_entry(
+    file: &File,
+    start: u64,
+    header: &[u8],
+    chunks: impl Iterator<Item = Result<Bytes>>,
+    failed: impl Fn(io::Error) -> Error,
+) -> Result<()> {
+    let mut offset = start + header.len() as u64;
+    for chunk in chunks {
+        let chunk = chunk?;
+        write_at(file, &chunk, offset).map_err(&failed)?;
+        offset += chunk.len() as u64;
+    }
+    write_at(file, header, start).map_err(failed)
 }
 
 /// Reads all bytes of a range, whose size was checked before.

@@ -28,9 +28,9 @@ impl OutputFile {
             Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
             // The file may be in use by another process, so it is not overwritten from its start.
             Ok(found) if found.is_file() && is_open_file(path) => {
-                Ok(OutputFile(Output::Direct(Box::new(File::options().append(true).open(path)?))))
+                Ok(OutputFile::direct(Box::new(File::options().append(true).open(path)?)))
             }
-            Ok(found) if !found.is_file() => Ok(OutputFile(Output::Direct(direct(path, &found)?))),
+            Ok(found) if !found.is_file() => Ok(OutputFile::direct(direct(path, &found)?)),
             _ => Ok(OutputFile(Output::Staged(Staged::create(path)?))),
         }
     }
@@ -49,11 +49,16 @@ impl OutputFile {
         followed(path)
     }
 
-    /// Returns the temporary file; the writer if the output is written directly.
-    pub(crate) fn into_staged(self) -> Result<Staged, Box<dyn Write + Send>> {
+    /// Returns the output that is this writer.
+    pub(crate) fn direct(writer: Box<dyn Write + Send>) -> OutputFile {
+        OutputFile(Output::Direct(writer))
+    }
+
+    /// Returns the temporary file if it is wanted; this file if it is not, or the output is written directly.
+    pub(crate) fn into_staged_if(self, is_wanted: bool) -> Result<Staged, OutputFile> {
         match self.0 {
-            Output::Staged(staged) => Ok(staged),
-            Output::Direct(writer) => Err(writer),
+            Output::Staged(staged) if is_wanted => Ok(staged),
+            output => Err(OutputFile(output)),
         }
     }
 

@@ -16,7 +16,7 @@ use ocikit_spec::{Content, Descriptor, Digest, Index};
 
 use crate::docker::{DockerList, MANIFEST_JSON, manifest_json, manifest_json_with};
 use crate::edit::{self, EditStep, METADATA, Tail};
-use crate::file::{Presence, failure_of, write_at};
+use crate::file::{Presence, failure_of, write_at, write_entry};
 use crate::names;
 use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE, Subjects};
 use crate::staged::Staged;
@@ -174,15 +174,7 @@ impl TarEdit {
         };
         let data = start + header.len() as u64;
         let (file, failed) = (self.file.clone(), failure_of(self, "write to"));
-        let written = consume(body, move |chunks| {
-            let mut offset = data;
-            for chunk in chunks {
-                let chunk = chunk?;
-                write_at(&file, &chunk, offset).map_err(&failed)?;
-                offset += chunk.len() as u64;
-            }
-            write_at(&file, &header, start).map_err(&failed)
-        });
+        let written = consume(body, move |chunks| write_entry(&file, start, &header, chunks, failed));
         if let Err(error) = written.await {
             let (file, failed) = (self.file.clone(), failure_of(self, "write to"));
             let hole = edit::padding_header(start, data + size + padding(size));

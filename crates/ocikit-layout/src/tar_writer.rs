@@ -15,8 +15,8 @@ use ocikit_spec::{Algorithm, Descriptor, Digest, Index};
 use tokio::sync::watch;
 
 use crate::docker::{DockerList, MANIFEST_JSON, manifest_json};
-use crate::edit::padding_header;
-use crate::file::{failure_of, write_at};
+use crate::edit::{lay_out, padding_header};
+use crate::file::{failure_of, write_at, write_entry};
 use crate::output::OutputFile;
 use crate::roots::{self, INDEX_JSON, OCI_LAYOUT, OCI_LAYOUT_FILE, Subjects};
 use crate::staged::Staged;
@@ -60,43 +60,12 @@ enum Output {
     File { path: PathBuf, staged: Mutex<Option<Arc<Staged>>> },
     Stream {
         name: String,
-        writer: Arc<Mutex<Writer>>,
+        /// `None` after it was completed.
+        writer: Arc<Mutex<Option<Encoder<OutputFile>>>>,
         written: watch::Sender<u64>,
         /// The path of the file, if it is one.
         path: Option<PathBuf>,
     },
-}
-
-/// `None` after it was completed.
-struct Writer(Option<StreamOutput>);
-
-/// The output of a stream.
-enum StreamOutput {
-    Plain(Box<dyn Write + Send>),
-    Compressed(Box<Encoder<OutputFile>>),
-}
-
-impl StreamOutput {
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            StreamOutput::Plain(writer) => writer.write_all(bytes),
-            StreamOutput::Compressed(encoder) => encoder.write_all(bytes),
-        }
-    }
-
-    /// Completes the output after everything was written.
-    fn complete(self) -> io::Result<()> {
-        match self {
-            StreamOutput::Plain(mut writer) => writer.flush(),
-            StreamOutput::Compressed(encoder) => encoder.finish()?.commit(),
-        }
-    }
-}
-
-impl Writer {
-    fn get(&mut self) -> io::Result<&mut StreamOutput> {
-        self.0.as_mut().ok_or_else(|| io::Error::other("the archive is finished already"))
-    }
 }
 
 #[derive(Debug)]
@@ -140,9 +109,8 @@ const MAX_BLOB_BYTES: u64 = 1 << 42;
 const FAILED_POSITION: u64 = u64::MAX;
 
 impl Output {
-    fn stream(name: String, writer: StreamOutput, path: Option<PathBuf>) -> Output {
-        let writer = Arc::new(Mutex::new(Writer(Some(writer))));
-        Output::Stream { name, writer, written: watch::Sender::new(0), path }
+    fn stream(name: String, writer: Option<Encoder<OutputFile>>, path: Option<PathBuf>) -> Output {
+        Output::Stream { name, writer: Arc::new(Mutex::new(writer)), written: watch::Sender::new(0), path }
     }
 }
 
@@ -160,15 +128,12 @@ impl TarWriter {
             move || OutputFile::create(&path).map_err(|error| Error::failed("create", path.display(), error))
         });
         let (file, name) = (file.await?, path.display().to_string());
-        let output = match options.compression {
-            Compression::None => match file.into_staged() {
-                Ok(staged) => Output::File { path, staged: Mutex::new(Some(Arc::new(staged))) },
-                Err(writer) => Output::stream(name, StreamOutput::Plain(writer), Some(path)),
-            },
-            compression => {
-                let encoder =
-                    Encoder::new(compression, file).map_err(|error| Error::failed("write to", &name, error))?;
-                Output::stream(name, StreamOutput::Compressed(Box::new(encoder)), Some(path))
+        let output = match file.into_staged_if(options.compression == Compression::None) {
+            Ok(staged) => Output::File { path, staged: Mutex::new(Some(Arc::new(staged))) },
+            Err(file) => {
+                let encoder = Encoder::new(options.compression, file);
+                let encoder = encoder.map_err(|error| Error::failed("write to", &name, error))?;
+                Output::stream(name, Some(encoder), Some(path))
             }
         };
         Ok(TarWriter::new(output, options))
@@ -176,7 +141,9 @@ impl TarWriter {
 
     /// Creates an archive that is written to a stream; the name is for messages.
     pub fn stream(name: impl Into<String>, writer: impl Write + Send + 'static, options: TarOptions) -> TarWriter {
-        TarWriter::new(Output::stream(name.into(), StreamOutput::Plain(Box::new(writer)), None), options)
+        // Without compression, this does not fail.
+        let encoder = Encoder::new(Compression::None, OutputFile::direct(Box::new(writer))).ok();
+        TarWriter::new(Output::stream(name.into(), encoder, None), options)
     }
 
     fn new(output: Output, options: TarOptions) -> TarWriter {
@@ -238,7 +205,7 @@ impl TarWriter {
     /// Returns the temporary file; an error after it was finished.
     fn staged(&self, staged: &Mutex<Option<Arc<Staged>>>) -> Result<Arc<Staged>> {
         let staged = staged.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        staged.ok_or_else(|| failure_of(self, "write to")(io::Error::other("the archive is finished already")))
+        staged.ok_or_else(|| failure_of(self, "write to")(finished_already()))
     }
 
     async fn write(&self, slot: &Arc<Slot>, body: Body) -> Result<()> {
@@ -246,23 +213,14 @@ impl TarWriter {
         match &self.output {
             Output::File { staged, .. } => {
                 let staged = self.staged(staged)?;
-                consume(body, move |chunks| {
-                    let mut offset = slot.data();
-                    for chunk in chunks {
-                        let chunk = chunk?;
-                        write_at(staged.file(), &chunk, offset).map_err(&failed)?;
-                        offset += chunk.len() as u64;
-                    }
-                    write_at(staged.file(), &slot.header, slot.start).map_err(&failed)
-                })
-                .await
+                consume(body, move |chunks| write_entry(staged.file(), slot.start, &slot.header, chunks, failed)).await
             }
             Output::Stream { writer, written, .. } => {
                 let writer = writer.clone();
                 let end = slot.end();
                 let result = consume(body, move |chunks| {
                     let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
-                    let writer = writer.get().map_err(&failed)?;
+                    let writer = writer.as_mut().ok_or_else(|| failed(finished_already()))?;
                     writer.write_all(&slot.header).map_err(&failed)?;
                     for chunk in chunks {
                         writer.write_all(&chunk?).map_err(&failed)?;
@@ -291,18 +249,11 @@ impl TarWriter {
     /// Returns what follows the blobs: the files of a layout, and the end.
     async fn trailer(&self) -> Result<Vec<u8>> {
         let roots = self.state().roots.clone();
-        let mut files = vec![(INDEX_JSON, roots.bytes().to_vec())];
-        if let Some(text) = manifest_json(&roots, self, &self.options.docker).await? {
-            files.push((MANIFEST_JSON, text));
-        }
-        files.push((OCI_LAYOUT_FILE, OCI_LAYOUT.as_bytes().to_vec()));
-        let mut bytes = Vec::new();
-        for (name, text) in files {
-            let header = Header { modified: self.options.modified, ..Header::file(name, text.len() as u64) };
-            bytes.extend(header.to_bytes());
-            bytes.extend(&text);
-            bytes.extend(&END[..padding(text.len() as u64) as usize]);
-        }
+        let list = manifest_json(&roots, self, &self.options.docker).await?;
+        let mut files = vec![(INDEX_JSON, roots.bytes().clone())];
+        files.extend(list.map(|text| (MANIFEST_JSON, text.into())));
+        files.push((OCI_LAYOUT_FILE, Bytes::from_static(OCI_LAYOUT.as_bytes())));
+        let mut bytes = lay_out(&files, self.options.modified);
         bytes.extend(END);
         Ok(bytes)
     }
@@ -317,10 +268,8 @@ impl fmt::Display for TarWriter {
     }
 }
 
-impl fmt::Debug for Writer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Writer")
-    }
+fn finished_already() -> io::Error {
+    io::Error::other("the archive is finished already")
 }
 
 #[async_trait]
@@ -435,9 +384,9 @@ impl Sink for TarWriter {
                 }
                 let writer = writer.clone();
                 blocking(move || {
-                    let writer = writer.lock().unwrap_or_else(PoisonError::into_inner).0.take();
+                    let writer = writer.lock().unwrap_or_else(PoisonError::into_inner).take();
                     let Some(mut writer) = writer else { return Ok(()) };
-                    writer.write_all(&trailer).and_then(|()| writer.complete()).map_err(failed)
+                    writer.write_all(&trailer).and_then(|()| writer.finish()?.commit()).map_err(failed)
                 })
                 .await
             }

@@ -123,7 +123,7 @@ pub(crate) fn splice(
     files: &[(String, Bytes)],
     grown: Option<Range<u64>>,
 ) -> Vec<EditStep> {
-    let region = lay_out(files);
+    let region = lay_out(files, 0);
     let length = region.len() as u64;
     let end = index.end();
     let hidden = tail.switch + BLOCK;
@@ -194,11 +194,11 @@ fn stale_metadata(index: &TarIndex, tail: Tail) -> impl Iterator<Item = &Entry> 
 }
 
 /// Returns files as consecutive entries.
-fn lay_out(files: &[(String, Bytes)]) -> Vec<u8> {
+pub(crate) fn lay_out(files: &[(impl AsRef<str>, Bytes)], modified: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (name, content) in files {
         let size = content.len() as u64;
-        bytes.extend(Header::file(name, size).to_bytes());
+        bytes.extend(Header { modified, ..Header::file(name.as_ref(), size) }.to_bytes());
         bytes.extend_from_slice(content);
         bytes.extend(&END[..padding(size) as usize]);
     }

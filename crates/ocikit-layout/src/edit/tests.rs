@@ -8,7 +8,7 @@ use super::*;
 fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let files: Vec<_> =
         entries.iter().map(|(name, bytes)| ((*name).to_owned(), Bytes::copy_from_slice(bytes))).collect();
-    [&lay_out(&files)[..], &END].concat()
+    [&lay_out(&files, 0)[..], &END].concat()
 }
 
 /// Creates an archive in the order that most programs write.
@@ -134,7 +134,7 @@ fn archive_stays_small_after_many_edits() {
         file = edit(&file, &edition(number, 3000 + number % 7));
         lengths.push(file.len());
     }
-    let one = lay_out(&edition(0, 3006)).len();
+    let one = lay_out(&edition(0, 3006), 0).len();
     assert!(lengths[999] <= lengths[10], "{:?}", &lengths[..12]);
     assert!(lengths[999] < usual().len() + 4 * one, "{} {}", lengths[999], one);
 }
@@ -190,7 +190,7 @@ fn layers_grow_in_front_of_the_tail() {
         let tail = Tail::find(&index).unwrap();
         let start = growth(&index);
         let name = format!("blobs/layer{number}");
-        let layer = lay_out(&[(name.clone(), vec![7; 10_000].into())]);
+        let layer = lay_out(&[(name.clone(), vec![7; 10_000].into())], 0);
         let mut grown = file.clone();
         write_bytes(&mut grown, start as usize, &layer);
         assert_eq!(found(&grown, true), found(&file, true), "readers do not see it yet");
