@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, TypedValueParser};
 use jiff::Timestamp;
 use ocikit::Location;
 use ocikit_sign::{
@@ -18,11 +18,11 @@ use zeroize::Zeroizing;
 use crate::environment::variable;
 use crate::failure::{Failure, Result};
 use crate::file;
+use crate::values::one_of;
 
 /// Returns the parser of `--format`, which lists all formats in the help.
 pub(crate) fn format_parser() -> impl TypedValueParser<Value = Format> {
-    let names = Format::ALL.map(|format| PossibleValue::new(format.as_str()).help(format.description()));
-    PossibleValuesParser::new(names).try_map(|name| name.parse::<Format>())
+    one_of(Format::ALL.map(|format| (PossibleValue::new(format.as_str()).help(format.description()), format)))
 }
 
 /// Which manifests of an image to sign or verify.

@@ -3,20 +3,21 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use ocikit::image::files::{Owner, Time};
 use ocikit::image::{EncoderOptions, LayerOptions};
 use ocikit::layout::Compression;
 
 use crate::context::Context;
 use crate::failure::{Failure, Result};
+use crate::values::one_of;
 
 /// How new layers are compressed.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct CompressionArguments {
     /// Compression of the layers that are written
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    pub(crate) compression: Option<CompressionName>,
+    #[arg(long, value_name = "FORMAT", value_parser = one_of(COMPRESSIONS))]
+    pub(crate) compression: Option<Compression>,
     /// Level: 1 to 9 for gzip (default 6), 1 to 19 for zstd (default 3)
     #[arg(long, value_name = "NUMBER")]
     level: Option<u32>,
@@ -28,34 +29,21 @@ pub(crate) struct CompressionArguments {
     temporary_directory: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum CompressionName {
-    Gzip,
-    Zstd,
-    None,
-}
-
-impl CompressionName {
-    fn compression(self) -> Compression {
-        match self {
-            CompressionName::Gzip => Compression::Gzip,
-            CompressionName::Zstd => Compression::Zstd,
-            CompressionName::None => Compression::None,
-        }
-    }
-}
+/// The names of the compressions that can be written.
+const COMPRESSIONS: [(&str, Compression); 3] =
+    [("gzip", Compression::Gzip), ("zstd", Compression::Zstd), ("none", Compression::None)];
 
 impl CompressionArguments {
     /// Returns the options, with this compression unless another one is given.
-    pub(crate) fn options(&self, default: CompressionName) -> Result<LayerOptions> {
+    pub(crate) fn options(&self, default: Compression) -> Result<LayerOptions> {
         let mut options = LayerOptions::from(self.encoder(default)?);
         options.directory = Some(self.directory());
         Ok(options)
     }
 
     /// Returns the compression, level and threads.
-    pub(crate) fn encoder(&self, default: CompressionName) -> Result<EncoderOptions> {
-        let compression = self.compression.unwrap_or(default).compression();
+    pub(crate) fn encoder(&self, default: Compression) -> Result<EncoderOptions> {
+        let compression = self.compression.unwrap_or(default);
         let mut encoder = EncoderOptions::from(compression);
         encoder.level = self.level;
         encoder.threads = self.threads;

@@ -1,6 +1,25 @@
 //! Values of arguments that several commands have.
 
+use clap::ValueEnum;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use ocikit::{Reference, spec};
+
+/// Returns the parser of a value that has these names.
+pub(crate) fn one_of<T: Clone + Send + Sync + 'static>(
+    values: impl IntoIterator<Item = (impl Into<PossibleValue>, T)>,
+) -> impl TypedValueParser<Value = T> {
+    let values: Vec<(PossibleValue, T)> = values.into_iter().map(|(name, value)| (name.into(), value)).collect();
+    let names: Vec<_> = values.iter().map(|(name, _)| name.clone()).collect();
+    PossibleValuesParser::new(names).try_map(move |name| {
+        let found = values.iter().find(|(known, _)| known.get_name() == name);
+        found.map(|(_, value)| value.clone()).ok_or("it is none of the possible values")
+    })
+}
+
+/// Returns the name of a value on the command line.
+pub(crate) fn name_of(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
 
 /// Parses KEY=VALUE. The first `=` ends the key; the value may contain further ones.
 pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {

@@ -1,11 +1,11 @@
-use clap::{Args, ValueEnum};
+use clap::Args;
 use ocikit::image::annotate_images;
 use ocikit::{AnnotateOn, AnnotateOptions, Location};
 
 use crate::change::{ChangeArguments, PlatformArguments};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
-use crate::values::key_value;
+use crate::values::{key_value, one_of};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,34 +30,21 @@ pub(crate) struct Annotate {
     #[arg(long, value_name = "KEY")]
     remove: Vec<String>,
     /// Annotate these documents; default: manifests and their index
-    #[arg(long, value_enum, value_name = "DOCUMENTS")]
-    on: Option<On>,
+    #[arg(long, value_name = "DOCUMENTS", value_parser = one_of(DOCUMENTS))]
+    on: Option<AnnotateOn>,
     #[command(flatten)]
     platforms: PlatformArguments,
     #[command(flatten)]
     change: ChangeArguments,
 }
 
-/// The documents to annotate.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum On {
-    Index,
-    Manifests,
-    Descriptors,
-    All,
-}
-
-impl On {
-    pub(super) fn documents(on: Option<On>) -> AnnotateOn {
-        match on {
-            None => AnnotateOn::ManifestsAndIndex,
-            Some(On::Index) => AnnotateOn::Index,
-            Some(On::Manifests) => AnnotateOn::Manifests,
-            Some(On::Descriptors) => AnnotateOn::Descriptors,
-            Some(On::All) => AnnotateOn::All,
-        }
-    }
-}
+/// The names of the documents to annotate.
+pub(super) const DOCUMENTS: [(&str, AnnotateOn); 4] = [
+    ("index", AnnotateOn::Index),
+    ("manifests", AnnotateOn::Manifests),
+    ("descriptors", AnnotateOn::Descriptors),
+    ("all", AnnotateOn::All),
+];
 
 impl Annotate {
     pub(crate) async fn run(&self, context: &Context) -> Result {
@@ -67,7 +54,7 @@ impl Annotate {
         let options = AnnotateOptions::default()
             .set(self.set.clone())
             .remove(self.remove.clone())
-            .on(On::documents(self.on))
+            .on(self.on.unwrap_or_default())
             .platforms(self.platforms.platform.clone());
         let change = self.change.prepare(context, &self.location, &[])?;
         let is_partial = !options.platforms.is_empty();

@@ -1,16 +1,16 @@
 use std::path::{Path as FilePath, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use clap::Args;
 use ocikit::image::files::{FileOptions, Metadata, ModifiedTime, Owner, Path, Time, TopDirectory};
 use ocikit::image::{LayerOptions, NewLayer, Selection, change_layers, missing_paths};
 use ocikit::spec::History;
-use ocikit::{Error, Location, Root};
+use ocikit::{Compression, Error, Location, Root};
 
 use crate::change::{ChangeArguments, PlatformArguments};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
-use crate::layers::{CompressionArguments, CompressionName, epoch, mode, owner, time};
+use crate::layers::{CompressionArguments, epoch, mode, owner, time};
 use crate::progress::ReadCounter;
 
 const EXAMPLES: &str = "\
@@ -94,16 +94,15 @@ impl Append {
         let removed: Vec<_> = self.remove_layer.iter().map(|number| number.get() - 1).collect();
         let change = self.change.prepare(context, &self.location, &[])?;
         let selection = self.platforms.selection();
-        let missing = Mutex::new(Ok(Vec::new()));
+        let mut missing = Ok(Vec::new());
         let changed = change
             .make(self.platforms.is_partial(), async |root| {
                 let changed = change_layers(&root, &selection, &removed, &layers).await?;
-                *missing.lock().unwrap_or_else(PoisonError::into_inner) =
-                    self.missing(&change.location, &root, &selection).await;
+                missing = self.missing(&change.location, &root, &selection).await;
                 Ok(changed)
             })
             .await?;
-        match missing.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        match missing {
             Ok(paths) => paths.iter().for_each(|path| {
                 context.output.say(format!("warning: nothing was deleted at `/{path}`: no image has this path"));
             }),
@@ -125,7 +124,7 @@ impl Append {
     }
 
     async fn layer(&self, context: &Context) -> Result<NewLayer> {
-        let options = self.compression.options(CompressionName::Gzip)?;
+        let options = self.compression.options(Compression::Gzip)?;
         let progress = context.progress.of_change();
         let layer = self.written(context, options, progress.clone()).await;
         progress.iter().for_each(|progress| progress.end());

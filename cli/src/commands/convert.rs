@@ -1,16 +1,15 @@
-use std::sync::{Mutex, PoisonError};
-
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use ocikit::image::{ConvertOptions, Format, Name, UnsupportedParts, convert};
-use ocikit::{Location, Tag};
+use ocikit::{Compression, Location, Tag};
 use ocikit_lazy::{LazyOptions, Placement, PlainOptions, SociVersion};
 
 use crate::change::{ChangeArguments, PlatformArguments};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
-use crate::layers::{CompressionArguments, CompressionName};
+use crate::layers::CompressionArguments;
 use crate::lazy::{FormatArguments, LazyName, check_effects, say_warnings};
+use crate::values::{name_of, one_of};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,11 +43,11 @@ pub(crate) struct Convert {
     ///
     /// `replace` puts them in the place of the others, `index` (nydus, zstd-chunked, soci) beside them in one index, where other
     /// programs still find the images that they know. `referrer` (nydus, soci) leaves the image as it is.
-    #[arg(long, value_enum, value_name = "PLACE")]
-    placement: Option<PlacementName>,
+    #[arg(long, value_name = "PLACE", value_parser = one_of(PLACEMENTS))]
+    placement: Option<Placement>,
     /// Where the SOCI index is: beside the image (v2), or as a referrer (v1)
-    #[arg(long, value_enum, value_name = "VERSION")]
-    soci_version: Option<SociVersionName>,
+    #[arg(long, value_name = "VERSION", value_parser = one_of([("v1", SociVersion::V1), ("v2", SociVersion::V2)]))]
+    soci_version: Option<SociVersion>,
     #[command(flatten)]
     options: FormatArguments,
     #[command(flatten)]
@@ -70,32 +69,9 @@ enum FormatName {
     Nydus,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum PlacementName {
-    Replace,
-    Index,
-    Referrer,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum SociVersionName {
-    V1,
-    V2,
-}
-
-impl FormatName {
-    fn name(self) -> &'static str {
-        match self {
-            FormatName::Oci => "oci",
-            FormatName::Docker => "docker",
-            FormatName::Plain => "plain",
-            FormatName::Estargz => "estargz",
-            FormatName::ZstdChunked => "zstd-chunked",
-            FormatName::Soci => "soci",
-            FormatName::Nydus => "nydus",
-        }
-    }
-}
+/// The names of the places of converted images.
+const PLACEMENTS: [(&str, Placement); 3] =
+    [("replace", Placement::Replace), ("index", Placement::Index), ("referrer", Placement::Referrer)];
 
 impl Convert {
     /// Returns the options that were given and have an effect for some formats only.
@@ -112,10 +88,9 @@ impl Convert {
     }
 
     pub(crate) async fn run(&self, context: &Context) -> Result {
-        check_effects(&self.given(), &[self.to.name()])?;
-        let (placement, version) = (self.placement, self.soci_version);
-        let disagree = [(PlacementName::Index, SociVersionName::V1), (PlacementName::Referrer, SociVersionName::V2)];
-        if disagree.iter().any(|(place, other)| placement == Some(*place) && version == Some(*other)) {
+        check_effects(&self.given(), &[&name_of(&self.to)])?;
+        let disagree = [(Placement::Index, SociVersion::V1), (Placement::Referrer, SociVersion::V2)];
+        if self.placement.zip(self.soci_version).is_some_and(|both| disagree.contains(&both)) {
             return Err(Failure::usage("cannot use --soci-version here: --placement decides the version"));
         }
         self.check_placement()?;
@@ -125,18 +100,15 @@ impl Convert {
             FormatName::Docker => return self.documents(context, Format::Docker).await,
             FormatName::Plain => {
                 let mut options = PlainOptions::default();
-                options.encoder = self.compression.encoder(CompressionName::Gzip)?;
+                options.encoder = self.compression.encoder(Compression::Gzip)?;
                 ocikit_lazy::Format::Plain(options)
             }
-            FormatName::Estargz => self.options.format(LazyName::Estargz, level(CompressionName::Gzip)?)?,
-            FormatName::ZstdChunked => self.options.format(LazyName::ZstdChunked, level(CompressionName::Zstd)?)?,
+            FormatName::Estargz => self.options.format(LazyName::Estargz, level(Compression::Gzip)?)?,
+            FormatName::ZstdChunked => self.options.format(LazyName::ZstdChunked, level(Compression::Zstd)?)?,
             FormatName::Nydus => self.options.format(LazyName::Nydus, None)?,
             FormatName::Soci => {
                 let mut options = self.options.soci()?;
-                options.version = match version {
-                    Some(SociVersionName::V1) => SociVersion::V1,
-                    Some(SociVersionName::V2) | None => SociVersion::V2,
-                };
+                options.version = self.soci_version.unwrap_or_default();
                 ocikit_lazy::Format::Soci(options)
             }
         };
@@ -146,12 +118,12 @@ impl Convert {
     /// Refuses a place in which no client finds the images of the format.
     fn check_placement(&self) -> Result {
         let (place, formats): (_, &[&str]) = match self.placement {
-            None | Some(PlacementName::Replace) => return Ok(()),
-            Some(PlacementName::Index) => ("index", &["nydus", "zstd-chunked", "soci"]),
-            Some(PlacementName::Referrer) => ("referrer", &["nydus", "soci"]),
+            Some(Placement::Index) => ("index", &["nydus", "zstd-chunked", "soci"]),
+            Some(Placement::Referrer) => ("referrer", &["nydus", "soci"]),
+            _ => return Ok(()),
         };
-        let format = self.to.name();
-        match formats.contains(&format) {
+        let format = name_of(&self.to);
+        match formats.contains(&&*format) {
             true => Ok(()),
             false => Err(Failure::usage(format!("cannot use --placement {place} with --to {format}"))
                 .hint(format!("it exists for {}; --suffix makes a second tag", formats.join(", ")))),
@@ -168,17 +140,17 @@ impl Convert {
         if self.drop_unsupported {
             options.unsupported = UnsupportedParts::Drop;
         }
-        let dropped = Mutex::new(Vec::new());
+        let mut dropped = Vec::new();
         let arguments = self.arguments(context)?;
         let change = arguments.prepare(context, &self.location, &[])?;
         let changed = change
             .make(false, async |root| {
                 let converted = convert(&root, &options).await?;
-                dropped.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&converted.dropped);
+                dropped.clone_from(&converted.dropped);
                 Ok(converted)
             })
             .await?;
-        for part in dropped.into_inner().unwrap_or_default() {
+        for part in dropped {
             context.output.say(format!("warning: left out {part}"));
         }
         change.report(&changed).await
@@ -190,23 +162,17 @@ impl Convert {
         options.selection = self.platforms.selection();
         options.threads = self.compression.threads;
         options.directory = Some(self.compression.directory());
-        options.placement = match self.placement {
-            Some(PlacementName::Replace) | None => Placement::Replace,
-            Some(PlacementName::Index) => Placement::Index,
-            Some(PlacementName::Referrer) => Placement::Referrer,
-        };
-        let found = Mutex::new((Vec::new(), Vec::new()));
+        options.placement = self.placement.unwrap_or_default();
+        let (mut warnings, mut referrers) = (Vec::new(), Vec::new());
         let arguments = self.arguments(context)?;
         let change = arguments.prepare(context, &self.location, &[])?;
         let changed = change
             .make(self.platforms.is_partial(), async |root| {
                 let converted = ocikit_lazy::convert(&root, format, &options).await?;
-                let parts = (converted.warnings.clone(), converted.referrers.clone());
-                *found.lock().unwrap_or_else(PoisonError::into_inner) = parts;
+                (warnings, referrers) = (converted.warnings.clone(), converted.referrers.clone());
                 Ok(converted)
             })
             .await?;
-        let (warnings, referrers) = found.into_inner().unwrap_or_default();
         say_warnings(context, &warnings);
         if let (Some(target), false) = (change.stored_at(), referrers.is_empty()) {
             change.session.store_referrers(target, &referrers).await?;

@@ -1,12 +1,12 @@
 use clap::Args;
-use ocikit::Location;
 use ocikit::image::{FlattenOptions, flatten};
+use ocikit::{Compression, Location};
 
 use crate::change::{ChangeArguments, PlatformArguments};
 use crate::context::Context;
 use crate::failure::Result;
 use crate::inside::lazy_formats;
-use crate::layers::{CompressionArguments, CompressionName};
+use crate::layers::CompressionArguments;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,7 +34,7 @@ impl Flatten {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let mut options = FlattenOptions::default();
         options.selection = self.platforms.selection();
-        options.layer = self.compression.options(CompressionName::Gzip)?;
+        options.layer = self.compression.options(Compression::Gzip)?;
         options.formats = Some(lazy_formats());
         let change = self.change.prepare(context, &self.location, &[])?;
         change.run(self.platforms.is_partial(), async |root| flatten(&root, &options).await).await

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use ocikit_sign::{KeyKind, PrivateKey};
 use serde::Serialize;
 
@@ -8,6 +8,7 @@ use crate::context::Context;
 use crate::failure::Result;
 use crate::keys::{self, PasswordArguments};
 use crate::output::Lines;
+use crate::values::one_of;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,8 +26,8 @@ pub(crate) struct Keygen {
     #[arg(long, short, value_name = "PREFIX", default_value = "ocikit")]
     output: PathBuf,
     /// Create a key of this type
-    #[arg(long = "type", value_enum, default_value = "p256", value_name = "KIND")]
-    kind: KeyType,
+    #[arg(long = "type", value_parser = one_of(KEY_KINDS), default_value = "p256", value_name = "KIND")]
+    kind: KeyKind,
     /// Write the private key as PKCS #8 without a password
     #[arg(long, conflicts_with = "key_password_file")]
     unencrypted: bool,
@@ -34,19 +35,16 @@ pub(crate) struct Keygen {
     password: PasswordArguments,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum KeyType {
-    P256,
-    P384,
-    P521,
-    Ed25519,
-    #[value(name = "rsa-2048")]
-    Rsa2048,
-    #[value(name = "rsa-3072")]
-    Rsa3072,
-    #[value(name = "rsa-4096")]
-    Rsa4096,
-}
+/// The names of the types of keys.
+const KEY_KINDS: [(&str, KeyKind); 7] = [
+    ("p256", KeyKind::P256),
+    ("p384", KeyKind::P384),
+    ("p521", KeyKind::P521),
+    ("ed25519", KeyKind::Ed25519),
+    ("rsa-2048", KeyKind::Rsa { bits: 2048 }),
+    ("rsa-3072", KeyKind::Rsa { bits: 3072 }),
+    ("rsa-4096", KeyKind::Rsa { bits: 4096 }),
+];
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -63,15 +61,7 @@ impl Keygen {
             true => None,
             false => Some(self.password.new_password()?),
         };
-        let key = PrivateKey::generate(match self.kind {
-            KeyType::P256 => KeyKind::P256,
-            KeyType::P384 => KeyKind::P384,
-            KeyType::P521 => KeyKind::P521,
-            KeyType::Ed25519 => KeyKind::Ed25519,
-            KeyType::Rsa2048 => KeyKind::Rsa { bits: 2048 },
-            KeyType::Rsa3072 => KeyKind::Rsa { bits: 3072 },
-            KeyType::Rsa4096 => KeyKind::Rsa { bits: 4096 },
-        })?;
+        let key = PrivateKey::generate(self.kind)?;
         let text = match &password {
             Some(password) => key.to_encrypted_pem(password.as_bytes())?,
             None => key.to_pem()?,

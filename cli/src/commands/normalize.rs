@@ -1,13 +1,13 @@
 use clap::Args;
-use ocikit::Location;
 use ocikit::image::files::{Owner, Time};
 use ocikit::image::{EarlierTimes, NormalizeOptions, layer_digests, normalize};
+use ocikit::{Compression, Location};
 
 use crate::change::{ChangeArguments, PlatformArguments};
 use crate::context::Context;
 use crate::failure::Result;
 use crate::inside::lazy_formats;
-use crate::layers::{CompressionArguments, CompressionName, epoch, owner, time};
+use crate::layers::{CompressionArguments, epoch, owner, time};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -56,7 +56,7 @@ impl Normalize {
         options.formats = Some(lazy_formats());
         options.directory = Some(self.compression.directory());
         if self.compression.compression.is_some() || self.compression.has_level() {
-            options.compression = Some(self.compression.encoder(CompressionName::Gzip)?);
+            options.compression = Some(self.compression.encoder(Compression::Gzip)?);
         }
         let bases: Vec<_> = self.base.iter().map(|base| context.expand(base)).collect();
         let change = self.change.prepare(context, &self.location, &bases.iter().collect::<Vec<_>>())?;

@@ -1,12 +1,12 @@
 use clap::Args;
-use ocikit::Location;
 use ocikit::image::{RecompressOptions, recompress};
+use ocikit::{Compression, Location};
 
 use crate::change::{ChangeArguments, PlatformArguments};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::inside::lazy_formats;
-use crate::layers::{CompressionArguments, CompressionName};
+use crate::layers::CompressionArguments;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,7 +37,7 @@ impl Recompress {
         }
         let mut options = RecompressOptions::default();
         options.selection = self.platforms.selection();
-        options.layer = self.compression.options(CompressionName::Gzip)?;
+        options.layer = self.compression.options(Compression::Gzip)?;
         options.formats = Some(lazy_formats());
         let change = self.change.prepare(context, &self.location, &[])?;
         change.run(self.platforms.is_partial(), async |root| recompress(&root, &options).await).await

@@ -1,17 +1,17 @@
 use clap::Args;
-use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
+use clap::builder::{NonEmptyStringValueParser, TypedValueParser};
 use ocikit::image::ConfigChange;
 use ocikit::spec::{ConfigField, History};
 
 use crate::context::Context;
 use crate::failure::Result;
-use crate::values::key_value;
+use crate::values::{key_value, one_of};
 
 /// Changes of the config of an image.
 #[derive(Debug, Args)]
 pub(super) struct ConfigArguments {
     /// Remove this field; repeatable
-    #[arg(long, value_name = "FIELD", value_parser = field())]
+    #[arg(long, value_name = "FIELD", value_parser = one_of(FIELDS).map(ConfigChange::Remove))]
     remove: Vec<ConfigChange>,
     /// Set this label; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = |text: &str| pair(text, ConfigChange::Label))]
@@ -132,13 +132,6 @@ fn of(change: fn(String) -> ConfigChange) -> impl TypedValueParser<Value = Confi
 
 fn pair(text: &str, change: fn(String, String) -> ConfigChange) -> Result<ConfigChange, String> {
     key_value(text).map(|(key, value)| change(key, value))
-}
-
-fn field() -> impl TypedValueParser<Value = ConfigChange> {
-    PossibleValuesParser::new(FIELDS.map(|(name, _)| name)).try_map(|name| {
-        let field = FIELDS.iter().find(|(known, _)| *known == name);
-        field.map(|(_, field)| ConfigChange::Remove(*field)).ok_or("it is not a field of the config")
-    })
 }
 
 fn time(text: &str) -> Result<String, String> {

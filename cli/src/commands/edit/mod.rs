@@ -3,15 +3,15 @@ mod healthcheck;
 
 use clap::Args;
 use ocikit::image::{CopyKey, EditOptions, edit_images};
-use ocikit::{AnnotateOptions, Location};
+use ocikit::{AnnotateOn, AnnotateOptions, Location};
 
 use self::config::ConfigArguments;
 use self::healthcheck::HealthcheckArguments;
-use super::annotate::On;
+use super::annotate::DOCUMENTS;
 use crate::change::{ChangeArguments, PlatformArguments};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
-use crate::values::key_value;
+use crate::values::{key_value, one_of};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -57,8 +57,8 @@ struct AnnotationArguments {
     #[arg(long, value_name = "KEY")]
     remove_annotation: Vec<String>,
     /// Annotate these documents; default: manifests and their index
-    #[arg(long, value_enum, value_name = "DOCUMENTS")]
-    on: Option<On>,
+    #[arg(long, value_name = "DOCUMENTS", value_parser = one_of(DOCUMENTS))]
+    on: Option<AnnotateOn>,
     /// Copy a label to an annotation; without a key, all labels
     #[arg(long, value_name = "KEY[=NEW]", num_args = 0..=1, require_equals = true, default_missing_value = "", value_parser = copy_key)]
     label_to_annotation: Vec<CopyKey>,
@@ -90,7 +90,7 @@ impl Edit {
         options.annotations = AnnotateOptions::default()
             .set(annotation.clone())
             .remove(remove_annotation.clone())
-            .on(On::documents(*on))
+            .on(on.unwrap_or_default())
             .platforms(self.platforms.platform.clone());
         options.labels_to_annotations.clone_from(&self.annotations.label_to_annotation);
         options.annotations_to_labels.clone_from(&self.annotations.annotation_to_label);

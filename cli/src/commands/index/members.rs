@@ -1,6 +1,7 @@
 //! The images that become entries of an index, as arguments of `index create` and `index add`.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValue, TypedValueParser};
 use ocikit::image::Need;
 use ocikit::{
     Annotations, ComposeOptions, Composed, Descriptor, Error, IndexFormat, IndexSource, Location, OnDuplicate,
@@ -10,7 +11,7 @@ use ocikit::{
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::output::Lines;
-use crate::values::key_value;
+use crate::values::{key_value, one_of};
 
 #[derive(Debug, Args)]
 pub(super) struct MemberArguments {
@@ -29,8 +30,8 @@ pub(super) struct MemberArguments {
     #[arg(long, help_heading = "Entries")]
     flatten: bool,
     /// What to do with two entries for one platform or with one digest
-    #[arg(long, value_enum, value_name = "ACTION", default_value = "refuse", help_heading = "Entries")]
-    on_duplicate: Duplicate,
+    #[arg(long, value_parser = duplicate(), value_name = "ACTION", default_value = "refuse", help_heading = "Entries")]
+    on_duplicate: OnDuplicate,
     /// Set an annotation of the index; repeatable
     #[arg(long, short, value_name = "KEY=VALUE", value_parser = key_value)]
     annotation: Vec<(String, String)>,
@@ -41,27 +42,19 @@ pub(super) struct MemberArguments {
     ///
     /// Default: a Docker manifest list if all entries are Docker manifests and nothing else needs an OCI index; `index add`
     /// keeps the format.
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    format: Option<Format>,
+    #[arg(long, value_name = "FORMAT", value_parser = one_of([("oci", IndexFormat::Oci), ("docker", IndexFormat::Docker)]))]
+    format: Option<IndexFormat>,
     /// Do not copy signatures and other referrers of the sources
     #[arg(long)]
     no_referrers: bool,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Duplicate {
-    /// Fail
-    Refuse,
-    /// Replace the earlier entry
-    Replace,
-    /// List both
-    Keep,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Format {
-    Oci,
-    Docker,
+fn duplicate() -> impl TypedValueParser<Value = OnDuplicate> {
+    one_of([
+        (PossibleValue::new("refuse").help("Fail"), OnDuplicate::Refuse),
+        (PossibleValue::new("replace").help("Replace the earlier entry"), OnDuplicate::Replace),
+        (PossibleValue::new("keep").help("List both"), OnDuplicate::Keep),
+    ])
 }
 
 impl MemberArguments {
@@ -86,15 +79,8 @@ impl MemberArguments {
         let mut options = ComposeOptions::default();
         options.flatten = self.flatten;
         options.annotations = self.annotation.iter().cloned().collect::<Annotations>();
-        options.on_duplicate = match self.on_duplicate {
-            Duplicate::Refuse => OnDuplicate::Refuse,
-            Duplicate::Replace => OnDuplicate::Replace,
-            Duplicate::Keep => OnDuplicate::Keep,
-        };
-        options.format = self.format.map(|format| match format {
-            Format::Oci => IndexFormat::Oci,
-            Format::Docker => IndexFormat::Docker,
-        });
+        options.on_duplicate = self.on_duplicate;
+        options.format = self.format;
         options
     }
 

@@ -1,4 +1,4 @@
-use clap::{Args, ValueEnum};
+use clap::Args;
 use ocikit_publish::project::{Bump, Cascade as Decided, CascadePolicy, Level, finish_cascade};
 use serde::Serialize;
 
@@ -6,6 +6,7 @@ use super::arguments::ProjectArguments;
 use crate::context::Context;
 use crate::failure::Result;
 use crate::output::Lines;
+use crate::values::one_of;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,29 +28,15 @@ pub(crate) struct Cascade {
     #[arg(long, short = 'n')]
     dry_run: bool,
     /// Part of a version that a new minor version increases
-    #[arg(long, value_name = "PART", default_value = "patch")]
-    on_minor: LevelArgument,
+    #[arg(long, value_name = "PART", default_value = "patch", value_parser = one_of(LEVELS))]
+    on_minor: Level,
     /// Part of a version that a new major version increases
-    #[arg(long, value_name = "PART", default_value = "patch")]
-    on_major: LevelArgument,
+    #[arg(long, value_name = "PART", default_value = "patch", value_parser = one_of(LEVELS))]
+    on_major: Level,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum LevelArgument {
-    Patch,
-    Minor,
-    Major,
-}
-
-impl From<LevelArgument> for Level {
-    fn from(level: LevelArgument) -> Level {
-        match level {
-            LevelArgument::Patch => Level::Patch,
-            LevelArgument::Minor => Level::Minor,
-            LevelArgument::Major => Level::Major,
-        }
-    }
-}
+/// The names of the parts of a version.
+const LEVELS: [(&str, Level); 3] = [("patch", Level::Patch), ("minor", Level::Minor), ("major", Level::Major)];
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -70,7 +57,7 @@ impl Cascade {
             context.output.say(format!("finished the interrupted cascade of {} files", files.len()));
         }
         let project = self.project.load(&[])?;
-        let cascade = project.cascade(CascadePolicy::new(self.on_minor.into(), self.on_major.into()))?;
+        let cascade = project.cascade(CascadePolicy::new(self.on_minor, self.on_major))?;
         for note in &cascade.notes {
             context.output.say(format!("warning: {note}"));
         }

@@ -1,6 +1,4 @@
 use clap::Args;
-use clap::builder::PossibleValuesParser;
-use clap::builder::TypedValueParser;
 use ocikit_publish::project::{CiMatrix, Decision, Reason, Share, assign, matrix};
 use serde::Serialize;
 
@@ -9,6 +7,7 @@ use super::select::SelectArguments;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::output::Lines;
+use crate::values::one_of;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,13 +35,8 @@ pub(crate) struct Plan {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000), requires = "matrix")]
     shards: Option<u32>,
     /// Print the jobs for a CI engine
-    #[arg(long, value_name = "ENGINE", value_parser = engine(), requires = "shards", conflicts_with_all = ["shard", "stage"])]
+    #[arg(long, value_name = "ENGINE", value_parser = one_of(CiMatrix::ALL.map(|engine| (engine.name(), engine))), requires = "shards", conflicts_with_all = ["shard", "stage"])]
     matrix: Option<CiMatrix>,
-}
-
-fn engine() -> impl TypedValueParser<Value = CiMatrix> {
-    let names = PossibleValuesParser::new(CiMatrix::ALL.map(CiMatrix::name));
-    names.map(|name| CiMatrix::ALL.into_iter().find(|engine| engine.name() == name).unwrap_or(CiMatrix::GitHub))
 }
 
 #[derive(Serialize)]
