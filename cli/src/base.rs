@@ -1,27 +1,11 @@
 //! `inspect --check-base`: whether the base image of an image has changed since it was built.
 
 use ocikit::image::base_of;
-use ocikit::{Digest, Location, Platform, Reference, Root};
-use serde::Serialize;
+use ocikit::{Location, Platform, Reference, Root};
+use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
-use crate::output::Lines;
-
-/// The result of the check.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct CheckedBase {
-    location: String,
-    /// The reference of the base image.
-    base: String,
-    /// The digest of the base image when the image was built.
-    digest: Digest,
-    /// The digest that the reference leads to now.
-    current: Digest,
-    /// Whether the base image has changed.
-    moved: bool,
-}
 
 /// Prints whether the base image that the annotations name has changed, and fails with the exit code 5 if it has.
 pub(crate) async fn check_base(context: &Context, location: &Location, platform: Option<&Platform>) -> Result {
@@ -45,15 +29,17 @@ pub(crate) async fn check_base(context: &Context, location: &Location, platform:
         Root::Image(_) | Root::Other(_) => false,
     };
     let moved = current.digest() != digest && !is_listed;
-    let checked =
-        CheckedBase { location: location.to_string(), base: base.name, digest, current: current.digest(), moved };
-    context.output.result(&checked, || {
-        let mut lines = Lines::default();
-        match checked.moved {
-            true => lines.push(format!("{}: was {digest}, is {}", checked.base, checked.current)),
-            false => lines.push(format!("{}: unchanged, {digest}", checked.base)),
-        }
-        lines
+    let result = json!({
+        "location": location.to_string(),
+        "base": base.name,
+        // The digest of the base image when the image was built, and the one that the reference leads to now.
+        "digest": digest,
+        "current": current.digest(),
+        "moved": moved,
+    });
+    context.output.result(&result, || match moved {
+        true => format!("{}: was {digest}, is {}", base.name, current.digest()),
+        false => format!("{}: unchanged, {digest}", base.name),
     })?;
     match moved {
         true => Err(Failure::new(Code::Unverified, "the base image has changed").silent()),

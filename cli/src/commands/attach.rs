@@ -1,9 +1,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use ocikit::{Digest, Location, MediaType, Platform};
+use ocikit::{Digest, Location, Platform};
 use ocikit_sign::{ExternalSignature, Trust};
-use serde::Serialize;
+use serde_json::json;
 
 use super::artifact::files::FileArguments;
 use crate::context::Context;
@@ -74,18 +74,6 @@ pub(crate) struct Attach {
     expect: Option<Digest>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct AttachedFiles {
-    location: String,
-    subject: Digest,
-    digest: Digest,
-    media_type: MediaType,
-    artifact_type: Option<String>,
-    size: u64,
-    dry_run: bool,
-}
-
 impl Attach {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
@@ -132,15 +120,15 @@ impl Attach {
             false => session.attach(location, self.platform.as_ref(), &artifact).await?,
         };
         let descriptor = root.descriptor();
-        let result = AttachedFiles {
-            location: location.to_string(),
-            subject: subject.digest(),
-            digest: descriptor.digest,
-            media_type: descriptor.media_type.clone(),
-            artifact_type: self.files.artifact_type.clone(),
-            size: descriptor.size,
-            dry_run: self.dry_run,
-        };
+        let result = json!({
+            "location": location.to_string(),
+            "subject": subject.digest(),
+            "digest": descriptor.digest,
+            "mediaType": descriptor.media_type,
+            "artifactType": self.files.artifact_type,
+            "size": descriptor.size,
+            "dryRun": self.dry_run,
+        });
         context.output.result(&result, || format!("{}@{}", remote::place(location), descriptor.digest))
     }
 

@@ -2,7 +2,7 @@ use clap::Args;
 use futures::{StreamExt, TryStreamExt, stream};
 use ocikit::registry::RemoteRepository;
 use ocikit::{Error, Location, Name, SourceExt, Tag};
-use serde::Serialize;
+use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::{Failure, Result};
@@ -42,33 +42,14 @@ pub(crate) struct Delete {
     dry_run: bool,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct DeleteOutput {
-    repository: String,
-    digest: ocikit::Digest,
-    /// Whether the manifest is deleted, not only a tag.
-    manifest: bool,
-    /// The deleted tags, as far as they are known.
-    tags: Vec<String>,
-    dry_run: bool,
-}
-
 /// The number of tags that are resolved concurrently.
 const CONCURRENT_HEADS: usize = 8;
 
 impl Delete {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let named = self.location.required()?;
-        match named {
-            Location::Registry(_) => {}
-            Location::Layout { .. }
-            | Location::Archive { .. }
-            | Location::DockerArchive { .. }
-            | Location::Path { .. }
-            | Location::Stdio => {
-                return self.run_locally(context, named).await;
-            }
+        if named.reference().is_none() {
+            return self.run_locally(context, named).await;
         }
         let (repository, reference) = remote::open(context, named)?;
         let name = match reference.tag() {
@@ -80,54 +61,43 @@ impl Delete {
             return Err(Error::other_digest(named, &name, found.digest).into());
         }
         let tag = reference.tag().filter(|_| !self.digest);
-        let mut result = DeleteOutput {
-            repository: repository.to_string(),
-            digest: found.digest,
-            manifest: tag.is_none(),
-            tags: tag.into_iter().chain(reference.tag().filter(|_| self.digest)).map(Tag::to_string).collect(),
-            dry_run: self.dry_run,
-        };
+        // The deleted tags, as far as they are known.
+        let mut tags: Vec<_> = reference.tag().map(Tag::to_string).into_iter().collect();
         match tag {
             _ if self.dry_run && tag.is_some() => {}
-            None if self.dry_run => result.tags = tags_of(&repository, &found.digest).await?,
+            None if self.dry_run => tags = tags_of(&repository, &found.digest).await?,
             None => repository.delete_manifest(&found.digest).await.map_err(manifest_failure)?,
             Some(tag) if self.replace => {
                 repository.delete_tag_by_replacing(tag).await.map_err(manifest_failure)?;
             }
             Some(tag) => repository.delete_tag(tag).await.map_err(|error| tag_failure(error, named))?,
         }
-        context.output.result(&result, || result.words())
+        let result = json!({
+            "repository": repository.to_string(),
+            "digest": found.digest,
+            // Whether the manifest is deleted, not only a tag.
+            "manifest": tag.is_none(),
+            "tags": tags,
+            "dryRun": self.dry_run,
+        });
+        context.output.result(&result, || {
+            let manifest = tag.is_none().then(|| format!("{repository}@{}", found.digest));
+            manifest.into_iter().chain(tags.iter().map(|tag| format!("{repository}:{tag}"))).collect::<Lines>()
+        })
     }
 
     /// Removes an image from the `index.json` of an archive or a layout.
     async fn run_locally(&self, context: &Context, location: &Location) -> Result {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct DeletedImages {
-            location: String,
-            digests: Vec<ocikit::Digest>,
-            dry_run: bool,
-        }
         let location = context.expand(location);
         let session = context.session(&[&location])?;
         let removed = match self.dry_run {
             true => vec![session.source(&location).await?.find(&location.name()).await?],
             false => session.remove(&location).await?,
         };
-        let digests = removed.iter().map(|removed| removed.digest).collect();
-        let result = DeletedImages { location: remote::place(&location), digests, dry_run: self.dry_run };
-        context.output.result(&result, || {
-            let lines = result.digests.iter().map(|digest| format!("{}@{digest}", result.location));
-            lines.collect::<Lines>()
-        })
-    }
-}
-
-impl DeleteOutput {
-    fn words(&self) -> Lines {
-        let manifest = self.manifest.then(|| format!("{}@{}", self.repository, self.digest));
-        let tags = self.tags.iter().map(|tag| format!("{}:{tag}", self.repository));
-        manifest.into_iter().chain(tags).collect::<Lines>()
+        let digests: Vec<_> = removed.iter().map(|removed| removed.digest).collect();
+        let place = remote::place(&location);
+        let result = json!({ "location": place, "digests": digests, "dryRun": self.dry_run });
+        context.output.result(&result, || digests.iter().map(|digest| format!("{place}@{digest}")).collect::<Lines>())
     }
 }
 

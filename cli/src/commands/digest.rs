@@ -1,6 +1,6 @@
 use clap::Args;
 use ocikit::{Location, Platform, Root, SourceExt};
-use serde::Serialize;
+use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::Result;
@@ -24,14 +24,6 @@ pub(crate) struct Digest {
     platform: Option<Platform>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct DigestOutput {
-    digest: ocikit::Digest,
-    media_type: ocikit::MediaType,
-    size: u64,
-}
-
 impl Digest {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
@@ -43,7 +35,7 @@ impl Digest {
             descriptor = root.descriptor().clone();
         }
         let result =
-            DigestOutput { digest: descriptor.digest, media_type: descriptor.media_type, size: descriptor.size };
-        context.output.result(&result, || result.digest.to_string())
+            json!({ "digest": descriptor.digest, "mediaType": descriptor.media_type, "size": descriptor.size });
+        context.output.result(&result, || descriptor.digest.to_string())
     }
 }

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use ocikit::image::LayerOptions;
 use ocikit::layout::OutputFile;
-use ocikit::{Digest, Error, Image, Location, Platform};
+use ocikit::{Error, Image, Location, Platform};
 use ocikit_lazy::FileAccess;
-use serde::Serialize;
+use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::{Failure, Result};
@@ -49,16 +49,10 @@ impl Export {
             };
         }
         to_file(&image, &self.output).await?;
-        let (path, digest) = (self.output.display().to_string(), image.digest());
-        context.output.result(&Exported { location: location.to_string(), digest, path }, Lines::default)
+        let path = self.output.display().to_string();
+        let result = json!({ "location": location.to_string(), "digest": image.digest(), "path": path });
+        context.output.result(&result, Lines::default)
     }
-}
-
-#[derive(Serialize)]
-struct Exported {
-    location: String,
-    digest: Digest,
-    path: String,
 }
 
 /// The size of the buffer of a writer in bytes.

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ocikit_sign::{KeyKind, PrivateKey};
-use serde::Serialize;
+use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::Result;
@@ -46,15 +46,6 @@ const KEY_KINDS: [(&str, KeyKind); 7] = [
     ("rsa-4096", KeyKind::Rsa { bits: 4096 }),
 ];
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct KeyFiles {
-    private_key: String,
-    public_key: String,
-    kind: String,
-    fingerprint: ocikit::Digest,
-}
-
 impl Keygen {
     pub(crate) fn run(&self, context: &Context) -> Result {
         let password = match self.unencrypted {
@@ -77,12 +68,13 @@ impl Keygen {
             // The private key was just created, and is useless without its public key.
             let _ = std::fs::remove_file(&private);
         })?;
-        let result = KeyFiles {
-            private_key: private.display().to_string(),
-            public_key: public.display().to_string(),
-            kind: key.public_key().kind().to_string(),
-            fingerprint: key.public_key().fingerprint(),
-        };
-        context.output.result(&result, || [&result.private_key, &result.public_key].into_iter().collect::<Lines>())
+        let files = [&private, &public].map(|path| path.display().to_string());
+        let result = json!({
+            "privateKey": files[0],
+            "publicKey": files[1],
+            "kind": key.public_key().kind().to_string(),
+            "fingerprint": key.public_key().fingerprint(),
+        });
+        context.output.result(&result, || files.iter().collect::<Lines>())
     }
 }

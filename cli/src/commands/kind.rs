@@ -1,6 +1,6 @@
 use clap::Args;
 use ocikit::Location;
-use serde::Serialize;
+use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::Result;
@@ -21,20 +21,12 @@ pub(crate) struct Kind {
     location: Location,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct KindOutput {
-    kind: &'static str,
-    digest: ocikit::Digest,
-    media_type: ocikit::MediaType,
-}
-
 impl Kind {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
         let root = context.session(&[&location])?.open(&location).await?;
         let kind = ocikit::ArtifactKind::of(&root).as_str();
-        let result = KindOutput { kind, digest: root.digest(), media_type: root.descriptor().media_type.clone() };
+        let result = json!({ "kind": kind, "digest": root.digest(), "mediaType": root.descriptor().media_type });
         context.output.result(&result, || kind.to_owned())
     }
 }

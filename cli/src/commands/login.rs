@@ -6,7 +6,7 @@ use ocikit::Error;
 use ocikit::registry::{Client, Credential, CredentialScope, Fixed, Secret};
 use ocikit_publish::login::{Exchange, ExchangeError};
 use ocikit_sign::Http;
-use serde::Serialize;
+use serde_json::json;
 
 use crate::context::Context;
 use crate::credentials::LoginInput;
@@ -41,12 +41,6 @@ pub(crate) struct Login {
     exchange: Option<ExchangeBy>,
 }
 
-#[derive(Serialize)]
-struct LoginOutput {
-    registry: String,
-    kept: String,
-}
-
 impl Login {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let credential = match (self.exchange, context.given(self.scope.registry())?) {
@@ -69,10 +63,9 @@ impl Login {
         )?;
         let config = context.docker_config(&self.scope).await?;
         config.login(&self.scope, &credential).await?;
-        let kept = config.path().display().to_string();
-        let result = LoginOutput { registry: self.scope.to_string(), kept };
-        context.output.say(format!("logged in to {}; credentials stored by {}", result.registry, result.kept));
-        if context.output.json { context.output.result(&result, Lines::default) } else { Ok(()) }
+        let (registry, kept) = (self.scope.to_string(), config.path().display().to_string());
+        context.output.say(format!("logged in to {registry}; credentials stored by {kept}"));
+        context.output.result(&json!({ "registry": registry, "kept": kept }), Lines::default)
     }
 }
 

@@ -1,6 +1,6 @@
 use clap::Args;
 use ocikit::registry::CredentialScope;
-use serde::Serialize;
+use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::Result;
@@ -20,20 +20,14 @@ pub(crate) struct Logout {
     scope: CredentialScope,
 }
 
-#[derive(Serialize)]
-struct LogoutOutput {
-    registry: String,
-    removed: bool,
-}
-
 impl Logout {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let removed = context.docker_config(&self.scope).await?.logout(&self.scope).await?;
-        let result = LogoutOutput { registry: self.scope.to_string(), removed };
+        let registry = self.scope.to_string();
         context.output.say(match removed {
-            true => format!("logged out of {}", result.registry),
-            false => format!("no stored credentials for {}", result.registry),
+            true => format!("logged out of {registry}"),
+            false => format!("no stored credentials for {registry}"),
         });
-        if context.output.json { context.output.result(&result, Lines::default) } else { Ok(()) }
+        context.output.result(&json!({ "registry": registry, "removed": removed }), Lines::default)
     }
 }

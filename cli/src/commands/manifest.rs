@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use ocikit::spec::Document;
 use ocikit::{Location, MediaType, Name, Platform, Root, SourceExt};
-use serde::Serialize;
+use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::Result;
@@ -75,16 +75,6 @@ struct Put {
     dry_run: bool,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct StoredManifest {
-    location: String,
-    digest: ocikit::Digest,
-    media_type: MediaType,
-    size: u64,
-    dry_run: bool,
-}
-
 impl Manifest {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         match &self.command {
@@ -133,13 +123,13 @@ impl Put {
             Name::Digest(_) => remote::place(&location),
             _ => location.to_string(),
         };
-        let result = StoredManifest {
-            location,
-            digest: descriptor.digest,
-            media_type: descriptor.media_type,
-            size: descriptor.size,
-            dry_run: self.dry_run,
-        };
-        context.output.result(&result, || format!("{}@{}", result.location, result.digest))
+        let result = json!({
+            "location": location,
+            "digest": descriptor.digest,
+            "mediaType": descriptor.media_type,
+            "size": descriptor.size,
+            "dryRun": self.dry_run,
+        });
+        context.output.result(&result, || format!("{location}@{}", descriptor.digest))
     }
 }

@@ -1,6 +1,6 @@
 use clap::Args;
 use ocikit::{Descriptor, Location, MediaType, Platform, Root, SourceExt};
-use serde::Serialize;
+use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::Result;
@@ -28,12 +28,6 @@ pub(crate) struct Referrers {
     platform: Option<Platform>,
 }
 
-#[derive(Serialize)]
-struct ReferrersOutput {
-    subject: ocikit::Digest,
-    referrers: Vec<Descriptor>,
-}
-
 impl Referrers {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
@@ -49,13 +43,12 @@ impl Referrers {
         }
         let wanted = self.artifact_type.clone().map(MediaType::new);
         referrers.retain(|found| wanted.is_none() || found.artifact_type == wanted);
-        let result = ReferrersOutput { subject: subject.digest, referrers };
-        context.output.result(&result, || {
+        context.output.result(&json!({ "subject": subject.digest, "referrers": referrers }), || {
             let line = |found: &Descriptor| {
                 let kind = found.artifact_type.as_ref().unwrap_or(&found.media_type);
                 format!("{} {kind} {}", found.digest, output::bytes(found.size))
             };
-            result.referrers.iter().map(line).collect::<Lines>()
+            referrers.iter().map(line).collect::<Lines>()
         })
     }
 }

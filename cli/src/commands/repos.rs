@@ -1,7 +1,7 @@
 use clap::Args;
 use ocikit::registry::ListOptions;
 use ocikit::{Registry, Repository};
-use serde::Serialize;
+use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
@@ -33,12 +33,6 @@ pub(crate) struct Repos {
     full: bool,
 }
 
-#[derive(Serialize)]
-struct RepositoryList {
-    registry: String,
-    repositories: Vec<String>,
-}
-
 impl Repos {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let client = context.client_of([&self.registry])?;
@@ -55,8 +49,8 @@ impl Repos {
             true => repository.to_string(),
             false => repository.path().to_owned(),
         };
-        let result =
-            RepositoryList { registry: self.registry.to_string(), repositories: listed.iter().map(shown).collect() };
-        context.output.result(&result, || result.repositories.iter().collect::<Lines>())
+        let repositories: Vec<_> = listed.iter().map(shown).collect();
+        let result = json!({ "registry": self.registry.to_string(), "repositories": repositories });
+        context.output.result(&result, || repositories.iter().collect::<Lines>())
     }
 }

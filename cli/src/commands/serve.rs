@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ocikit_server::{Authentication, Error, Server, Storage, Switch};
-use serde::Serialize;
+use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
@@ -44,11 +44,6 @@ pub(crate) struct Serve {
     read_only: bool,
 }
 
-#[derive(Serialize)]
-struct ServeOutput {
-    address: String,
-}
-
 impl Serve {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let storage = self.storage.as_ref().map_or_else(Storage::memory, Storage::directory);
@@ -64,8 +59,8 @@ impl Serve {
             server.rules.writes = Switch::Off;
         }
         let running = server.start().await.map_err(failure)?;
-        let result = ServeOutput { address: running.address().to_string() };
-        context.output.result(&result, || result.address.clone())?;
+        let address = running.address().to_string();
+        context.output.result(&json!({ "address": address }), || &address)?;
         // An interrupt drops this future, which stops the server.
         std::future::pending().await
     }

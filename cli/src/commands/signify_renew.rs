@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ocikit_publish::signify::{self, RenewOptions};
-use serde::Serialize;
+use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::{Failure, Result};
@@ -31,12 +31,6 @@ pub(crate) struct Renew {
     policy: String,
 }
 
-#[derive(Serialize)]
-struct RenewOutput {
-    secret: String,
-    renewed: bool,
-}
-
 impl Renew {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let old = keys::read_secret(&self.secret)?;
@@ -56,6 +50,6 @@ impl Renew {
             return Err(Failure::io("write to", self.secret.display(), &error));
         }
         let secret = self.secret.display().to_string();
-        context.output.result(&RenewOutput { secret, renewed: true }, || format!("renewed {}", self.secret.display()))
+        context.output.result(&json!({ "secret": secret, "renewed": true }), || format!("renewed {secret}"))
     }
 }

@@ -1,6 +1,6 @@
 use clap::Args;
 use ocikit::{Location, SourceExt};
-use serde::Serialize;
+use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::Result;
@@ -28,15 +28,6 @@ pub(crate) struct Tag {
     dry_run: bool,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct TagOutput {
-    location: String,
-    digest: ocikit::Digest,
-    tags: Vec<String>,
-    dry_run: bool,
-}
-
 impl Tag {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
@@ -45,12 +36,12 @@ impl Tag {
             true => session.source(&location).await?.find_root(&location.name()).await?,
             false => session.tag(&location, &self.tag).await?,
         };
-        let result = TagOutput {
-            location: remote::place(&location),
-            digest: root.digest,
-            tags: self.tag.iter().map(ToString::to_string).collect(),
-            dry_run: self.dry_run,
-        };
+        let result = json!({
+            "location": remote::place(&location),
+            "digest": root.digest,
+            "tags": self.tag.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "dryRun": self.dry_run,
+        });
         context.output.result(&result, || {
             let lines = self.tag.iter().map(|tag| format!("{}@{}", remote::tagged(&location, tag), root.digest));
             lines.collect::<Lines>()

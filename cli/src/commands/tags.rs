@@ -3,7 +3,7 @@ use std::error::Error;
 use clap::Args;
 use ocikit::registry::ListOptions;
 use ocikit::{Location, Name, Repository, Tag};
-use serde::Serialize;
+use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::Result;
@@ -54,22 +54,16 @@ fn place(text: &str) -> std::result::Result<Place, Box<dyn Error + Send + Sync>>
     }
 }
 
-#[derive(Serialize)]
-struct TagList {
-    repository: String,
-    tags: Vec<String>,
-}
-
 impl Tags {
     pub(crate) async fn run(&self, context: &Context) -> Result {
-        let result = match &self.place {
+        let (repository, mut tags) = match &self.place {
             Place::Repository(repository) => {
                 let client = context.client_of([repository.registry()])?;
                 let remote = client.repository(repository.clone())?;
                 let options =
                     ListOptions::default().limit(self.limit.map(|limit| limit as usize)).after(self.after.clone());
                 let listed = remote.tags_part(&options).await?;
-                TagList { repository: repository.to_string(), tags: listed.iter().map(Tag::to_string).collect() }
+                (repository.to_string(), listed.iter().map(Tag::to_string).collect::<Vec<_>>())
             }
             Place::Local(location) => {
                 let location = context.expand(location);
@@ -77,12 +71,11 @@ impl Tags {
                 let after = self.after.as_ref().and_then(|after| names.iter().position(|name| name == after));
                 let names = names.into_iter().skip(after.map_or(0, |at| at + 1));
                 let limit = self.limit.map_or(usize::MAX, |limit| limit as usize);
-                TagList { repository: location.to_string(), tags: names.take(limit).collect() }
+                (location.to_string(), names.take(limit).collect())
             }
         };
-        let wanted = |tag: &String| !(self.omit_digest_tags && tag.parse().is_ok_and(|tag| is_digest_tag(&tag)));
-        let result = TagList { tags: result.tags.into_iter().filter(wanted).collect(), ..result };
-        context.output.result(&result, || result.tags.iter().collect::<Lines>())
+        tags.retain(|tag| !(self.omit_digest_tags && tag.parse().is_ok_and(|tag| is_digest_tag(&tag))));
+        context.output.result(&json!({ "repository": repository, "tags": tags }), || tags.iter().collect::<Lines>())
     }
 }
 

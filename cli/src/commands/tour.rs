@@ -4,7 +4,7 @@ use clap::Args;
 use ocikit::image::{ScratchDirectory, ScratchKind};
 use ocikit::{Location, Session};
 use ocikit_server::Server;
-use serde::Serialize;
+use serde_json::json;
 
 use crate::context::Context;
 use crate::environment::variable;
@@ -35,13 +35,6 @@ const BUNDLED: &[u8] = include_bytes!("../../../testdata/buildkit-multi/image.ta
 
 const ARCHIVE: &str = "container-image.tar";
 
-#[derive(Serialize)]
-struct TourOutput {
-    digest: String,
-    reference: String,
-    built: bool,
-}
-
 impl Tour {
     pub(crate) async fn run(&self, context: &Context, program: &Program) -> Result {
         let home = std::env::current_dir().map_err(|error| Failure::io("find", "the current directory", &error))?;
@@ -63,48 +56,41 @@ impl Tour {
         guide.say(&format!("Started a registry at {registry} for this tour.\n\n"));
 
         let built = self.build(&guide).await?;
-        guide.step("Print the kind of the archive.", &["kind", ARCHIVE]).await?;
-        let annotations =
-            ["org.opencontainers.image.revision=6c22711", "org.opencontainers.image.source=https://example.com/app"];
-        guide
-            .step("Add annotations in place. No layer is copied.", &[&["annotate", ARCHIVE], &annotations[..]].concat())
-            .await?;
-        guide.step("Show the image.", &["inspect", ARCHIVE]).await?;
-        guide.step("Print the digest that the image has in every registry.", &["digest", ARCHIVE]).await?;
-        guide
-            .step(
+        let (one, latest) = (format!("{registry}/tour/app:1"), format!("{registry}/tour/app:latest"));
+        let (revision, source) =
+            ("org.opencontainers.image.revision=6c22711", "org.opencontainers.image.source=https://example.com/app");
+        let steps: [(&str, &[&str]); 12] = [
+            ("Print the kind of the archive.", &["kind", ARCHIVE]),
+            ("Add annotations in place. No layer is copied.", &["annotate", ARCHIVE, revision, source]),
+            ("Show the image.", &["inspect", ARCHIVE]),
+            ("Print the digest that the image has in every registry.", &["digest", ARCHIVE]),
+            (
                 "Create a key pair for this tour. Without --unencrypted, the private key gets a password.",
                 &["keygen", "--unencrypted", "-o", "tour"],
-            )
-            .await?;
-        guide
-            .step(
+            ),
+            (
                 "Sign the index and every image in it. The signatures are stored in the archive; the digest does not change.",
                 &["sign", "--key", "tour.key", "--recursive", ARCHIVE],
-            )
-            .await?;
-        let (one, latest) = (format!("{registry}/tour/app:1"), format!("{registry}/tour/app:latest"));
-        guide
-            .step("Push the image under two tags. The signatures are copied too.", &["push", ARCHIVE, &one, &latest])
-            .await?;
-        guide
-            .step(
+            ),
+            ("Push the image under two tags. The signatures are copied too.", &["push", ARCHIVE, &one, &latest]),
+            (
                 "Push it again: this takes one request for each tag and each signature.",
                 &["push", ARCHIVE, &one, &latest],
-            )
-            .await?;
-        let verify = ["verify", "--key", "tour.pub", "--recursive"];
-        guide.step("Verify the signatures in the registry.", &[&verify[..], &[&one]].concat()).await?;
-        guide.step("Copy the image from the registry to a layout.", &["copy", &one, "oci:layout:1"]).await?;
-        guide
-            .step("Verify the signatures in the layout, without a network.", &[&verify[..], &["oci:layout:1"]].concat())
-            .await?;
-        guide
-            .step(
+            ),
+            ("Verify the signatures in the registry.", &["verify", "--key", "tour.pub", "--recursive", &one]),
+            ("Copy the image from the registry to a layout.", &["copy", &one, "oci:layout:1"]),
+            (
+                "Verify the signatures in the layout, without a network.",
+                &["verify", "--key", "tour.pub", "--recursive", "oci:layout:1"],
+            ),
+            (
                 "Pull the image into an archive that `docker load` accepts.",
                 &["pull", &one, "-o", "pulled.tar", "--docker"],
-            )
-            .await?;
+            ),
+        ];
+        for (what, arguments) in steps {
+            guide.step(what, arguments).await?;
+        }
 
         let session = context.session(&[])?;
         let digest = digest_of(&session, ARCHIVE).await?;
@@ -119,8 +105,8 @@ impl Tour {
         }
         server.shutdown().await;
         guide.say("The digest is the same in all five locations.");
-        let result = TourOutput { digest, reference: one, built };
-        context.output.result(&result, || format!("pushed {}", result.digest))
+        let result = json!({ "digest": digest, "reference": one, "built": built });
+        context.output.result(&result, || format!("pushed {digest}"))
     }
 
     /// Builds an image if BuildKit works on this machine, or else writes the bundled one. Returns whether it was built.

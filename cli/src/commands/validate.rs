@@ -1,11 +1,12 @@
 use clap::Args;
 use ocikit::{Location, Problem, Report, Severity, ValidateDepth, ValidateOptions};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
 use crate::inside::lazy_formats;
-use crate::output::{self, Lines};
+use crate::output::{self, Lines, counted};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,21 +33,6 @@ pub(crate) struct Validate {
     /// The default is 1 GiB plus 100 times the compressed size of the layer.
     #[arg(long, alias = "max-inflated", value_name = "SIZE", value_parser = size)]
     max_uncompressed: Option<u64>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ValidateOutput<'a> {
-    location: String,
-    valid: bool,
-    errors: usize,
-    warnings: usize,
-    documents: usize,
-    blobs: usize,
-    bytes: u64,
-    problems: Vec<ProblemOutput<'a>>,
-    /// The number of further problems, which are not listed.
-    omitted: usize,
 }
 
 #[derive(Serialize)]
@@ -80,18 +66,19 @@ impl Validate {
     }
 }
 
-fn result<'a>(location: &str, report: &'a Report) -> ValidateOutput<'a> {
-    ValidateOutput {
-        location: location.to_owned(),
-        valid: report.is_valid(),
-        errors: report.errors,
-        warnings: report.warnings(),
-        documents: report.documents,
-        blobs: report.blobs,
-        bytes: report.bytes,
-        problems: report.problems.iter().map(ProblemOutput::of).collect(),
-        omitted: report.omitted,
-    }
+fn result(location: &str, report: &Report) -> Value {
+    json!({
+        "location": location,
+        "valid": report.is_valid(),
+        "errors": report.errors,
+        "warnings": report.warnings(),
+        "documents": report.documents,
+        "blobs": report.blobs,
+        "bytes": report.bytes,
+        "problems": report.problems.iter().map(ProblemOutput::of).collect::<Vec<_>>(),
+        // The number of further problems, which are not listed.
+        "omitted": report.omitted,
+    })
 }
 
 impl ProblemOutput<'_> {
@@ -115,9 +102,9 @@ fn words(location: &str, report: &Report) -> Lines {
         lines.push(format!("and {} more problems", report.omitted));
     }
     let (documents, blobs, bytes) = (report.documents, report.blobs, output::bytes(report.bytes));
-    let number = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-    let [errors, warnings] = [number(report.errors, "error"), number(report.warnings(), "warning")];
-    let [documents, blobs] = [number(documents, "document"), number(blobs, "blob")];
+    let [errors, warnings] =
+        [counted(report.errors, "error", "errors"), counted(report.warnings(), "warning", "warnings")];
+    let [documents, blobs] = [counted(documents, "document", "documents"), counted(blobs, "blob", "blobs")];
     lines.push(format!("{location}: {errors}, {warnings}; {documents}, {blobs}, {bytes}"));
     lines
 }

@@ -4,8 +4,7 @@ use clap::Args;
 use ocikit_publish::config::Config;
 use ocikit_publish::oidc::{Caller, OidcError, verify_token};
 use ocikit_sign::Http;
-use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::context::Context;
@@ -38,14 +37,6 @@ pub(crate) struct VerifyToken {
     output: Option<PathBuf>,
 }
 
-#[derive(Serialize)]
-struct CallerOutput<'a> {
-    /// The entry in the configuration.
-    name: &'a str,
-    issuer: &'a str,
-    claims: &'a Map<String, Value>,
-}
-
 impl VerifyToken {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let config = Config::parse(&file::read_text(&self.config)?)
@@ -61,8 +52,9 @@ impl VerifyToken {
             let value = json!({"github_url": issuer.github_url, "client_id": issuer.client_id});
             file::write(path, format!("{value}\n").as_bytes())?;
         }
-        let result = CallerOutput { name: &issuer.name, issuer: &issuer.issuer, claims: &claims.all };
-        context.output.result(&result, || format!("accepted: {} ({})", result.name, result.issuer))
+        // The name is that of the entry in the configuration.
+        let result = json!({ "name": issuer.name, "issuer": issuer.issuer, "claims": claims.all });
+        context.output.result(&result, || format!("accepted: {} ({})", issuer.name, issuer.issuer))
     }
 
     /// Reads the token. It is never an argument, which other users could read.

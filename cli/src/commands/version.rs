@@ -1,5 +1,5 @@
 use clap::Args;
-use serde::Serialize;
+use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::Result;
@@ -14,18 +14,12 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Version {}
 
-#[derive(Serialize)]
-struct VersionOutput {
-    name: &'static str,
-    version: &'static str,
-    target: String,
-}
-
 impl Version {
     #[allow(clippy::unused_self, reason = "all commands have the same interface")]
     pub(crate) fn run(&self, context: &Context) -> Result {
         let target = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
-        let result = VersionOutput { name: "ocikit", version: env!("CARGO_PKG_VERSION"), target };
-        context.output.result(&result, || format!("ocikit {} ({})", result.version, result.target))
+        let version = env!("CARGO_PKG_VERSION");
+        let result = json!({ "name": "ocikit", "version": version, "target": target });
+        context.output.result(&result, || format!("ocikit {version} ({target})"))
     }
 }

@@ -4,6 +4,7 @@ use clap::Args;
 use ocikit::image::Need;
 use ocikit::{Digest, Error, Location, MediaType, Platform, PullOptions, PulledFile, SourceExt};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::push::artifact_type;
 use crate::context::Context;
@@ -46,31 +47,7 @@ struct PulledArtifact {
     digest: Digest,
     #[serde(skip_serializing_if = "Option::is_none")]
     artifact_type: Option<MediaType>,
-    files: Vec<FileOutput>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct FileOutput {
-    path: String,
-    title: String,
-    digest: Digest,
-    media_type: MediaType,
-    size: u64,
-    is_directory: bool,
-}
-
-impl From<&PulledFile> for FileOutput {
-    fn from(file: &PulledFile) -> FileOutput {
-        FileOutput {
-            path: file.path.display().to_string(),
-            title: file.title.clone(),
-            digest: file.descriptor.digest,
-            media_type: file.descriptor.media_type.clone(),
-            size: file.descriptor.size,
-            is_directory: file.is_directory,
-        }
-    }
+    files: Vec<Value>,
 }
 
 impl Pull {
@@ -104,10 +81,23 @@ impl Pull {
             location: location.to_string(),
             digest: root.digest(),
             artifact_type: artifact_type(&root),
-            files: pulled.files.iter().map(FileOutput::from).collect(),
+            files: pulled.files.iter().map(described).collect(),
         };
-        context.output.result(&result, || result.files.iter().map(|file| &file.path).collect::<Lines>())
+        let path = |file: &PulledFile| file.path.display().to_string();
+        context.output.result(&result, || pulled.files.iter().map(path).collect::<Lines>())
     }
+}
+
+/// Returns a file as it is printed with `--json`.
+fn described(file: &PulledFile) -> Value {
+    json!({
+        "path": file.path.display().to_string(),
+        "title": file.title,
+        "digest": file.descriptor.digest,
+        "mediaType": file.descriptor.media_type,
+        "size": file.descriptor.size,
+        "isDirectory": file.is_directory,
+    })
 }
 
 /// Adds the flag that solves the problem to an error.

@@ -1,6 +1,6 @@
 use clap::Args;
-use ocikit::{Digest, Location};
-use serde::Serialize;
+use ocikit::Location;
+use serde_json::json;
 
 use super::digest::digest_of;
 use crate::context::Context;
@@ -25,14 +25,6 @@ pub(super) struct Delete {
     dry_run: bool,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct DeletedBlob {
-    location: String,
-    digest: Digest,
-    dry_run: bool,
-}
-
 impl Delete {
     pub(super) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
@@ -42,7 +34,7 @@ impl Delete {
             true => drop(context.session(&[&location])?.find_blob(&location, &digest).await?),
             false => repository.delete_blob(&digest).await?,
         }
-        let result = DeletedBlob { location: remote::place(&location), digest, dry_run: self.dry_run };
+        let result = json!({ "location": remote::place(&location), "digest": digest, "dryRun": self.dry_run });
         context.output.result(&result, || digest.to_string())
     }
 }

@@ -1,6 +1,6 @@
 use clap::Args;
-use ocikit::{Digest, Location};
-use serde::Serialize;
+use ocikit::Location;
+use serde_json::json;
 
 use super::digest::digest_of;
 use crate::context::Context;
@@ -20,20 +20,12 @@ pub(super) struct Head {
     location: Location,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct FoundBlob {
-    location: String,
-    digest: Digest,
-    size: u64,
-}
-
 impl Head {
     pub(super) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
         let digest = digest_of(&location, "query a blob of")?;
         let size = context.session(&[&location])?.find_blob(&location, &digest).await?.size;
-        let result = FoundBlob { location: remote::place(&location), digest, size };
+        let result = json!({ "location": remote::place(&location), "digest": digest, "size": size });
         context.output.result(&result, || format!("{digest} {size}"))
     }
 }

@@ -3,8 +3,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ocikit::layout::BlobFile;
-use ocikit::{Digest, Error, Location, Name, Put as Outcome};
-use serde::Serialize;
+use ocikit::{Error, Location, Name, Put as Outcome};
+use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::Result;
@@ -31,17 +31,6 @@ pub(super) struct Put {
     dry_run: bool,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct StoredBlob {
-    location: String,
-    digest: Digest,
-    size: u64,
-    /// `false` if the blob already existed, or in a dry run.
-    sent: bool,
-    dry_run: bool,
-}
-
 impl Put {
     pub(super) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
@@ -64,13 +53,14 @@ impl Put {
             true => None,
             false => Some(context.session(&[&location])?.put_blob(&blob, &location).await?),
         };
-        let result = StoredBlob {
-            location: remote::place(&location),
-            digest,
-            size: blob.descriptor().size,
-            sent: outcome == Some(Outcome::Copied),
-            dry_run: self.dry_run,
-        };
+        let result = json!({
+            "location": remote::place(&location),
+            "digest": digest,
+            "size": blob.descriptor().size,
+            // `false` if the blob already existed, or in a dry run.
+            "sent": outcome == Some(Outcome::Copied),
+            "dryRun": self.dry_run,
+        });
         context.output.result(&result, || digest.to_string())
     }
 }

@@ -2,6 +2,7 @@ use clap::Args;
 use ocikit::Digest;
 use ocikit_build::Installation;
 use serde::Serialize;
+use serde_json::json;
 
 use super::installed::installed;
 use crate::context::Context;
@@ -19,11 +20,6 @@ Examples:
 pub(super) struct List {}
 
 #[derive(Serialize)]
-struct ListOutput {
-    installations: Vec<InstallationOutput>,
-}
-
-#[derive(Serialize)]
 pub(super) struct InstallationOutput {
     digest: Digest,
     version: String,
@@ -37,9 +33,9 @@ pub(super) struct InstallationOutput {
 
 impl List {
     pub(super) fn run(&self, context: &Context) -> Result {
-        let installations = installed()?.list()?.into_iter().map(InstallationOutput::of).collect();
-        let result = ListOutput { installations };
-        context.output.result(&result, || result.installations.iter().map(InstallationOutput::line).collect::<Lines>())
+        let installations: Vec<_> = installed()?.list()?.into_iter().map(InstallationOutput::of).collect();
+        let lines = || installations.iter().map(InstallationOutput::line).collect::<Lines>();
+        context.output.result(&json!({ "installations": installations }), lines)
     }
 }
 

@@ -2,6 +2,7 @@ use clap::Args;
 use ocikit::Digest;
 use ocikit_build::{Builder, BuilderKind, Candidate};
 use serde::Serialize;
+use serde_json::json;
 
 use crate::build::BuilderArguments;
 use crate::context::Context;
@@ -21,11 +22,6 @@ Examples:
 pub(super) struct Status {
     #[command(flatten)]
     builder: BuilderArguments,
-}
-
-#[derive(Serialize)]
-struct StatusOutput {
-    builders: Vec<CandidateOutput>,
 }
 
 #[derive(Serialize)]
@@ -61,8 +57,9 @@ impl Status {
         let builders = candidates.into_iter().enumerate();
         let mode = Builder::daemon_mode(&options.daemon);
         let builders = builders.map(|(position, found)| CandidateOutput::of(found, used.contains(&position), mode));
-        let result = StatusOutput { builders: builders.collect() };
-        context.output.result(&result, || result.builders.iter().map(CandidateOutput::line).collect::<Lines>())?;
+        let builders: Vec<_> = builders.collect();
+        let lines = || builders.iter().map(CandidateOutput::line).collect::<Lines>();
+        context.output.result(&json!({ "builders": builders }), lines)?;
         match is_usable {
             true => Ok(()),
             false if options.nodes.is_empty() => Err(Failure::new(Code::Missing, "no BuildKit can be used")

@@ -1,7 +1,7 @@
 //! What `index add` and `index remove` share: opening the index, the change, and the result.
 
-use ocikit::{Composed, Descriptor, Digest, Error, Index, IndexChange, Location, Root, Session};
-use serde::Serialize;
+use ocikit::{Composed, Error, Index, IndexChange, Location, Root, Session};
+use serde_json::json;
 
 use super::create::store;
 use super::members::say_notes;
@@ -19,21 +19,6 @@ pub(super) async fn open(context: &Context, session: &Session, location: &Locati
                 .hint("create an index with `ocikit index create`"))
         }
     }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ChangedIndex<'a> {
-    location: String,
-    before: Digest,
-    digest: Digest,
-    changed: bool,
-    added: &'a [Descriptor],
-    removed: &'a [Descriptor],
-    /// Signatures and other referrers that do not apply to the new digest.
-    orphaned_referrers: usize,
-    /// The number of removed referrers.
-    dropped_referrers: usize,
 }
 
 /// Changes an index where the arguments say so, in place or with a new one that is stored elsewhere, and reports the result.
@@ -64,15 +49,16 @@ pub(super) async fn run(
         return Ok(());
     }
     let digest = composed.index.digest();
-    let result = ChangedIndex {
-        location: change.target().to_string(),
-        before: *before,
-        digest,
-        changed: digest != *before,
-        added: &composed.added,
-        removed: &composed.removed,
-        orphaned_referrers: orphans.len(),
-        dropped_referrers: dropped,
-    };
+    let result = json!({
+        "location": change.target().to_string(),
+        "before": before,
+        "digest": digest,
+        "changed": digest != *before,
+        "added": composed.added,
+        "removed": composed.removed,
+        // Signatures and other referrers that do not apply to the new digest.
+        "orphanedReferrers": orphans.len(),
+        "droppedReferrers": dropped,
+    });
     context.output.result(&result, || digest.to_string())
 }

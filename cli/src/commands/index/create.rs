@@ -1,6 +1,6 @@
 use clap::Args;
-use ocikit::{Digest, Index, Location, MediaType, Root, SessionOptions, SourceExt};
-use serde::Serialize;
+use ocikit::{Index, Location, MediaType, Root, SessionOptions, SourceExt};
+use serde_json::json;
 
 use super::members::{MemberArguments, explain, say_notes};
 use crate::archive::ArchiveArguments;
@@ -40,17 +40,6 @@ pub(super) struct Create {
     archive: ArchiveArguments,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct CreatedIndex {
-    location: String,
-    digest: Digest,
-    media_type: MediaType,
-    size: u64,
-    manifests: Vec<ocikit::Descriptor>,
-    dry_run: bool,
-}
-
 impl Create {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let target = context.expand_output(&self.target);
@@ -73,27 +62,23 @@ impl Create {
             return Ok(());
         }
         let descriptor = composed.index.descriptor();
-        let result = CreatedIndex {
-            location: target.to_string(),
-            digest: descriptor.digest,
-            media_type: descriptor.media_type.clone(),
-            size: descriptor.size,
-            manifests: composed.index.manifests().to_vec(),
-            dry_run: self.dry_run,
-        };
+        let result = json!({
+            "location": target.to_string(),
+            "digest": descriptor.digest,
+            "mediaType": descriptor.media_type,
+            "size": descriptor.size,
+            "manifests": composed.index.manifests(),
+            "dryRun": self.dry_run,
+        });
         context.output.result(&result, || descriptor.digest.to_string())
     }
 }
 
 /// Stores an index at a location, which may be standard output.
 pub(super) async fn store(session: &ocikit::Session, index: &Index, target: &Location) -> Result {
-    match target {
-        Location::Stdio => crate::transfer::copy_out(session, &Root::Index(index.clone()), target, target).await?,
-        Location::Layout { .. }
-        | Location::Archive { .. }
-        | Location::DockerArchive { .. }
-        | Location::Path { .. }
-        | Location::Registry(_) => session.store_index(index, target).await?,
+    match *target == Location::Stdio {
+        true => crate::transfer::copy_out(session, &Root::Index(index.clone()), target, target).await?,
+        false => session.store_index(index, target).await?,
     };
     Ok(())
 }

@@ -1,7 +1,7 @@
 use clap::Args;
 use ocikit::spec::annotations;
-use ocikit::{Descriptor, Digest, Location, MediaType};
-use serde::Serialize;
+use ocikit::{Descriptor, Location};
+use serde_json::json;
 
 use super::changed::open;
 use crate::context::Context;
@@ -24,25 +24,16 @@ pub(super) struct List {
     location: Location,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ListedIndex<'a> {
-    location: String,
-    digest: Digest,
-    media_type: &'a MediaType,
-    manifests: &'a [Descriptor],
-}
-
 impl List {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
         let index = open(context, &context.session(&[&location])?, &location, "list").await?;
-        let result = ListedIndex {
-            location: location.to_string(),
-            digest: index.digest(),
-            media_type: &index.descriptor().media_type,
-            manifests: index.manifests(),
-        };
+        let result = json!({
+            "location": location.to_string(),
+            "digest": index.digest(),
+            "mediaType": index.descriptor().media_type,
+            "manifests": index.manifests(),
+        });
         context.output.result(&result, || index.manifests().iter().map(line).collect::<Lines>())
     }
 }

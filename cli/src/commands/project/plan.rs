@@ -1,6 +1,7 @@
 use clap::Args;
 use ocikit_publish::project::{CiMatrix, Decision, Reason, Share, assign, matrix};
 use serde::Serialize;
+use serde_json::json;
 
 use super::arguments::ProjectArguments;
 use super::select::SelectArguments;
@@ -37,15 +38,6 @@ pub(crate) struct Plan {
     /// Print the jobs for a CI engine
     #[arg(long, value_name = "ENGINE", value_parser = one_of(CiMatrix::ALL.map(|engine| (engine.name(), engine))), requires = "shards", conflicts_with_all = ["shard", "stage"])]
     matrix: Option<CiMatrix>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct PlanOutput<'a> {
-    stages: usize,
-    images: Vec<ImageOutput<'a>>,
-    up_to_date: usize,
-    not_touched: usize,
 }
 
 #[derive(Serialize)]
@@ -87,19 +79,18 @@ impl Plan {
                 reason,
             })
         });
-        let result = PlanOutput {
-            stages: planned.plan.stages(),
-            images: images.collect(),
-            up_to_date: count(|decision| matches!(decision, Decision::UpToDate { .. })),
-            not_touched: count(|decision| matches!(decision, Decision::NotTouched)),
-        };
-        context.output.say(format!(
-            "{} images to build, {} up to date, {} not touched",
-            result.images.len(),
-            result.up_to_date,
-            result.not_touched
-        ));
-        context.output.result(&result, || result.images.iter().map(line).collect::<Lines>())
+        let images: Vec<_> = images.collect();
+        let up_to_date = count(|decision| matches!(decision, Decision::UpToDate { .. }));
+        let not_touched = count(|decision| matches!(decision, Decision::NotTouched));
+        let to_build = images.len();
+        context.output.say(format!("{to_build} images to build, {up_to_date} up to date, {not_touched} not touched"));
+        let result = json!({
+            "stages": planned.plan.stages(),
+            "images": images,
+            "upToDate": up_to_date,
+            "notTouched": not_touched,
+        });
+        context.output.result(&result, || images.iter().map(line).collect::<Lines>())
     }
 }
 
