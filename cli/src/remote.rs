@@ -75,22 +75,8 @@ pub(crate) fn open<'a>(context: &Context, location: &'a Location) -> Result<(Rem
 
 /// Returns the text of a location without its tag or digest.
 pub(crate) fn place(location: &Location) -> String {
-    match location {
-        Location::Registry(reference) => reference.repository().to_string(),
-        Location::Layout { path, .. } => format!("oci:{}", path.display()),
-        Location::Archive { path, .. } => format!("oci-archive:{}", path.display()),
-        Location::DockerArchive { path, .. } => format!("docker-archive:{}", path.display()),
-        Location::Path { path, .. } => path.display().to_string(),
-        Location::Stdio => "-".to_owned(),
+    match location.reference() {
+        Some(reference) => reference.repository().to_string(),
+        None => location.with_name(Name::Only).to_string(),
     }
-}
-
-/// Returns the text of a location with another tag.
-pub(crate) fn tagged(location: &Location, tag: &ocikit::Tag) -> String {
-    let separator = match location {
-        Location::Path { .. } => '#',
-        Location::Layout { .. } | Location::Archive { .. } | Location::DockerArchive { .. } => ':',
-        Location::Registry(_) | Location::Stdio => ':',
-    };
-    format!("{}{separator}{tag}", place(location))
 }

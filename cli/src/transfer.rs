@@ -252,17 +252,16 @@ fn report_all(
     let mut failures = Vec::new();
     for (target, outcome) in targets.iter().zip(results) {
         match outcome {
-            Ok(result) => done.push((target, result)),
+            Ok(result) => done.push(result),
             Err(failure) => failures.push((target, failure)),
         }
     }
     // What is copied is printed also if the file cannot be written.
-    let written = done.first().map_or(Ok(()), |(_, result)| transfer.write_digest(result.digest));
+    let written = done.first().map_or(Ok(()), |result| transfer.write_digest(result.digest));
     let succeeded = done.len();
-    let results: Vec<_> = done.into_iter().map(|(_, results)| results).collect();
     match targets.iter().any(writes_to_stdout) {
-        true => say(context, &results),
-        false => report(context, results)?,
+        true => say(context, &done),
+        false => report(context, done)?,
     }
     written?;
     partial(failures, succeeded, "targets")
@@ -373,13 +372,9 @@ fn image_target(target: &Location, source: &Location, naming: &Naming) -> Result
 
 /// Returns the location of one of several roots: this reference in a repository, or the place itself.
 fn target_in(place: &Location, reference: impl FnOnce(&Repository) -> Result<Reference>) -> Result<Location> {
-    match place {
-        Location::Registry(target) => Ok(Location::Registry(reference(target.repository())?)),
-        Location::Layout { .. }
-        | Location::Archive { .. }
-        | Location::DockerArchive { .. }
-        | Location::Path { .. }
-        | Location::Stdio => Ok(place.clone()),
+    match place.reference() {
+        Some(target) => Ok(Location::Registry(reference(target.repository())?)),
+        None => Ok(place.clone()),
     }
 }
 

@@ -76,17 +76,13 @@ impl Copy {
         let [target] = &targets[..] else {
             return Err(Failure::usage("--all-tags copies to one place").hint("run the command once for each target"));
         };
-        let images: Vec<_> = match &source {
-            Location::Registry(source) => {
+        let images: Vec<_> = match source.reference() {
+            Some(source) => {
                 let repository = source.repository();
                 let tags = session.client().repository(repository.clone())?.tags().await?;
                 tags.into_iter().map(|tag| Named::of_reference(&Reference::tagged(repository.clone(), tag))).collect()
             }
-            Location::Layout { .. }
-            | Location::Archive { .. }
-            | Location::DockerArchive { .. }
-            | Location::Path { .. }
-            | Location::Stdio => {
+            None => {
                 if !matches!(source.name(), Name::Only) {
                     return Err(Failure::usage(format_args!("cannot copy all tags of {source}: it names one image"))
                         .hint("leave out the tag or digest, or leave out `--all-tags`"));

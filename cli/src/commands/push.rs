@@ -33,14 +33,7 @@ pub(crate) struct Push {
 impl Push {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let locations: Vec<_> = self.locations.iter().map(|location| context.expand_input(location)).collect();
-        let is_local = |location: &Location| match location {
-            Location::Layout { .. }
-            | Location::Archive { .. }
-            | Location::DockerArchive { .. }
-            | Location::Path { .. }
-            | Location::Stdio => true,
-            Location::Registry(_) => false,
-        };
+        let is_local = |location: &Location| location.reference().is_none();
         let sources = locations.iter().take_while(|location| is_local(location)).count();
         let (sources, targets) = locations.split_at(sources);
         if sources.is_empty() {

@@ -1,5 +1,5 @@
 use clap::Args;
-use ocikit::{Location, SourceExt};
+use ocikit::{Location, Name, SourceExt};
 use serde_json::json;
 
 use crate::context::Context;
@@ -43,8 +43,8 @@ impl Tag {
             "dryRun": self.dry_run,
         });
         context.output.result(&result, || {
-            let lines = self.tag.iter().map(|tag| format!("{}@{}", remote::tagged(&location, tag), root.digest));
-            lines.collect::<Lines>()
+            let tagged = |tag: &ocikit::Tag| location.with_name(Name::Tag(tag.clone()));
+            self.tag.iter().map(|tag| format!("{}@{}", tagged(tag), root.digest)).collect::<Lines>()
         })
     }
 }
