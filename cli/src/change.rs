@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::{Failure, Result};
-use crate::output::counted;
+use crate::output::{counted, is_zero};
 use crate::report::{has_zstd_for_docker, say_zstd};
 
 /// Where a changed image is written.
@@ -79,10 +79,6 @@ pub(crate) struct ChangeOutput {
     /// Copies of referrers that have the new digest as their subject.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     updated_referrers: Vec<Digest>,
-}
-
-fn is_zero(count: &usize) -> bool {
-    *count == 0
 }
 
 impl ChangeArguments {

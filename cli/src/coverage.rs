@@ -5,7 +5,7 @@ use ocikit_sign::{Check, Outcome, Refused, VerifyReport};
 use serde::Serialize;
 
 use crate::failure::{Code, Failure};
-use crate::output::Lines;
+use crate::output::{Lines, is_zero};
 use crate::quote::quoted;
 
 /// The result of checking one digest for a signature of one signer.
@@ -48,10 +48,6 @@ pub(crate) struct CheckOutput {
 struct FailedSignature {
     signature: Digest,
     why: String,
-}
-
-fn is_zero(count: &usize) -> bool {
-    *count == 0
 }
 
 impl CheckOutput {

@@ -85,6 +85,11 @@ pub(crate) fn counted(count: usize, one: &str, several: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { several })
 }
 
+/// Returns whether a number is left out of JSON.
+pub(crate) fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
 /// Lines of human-readable text. Every line is escaped, including line breaks, so an added line stays one line.
 #[derive(Debug, Default)]
 pub(crate) struct Lines(String);

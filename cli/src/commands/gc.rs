@@ -3,6 +3,7 @@ use std::time::SystemTime;
 use clap::Args;
 use ocikit::{Collected, Error, GcOptions, Location, Removed};
 use serde::Serialize;
+use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::{Failure, Result};
@@ -29,16 +30,6 @@ pub(crate) struct Gc {
     /// Accept an index with missing manifests, as after `copy --sparse`
     #[arg(long)]
     sparse: bool,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct GcOutput {
-    location: String,
-    removed: Vec<RemovedFile>,
-    freed: u64,
-    kept: usize,
-    dry_run: bool,
 }
 
 #[derive(Serialize)]
@@ -69,13 +60,14 @@ impl Gc {
         })?;
         let words = words(&location, &collected, self.dry_run);
         let removed = collected.removed.into_iter();
-        let result = GcOutput {
-            location: location.to_string(),
-            removed: removed.map(|Removed { name, digest, bytes, .. }| RemovedFile { name, digest, bytes }).collect(),
-            freed: collected.freed,
-            kept: collected.kept,
-            dry_run: self.dry_run,
-        };
+        let removed = removed.map(|Removed { name, digest, bytes, .. }| RemovedFile { name, digest, bytes });
+        let result = json!({
+            "location": location.to_string(),
+            "removed": removed.collect::<Vec<_>>(),
+            "freed": collected.freed,
+            "kept": collected.kept,
+            "dryRun": self.dry_run,
+        });
         context.output.result(&result, || words)
     }
 }

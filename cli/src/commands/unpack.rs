@@ -4,7 +4,7 @@ use clap::Args;
 use ocikit::image::unpack::{IdRange, Owners, UnpackOptions, Unpacked};
 use ocikit::{Error, Location, Platform};
 use ocikit_lazy::FileAccess;
-use serde::Serialize;
+use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::{Failure, Result};
@@ -65,23 +65,6 @@ impl OwnerArguments {
     }
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct UnpackOutput {
-    location: String,
-    digest: ocikit::Digest,
-    path: String,
-    files: u64,
-    bytes: u64,
-    /// Extended attributes that the file system does not support, or that this user may not set.
-    #[serde(skip_serializing_if = "is_zero")]
-    skipped_xattrs: u64,
-}
-
-fn is_zero(count: &u64) -> bool {
-    *count == 0
-}
-
 impl Unpack {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
@@ -92,19 +75,19 @@ impl Unpack {
             false => image.unpack(&self.directory, &options).await,
         };
         let unpacked: Unpacked = unpacked.map_err(|error| self.explain(error))?;
+        let path = self.directory.display().to_string();
+        let mut result = json!({
+            "location": location.to_string(),
+            "digest": image.digest(),
+            "path": path,
+            "files": unpacked.names,
+            "bytes": unpacked.bytes,
+        });
         if unpacked.skipped_xattrs > 0 {
+            result["skippedXattrs"] = json!(unpacked.skipped_xattrs);
             let what = "extended attributes are not supported by the file system, or need the privileges of root";
             context.output.say(format!("warning: {} {what}", unpacked.skipped_xattrs));
         }
-        let path = self.directory.display().to_string();
-        let result = UnpackOutput {
-            location: location.to_string(),
-            digest: image.digest(),
-            path: path.clone(),
-            files: unpacked.names,
-            bytes: unpacked.bytes,
-            skipped_xattrs: unpacked.skipped_xattrs,
-        };
         context.output.result(&result, || path)
     }
 

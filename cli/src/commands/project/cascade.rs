@@ -1,6 +1,6 @@
 use clap::Args;
 use ocikit_publish::project::{Bump, Cascade as Decided, CascadePolicy, Level, finish_cascade};
-use serde::Serialize;
+use serde_json::json;
 
 use super::arguments::ProjectArguments;
 use crate::context::Context;
@@ -38,17 +38,6 @@ pub(crate) struct Cascade {
 /// The names of the parts of a version.
 const LEVELS: [(&str, Level); 3] = [("patch", Level::Patch), ("minor", Level::Minor), ("major", Level::Major)];
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct CascadeOutput<'a> {
-    dry_run: bool,
-    bumps: &'a [Bump],
-    files: Vec<String>,
-    notes: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    diff: Option<String>,
-}
-
 impl Cascade {
     pub(crate) fn run(&self, context: &Context) -> Result {
         if !self.dry_run
@@ -70,15 +59,18 @@ impl Cascade {
 
     fn report(&self, context: &Context, cascade: &Decided) -> Result {
         let diff: Vec<u8> = cascade.changes.iter().flat_map(|change| change.diff()).collect();
-        let result = CascadeOutput {
-            dry_run: self.dry_run,
-            bumps: &cascade.bumps,
-            files: cascade.changes.iter().map(|change| change.path.display().to_string()).collect(),
-            notes: cascade.notes.iter().map(ToString::to_string).collect(),
-            diff: self.dry_run.then(|| String::from_utf8_lossy(&diff).into_owned()),
-        };
         if self.dry_run && !context.output.json {
             return context.output.bytes(&diff);
+        }
+        let files = cascade.changes.iter().map(|change| change.path.display().to_string());
+        let mut result = json!({
+            "dryRun": self.dry_run,
+            "bumps": cascade.bumps,
+            "files": files.collect::<Vec<_>>(),
+            "notes": cascade.notes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        });
+        if self.dry_run {
+            result["diff"] = json!(String::from_utf8_lossy(&diff));
         }
         context.output.result(&result, || cascade.bumps.iter().map(line).collect::<Lines>())
     }
