@@ -96,6 +96,26 @@ impl Failure {
         self
     }
 
+    /// Adds a hint, if there is one.
+    pub(crate) fn hint_if(self, hint: Option<impl Display>) -> Failure {
+        match hint {
+            Some(hint) => self.hint(hint),
+            None => self,
+        }
+    }
+
+    /// Combines the failures of several items, with the first hints that one of them has.
+    pub(crate) fn of_items(code: Code, message: impl Display, mut failures: Vec<(impl Display, Failure)>) -> Failure {
+        let hints = failures.iter_mut().map(|(_, failure)| std::mem::take(&mut failure.hints));
+        let hints = hints.reduce(|first, next| if first.is_empty() { next } else { first }).unwrap_or_default();
+        let failed = failures.into_iter().map(|(name, Failure { code, message, .. })| FailedItem {
+            name: name.to_string(),
+            code,
+            message,
+        });
+        Failure { hints, failed: failed.collect(), ..Failure::new(code, message) }
+    }
+
     /// Returns the first hint whose flags the command has. Errors come from code that several commands share, so the best
     /// hint may name a flag of another command.
     pub(crate) fn hint_for(&self, root: &clap::Command, command: &[String]) -> Option<&str> {
@@ -121,10 +141,7 @@ impl Failure {
                 .filter(|_| is_implied)
                 .map(str::to_owned)
         });
-        match meant {
-            Some(name) => self.hint(format_args!("did you mean `{}`?", quoted(&format!("./{name}")))),
-            None => self,
-        }
+        self.hint_if(meant.map(|name| format!("did you mean `{}`?", quoted(&format!("./{name}")))))
     }
 
     /// Repeats the names of repositories as the user spelled them: `alpine`, where an error of the library has
@@ -217,9 +234,7 @@ fn hint(error: &Error) -> Option<String> {
         Error::Unmet { place, need: Need::OciArchive, .. } => {
             format!("`ocikit copy {} oci.tar` converts it", quoted(place))
         }
-        Error::Unmet { need: Need::OciFormat, .. } => {
-            "convert it first with `ocikit convert --to oci`".to_owned()
-        }
+        Error::Unmet { need: Need::OciFormat, .. } => "convert it first with `ocikit convert --to oci`".to_owned(),
         Error::Unmet { need: Need::OtherCompression, .. } => {
             "recompress it first with `ocikit recompress --compression gzip`".to_owned()
         }
@@ -229,9 +244,7 @@ fn hint(error: &Error) -> Option<String> {
         Error::Unmet { need: Need::DropUnsupported, .. } => {
             "add --drop-unsupported to leave out attestations and subjects".to_owned()
         }
-        Error::Unmet { need: Need::Time, .. } => {
-            "give --time, or set SOURCE_DATE_EPOCH".to_owned()
-        }
+        Error::Unmet { need: Need::Time, .. } => "give --time, or set SOURCE_DATE_EPOCH".to_owned(),
         Error::Unmet { need: Need::IdRange, .. } => {
             "add a range to `--uid-map` or `--gid-map`, or leave both out".to_owned()
         }
@@ -258,9 +271,7 @@ fn hint(error: &Error) -> Option<String> {
         Error::Unreachable { place, cause, .. } => return connection_hint(place, *cause),
         Error::Failed { source, place, .. } => match source.kind() {
             io::ErrorKind::StorageFull => "free disk space".to_owned(),
-            _ if is_read_only_format(place, source) => {
-                "use `.tar`, `.tar.gz` or `.tar.zst`".to_owned()
-            }
+            _ if is_read_only_format(place, source) => "use `.tar`, `.tar.gz` or `.tar.zst`".to_owned(),
             _ => return None,
         },
         Error::Refused { status: 413, .. } => {
@@ -374,15 +385,8 @@ impl From<ocikit_publish::PublishError> for Failure {
                     only.message = format!("{}; no tag was changed", only.message);
                     return failures.remove(0).1;
                 }
-                let hints = failures.iter_mut().find(|(_, failure)| !failure.hints.is_empty());
-                let hints = hints.map(|(_, failure)| std::mem::take(&mut failure.hints)).unwrap_or_default();
                 let code = failures.first().map_or(Code::Other, |(_, failure)| failure.code);
-                let failed = failures.into_iter().map(|(repository, Failure { code, message, .. })| FailedItem {
-                    name: repository.to_string(),
-                    code,
-                    message,
-                });
-                Failure { hints, failed: failed.collect(), ..Failure::new(code, message) }
+                Failure::of_items(code, message, failures)
             }
             PublishError::Sign { source, .. } => Failure { message, ..(*source).into() },
             PublishError::AllOlder { .. } => {
@@ -437,16 +441,11 @@ impl From<ocikit_build::Error> for Failure {
         match error {
             Error::Image(error) => error.into(),
             Error::Option { .. } => Failure::new(Code::Usage, message),
-            Error::Missing { what, .. } => {
-                let failure = Failure::new(Code::Missing, message);
-                match what {
-                    "the Dockerfile" => {
-                        failure.hint("name the Dockerfile with --file, or generate one with `--runtime auto`")
-                    }
-                    "the build context" => failure.hint("name the directory to build from: `ocikit build CONTEXT`"),
-                    _ => failure,
-                }
-            }
+            Error::Missing { what, .. } => Failure::new(Code::Missing, message).hint_if(match what {
+                "the Dockerfile" => Some("name the Dockerfile with --file, or generate one with `--runtime auto`"),
+                "the build context" => Some("name the directory to build from: `ocikit build CONTEXT`"),
+                _ => None,
+            }),
             Error::TimedOut { .. } => Failure::new(Code::Other, message).hint("raise --time-limit"),
             Error::Unreachable { .. } => Failure::new(Code::Unreachable, message)
                 .hint("start BuildKit there, or correct --addr, --builder or BUILDKIT_HOST"),

@@ -7,8 +7,8 @@ use ocikit::{Copied, Descriptor, Digest, Location, Planned, Put};
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::failure::{Code, FailedItem, Failure, Result};
-use crate::output::{self, Lines};
+use crate::failure::{Code, Failure, Result};
+use crate::output::{self, Lines, counted};
 
 /// The result of a copy to one target.
 #[derive(Serialize)]
@@ -65,14 +65,7 @@ pub(crate) fn partial(mut failures: Vec<(impl Display, Failure)>, succeeded: usi
     let same = codes.iter().all(|code| code == first);
     let code = if succeeded == 0 && same { *first } else { Code::Partial };
     let message = format!("{} of {} {what} failed", failures.len(), failures.len() + succeeded);
-    let hints = failures.iter_mut().find(|(_, failure)| !failure.hints.is_empty());
-    let hints = hints.map(|(_, failure)| std::mem::take(&mut failure.hints)).unwrap_or_default();
-    let failed = failures.into_iter().map(|(name, Failure { code, message, .. })| FailedItem {
-        name: name.to_string(),
-        code,
-        message,
-    });
-    Err(Failure { hints, failed: failed.collect(), ..Failure::new(code, message) })
+    Err(Failure::of_items(code, message, failures))
 }
 
 /// Prints the results on standard error. It is the only output of a copy whose archive goes to standard output.
@@ -133,16 +126,15 @@ impl TargetOutput {
         let exist = if self.present.blobs == 1 { "already exists" } else { "already exist" };
         for (count, what) in [(&self.sent, copied), (&self.mounted, "mounted"), (&self.present, exist)] {
             if count.blobs > 0 {
-                let noun = if count.blobs == 1 { "blob" } else { "blobs" };
-                parts.push(format!("{} {noun} {what} ({})", count.blobs, output::bytes(count.bytes)));
+                let blobs = counted(count.blobs, "blob", "blobs");
+                parts.push(format!("{blobs} {what} ({})", output::bytes(count.bytes)));
             }
         }
         if parts.is_empty() {
             parts.push("already exists".to_owned());
         }
         if !self.referrers.is_empty() {
-            let noun = if self.referrers.len() == 1 { "referrer" } else { "referrers" };
-            parts.push(format!("{} {noun}", self.referrers.len()));
+            parts.push(counted(self.referrers.len(), "referrer", "referrers"));
         }
         let dry_run = if self.dry_run { "dry run: " } else { "" };
         format!("{dry_run}{}: {}", self.target, parts.join(", "))

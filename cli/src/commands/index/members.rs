@@ -99,11 +99,7 @@ pub(super) fn explain(error: Error) -> Failure {
         Error::Unmet { need: Need::OciIndex, .. } => Some("add `--format oci`"),
         _ => None,
     };
-    let failure = Failure::from(error);
-    match hint {
-        Some(hint) => failure.hint(hint),
-        None => failure,
-    }
+    Failure::from(error).hint_if(hint)
 }
 
 /// Says which attestation manifests were removed, and which entries are indexes.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
-use crate::output::Lines;
+use crate::output::{Lines, counted};
 use crate::report::partial;
 
 /// The images that a command worked on, in the order of the project.
@@ -86,8 +86,7 @@ pub(super) fn print_report(context: &Context, project: &Project, report: BuildRe
     }
     let succeeded = result.images.iter().filter(|image| image.digest.is_some()).count();
     if skipped > 0 {
-        let words = if skipped == 1 { "image was" } else { "images were" };
-        context.output.say(format!("{skipped} {words} skipped"));
+        context.output.say(format!("{} skipped", counted(skipped, "image was", "images were")));
     }
     context.output.result(&result, || result.images.iter().filter_map(line).collect::<Lines>())?;
     partial(failures, succeeded, "images")
