@@ -1,9 +1,7 @@
 //! Progress of copies and builds: a bar on a terminal, a line every few seconds in a log, or events as JSON.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::fmt;
 use std::io::IsTerminal;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -57,7 +55,7 @@ impl ProgressFormat {
     /// Returns the observer that shows how many bytes of layers and files a change has read.
     pub(crate) fn of_change(self) -> Option<Arc<ReadCounter>> {
         let show = match self {
-            ProgressFormat::Tty => Show::Spinner(StepTree::style(bar(), "{spinner} {msg}  {bytes}  {bytes_per_sec}")),
+            ProgressFormat::Tty => Show::Spinner(styled(bar(), "{spinner} {msg}  {bytes}  {bytes_per_sec}")),
             ProgressFormat::Plain | ProgressFormat::Auto => Show::Lines,
             ProgressFormat::Json => Show::Json,
             ProgressFormat::None => return None,
@@ -82,11 +80,12 @@ impl ProgressFormat {
 }
 
 /// The interval at which the times of running steps change.
-const TICK: Duration = Duration::from_millis(100);
+pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// The interval between two lines of plain progress.
 const LOG_INTERVAL: Duration = Duration::from_secs(3);
 
+#[derive(Debug)]
 struct Bar {
     bar: ProgressBar,
     tally: ByteCounter,
@@ -114,17 +113,14 @@ impl ByteCounter {
 
 fn bar() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-    let template = "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left  {msg}";
-    // The template is constant, so this does not fail; without a style the bar has the default look.
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style.progress_chars("=> "));
-    }
-    bar
+    styled(bar, "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left  {msg}")
 }
 
-impl fmt::Debug for Bar {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Bar")
+/// Returns a bar with a template; with the default look if the template has a mistake.
+pub(crate) fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style.progress_chars("=> ")),
+        Err(_) => bar,
     }
 }
 
@@ -214,7 +210,6 @@ fn say_decompressing(location: &str) {
 #[derive(Debug)]
 struct Plain {
     tally: ByteCounter,
-    moved: AtomicU64,
     state: Mutex<PlainState>,
 }
 
@@ -222,6 +217,7 @@ struct Plain {
 struct PlainState {
     blobs: usize,
     bytes: u64,
+    moved: u64,
     /// Each blob once, also if it is stored at several targets.
     finished: HashSet<Digest>,
     printed: Instant,
@@ -229,34 +225,27 @@ struct PlainState {
 
 impl Plain {
     fn new() -> Plain {
-        let state = PlainState { blobs: 0, bytes: 0, finished: HashSet::new(), printed: Instant::now() };
-        Plain { tally: ByteCounter::default(), moved: AtomicU64::new(0), state: Mutex::new(state) }
-    }
-
-    fn maybe_say(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.printed.elapsed() < LOG_INTERVAL {
-            return;
-        }
-        state.printed = Instant::now();
-        let (moved, total) = (output::bytes(self.moved.load(Ordering::Relaxed)), output::bytes(state.bytes));
-        output::print_lines(format!("{moved} of {total}, {} of {} blobs", state.finished.len(), state.blobs));
+        let state = PlainState { blobs: 0, bytes: 0, moved: 0, finished: HashSet::new(), printed: Instant::now() };
+        Plain { tally: ByteCounter::default(), state: Mutex::new(state) }
     }
 }
 
 impl Observer for Plain {
     fn event(&self, event: Event<'_>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            Event::Planned { blobs, bytes } => {
-                let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                (state.blobs, state.bytes) = (blobs, bytes);
-            }
+            Event::Planned { blobs, bytes } => (state.blobs, state.bytes) = (blobs, bytes),
             Event::Read { .. } | Event::Finished { .. } | Event::Checked { .. } => {
-                self.moved.fetch_add(self.tally.fresh(&event), Ordering::Relaxed);
+                state.moved += self.tally.fresh(&event);
                 if let Event::Finished { blob, .. } | Event::Checked { blob } = &event {
-                    self.state.lock().unwrap_or_else(PoisonError::into_inner).finished.insert(blob.digest);
+                    state.finished.insert(blob.digest);
                 }
-                self.maybe_say();
+                if state.printed.elapsed() >= LOG_INTERVAL {
+                    state.printed = Instant::now();
+                    let (moved, total) = (output::bytes(state.moved), output::bytes(state.bytes));
+                    let (finished, blobs) = (state.finished.len(), state.blobs);
+                    output::print_lines(format!("{moved} of {total}, {finished} of {blobs} blobs"));
+                }
             }
             Event::Decompressing { location } => say_decompressing(location),
             _ => {}
@@ -298,12 +287,13 @@ pub(crate) fn put_word(put: Put) -> &'static str {
 
 /// Shows the running steps of a build, each with its time and its last line of output, below the finished steps. The output
 /// of a step that fails remains.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct StepTree {
     bars: MultiProgress,
     running: Mutex<HashMap<String, RunningStep>>,
 }
 
+#[derive(Debug)]
 struct RunningStep {
     bar: ProgressBar,
     /// The last line of output, below the step.
@@ -321,13 +311,6 @@ impl StepTree {
         let _ = self.bars.println(output::line(text));
     }
 
-    fn style(bar: ProgressBar, template: &str) -> ProgressBar {
-        match ProgressStyle::with_template(template) {
-            Ok(style) => bar.with_style(style),
-            Err(_) => bar,
-        }
-    }
-
     /// Removes a step from the running ones and returns its time and the end of its output.
     fn end(&self, step: &str) -> Option<(Duration, VecDeque<String>)> {
         let ended = self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(step)?;
@@ -340,17 +323,11 @@ impl StepTree {
     }
 }
 
-impl fmt::Debug for StepTree {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("StepTree")
-    }
-}
-
 impl ocikit_build::Observer for StepTree {
     fn progress(&self, progress: &BuildProgress) {
         match progress {
             BuildProgress::Started { step } => {
-                let bar = self.bars.add(StepTree::style(ProgressBar::new_spinner(), "{spinner} {wide_msg} {elapsed}"));
+                let bar = self.bars.add(styled(ProgressBar::new_spinner(), "{spinner} {wide_msg} {elapsed}"));
                 bar.enable_steady_tick(TICK);
                 bar.set_message(output::line(step).into_owned());
                 let started = RunningStep { bar, last_line: None, log: VecDeque::new() };
@@ -363,7 +340,7 @@ impl ocikit_build::Observer for StepTree {
                 let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
                 let Some(RunningStep { bar, last_line, log }) = running.get_mut(step) else { return };
                 let below = last_line.get_or_insert_with(|| {
-                    let below = StepTree::style(ProgressBar::new_spinner(), "  | {wide_msg}");
+                    let below = styled(ProgressBar::new_spinner(), "  | {wide_msg}");
                     self.bars.insert_after(bar, below)
                 });
                 below.set_message(output::line(line).into_owned());

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar};
 use ocikit::spec::with_causes;
 use ocikit_build::{Observer, Progress};
 use ocikit_publish::project::{BuildObserver, ImageOutcome};
@@ -13,10 +12,7 @@ use serde_json::json;
 
 use crate::context::Context;
 use crate::output;
-use crate::progress::ProgressFormat;
-
-/// The interval at which the times of running builds change.
-const TICK: Duration = Duration::from_millis(100);
+use crate::progress::{ProgressFormat, TICK, styled};
 
 /// Returns what follows a run of this number of images.
 pub(super) fn observer(context: &Context, images: usize) -> Box<dyn BuildObserver + '_> {
@@ -137,14 +133,6 @@ impl ImageTree {
             bar
         };
         running.entry(image.to_owned()).or_insert_with(new).clone()
-    }
-}
-
-/// Returns a bar with a template; with the default look if the template has a mistake.
-fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
-    match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style.progress_chars("=> ")),
-        Err(_) => bar,
     }
 }
 
