@@ -1,6 +1,6 @@
-//! `inspect --check-base`: whether the base image of an image has changed since it was built.
+//! The base image that annotations name, and `inspect --check-base`: whether it has changed since the image was built.
 
-use ocikit::image::base_of;
+use ocikit::image::{BaseImage, base_of};
 use ocikit::{Location, Platform, Reference, Root};
 use serde_json::json;
 
@@ -12,16 +12,10 @@ pub(crate) async fn check_base(context: &Context, location: &Location, platform:
     let root = context.session(&[location])?.open(location).await?;
     let platforms: Vec<_> = platform.cloned().into_iter().collect();
     let base = base_of(&root, &platforms).await?;
-    let name: Reference = base.name.parse().map_err(|error| {
-        Failure::usage(format_args!("cannot use the base image `{}` of the annotations: {error}", base.name))
-    })?;
+    let name = reference_of(&base)?;
     let missing = || Failure::new(Code::Missing, format_args!("{location} has no digest of its base image {name}"));
     let digest = base.digest.ok_or_else(missing)?;
-    let name = match name.tag() {
-        Some(tag) => Reference::tagged(name.repository().clone(), tag.clone()),
-        None => name,
-    };
-    let there = Location::Registry(name);
+    let there = Location::Registry(without_digest(&name));
     let current = context.session(&[&there])?.open(&there).await?;
     // Some builders record the digest of the image for the platform, others that of the index.
     let is_listed = match &current {
@@ -44,5 +38,20 @@ pub(crate) async fn check_base(context: &Context, location: &Location, platform:
     match moved {
         true => Err(Failure::new(Code::Unverified, "the base image has changed").silent()),
         false => Ok(()),
+    }
+}
+
+/// Returns the reference of the base image that annotations name.
+pub(crate) fn reference_of(base: &BaseImage) -> Result<Reference> {
+    base.name.parse().map_err(|error| {
+        Failure::usage(format_args!("cannot use the base image `{}` of the annotations: {error}", base.name))
+    })
+}
+
+/// Returns the reference by its tag, if it has one.
+pub(crate) fn without_digest(reference: &Reference) -> Reference {
+    match reference.tag() {
+        Some(tag) => Reference::tagged(reference.repository().clone(), tag.clone()),
+        None => reference.clone(),
     }
 }

@@ -132,15 +132,12 @@ pub(crate) struct Context {
 impl Context {
     pub(crate) fn new(global: Global) -> Result<Context> {
         let output = Output { json: global.json, quiet: global.quiet, mute: false };
-        let epoch = match variable("SOURCE_DATE_EPOCH") {
-            Some(text) => {
-                let refuse = |_| {
-                    Failure::usage(format_args!("cannot read SOURCE_DATE_EPOCH: `{text}` is not a number of seconds"))
-                };
-                Some(text.parse().map_err(refuse)?)
-            }
-            None => None,
-        };
+        let epoch = variable("SOURCE_DATE_EPOCH").map(|text| {
+            text.parse().map_err(|_| {
+                Failure::usage(format_args!("cannot read SOURCE_DATE_EPOCH: `{text}` is not a number of seconds"))
+            })
+        });
+        let epoch = epoch.transpose()?;
         let environment = EnvironmentCredentials::read()?;
         let (name, stdin) = (global.username.as_deref(), (global.password_stdin, global.token_stdin));
         let secret = credentials::given(name, stdin.0, stdin.1, &environment)?;
@@ -315,7 +312,6 @@ impl Context {
         origin: &str,
         options: SessionOptions,
     ) -> Result<Session> {
-        let registries: BTreeSet<_> = locations.iter().filter_map(|location| registry_of(location)).collect();
         let mut own: BTreeMap<&Registry, &Credential> = BTreeMap::new();
         for (location, credential) in credentials {
             let registry = registry_of(location).ok_or_else(|| {
@@ -325,12 +321,9 @@ impl Context {
                 return Err(Failure::usage(format_args!("cannot use two different credentials for {registry}")));
             }
         }
-        let mut client = self.options_of(&registries)?;
         let fixed =
             |(registry, credential): (&Registry, &Credential)| keychain_of(origin, registry, credential.clone());
-        let own = own.into_iter().map(fixed).chain([client.keychain.clone()]);
-        client.keychain = Arc::new(Keychains(own.collect()));
-        Ok(self.session_of(Client::new(client), options))
+        self.session_by(locations, Arc::new(Keychains(own.into_iter().map(fixed).collect())), options)
     }
 
     /// Returns a session with a further source of credentials, which comes first.

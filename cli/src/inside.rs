@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ocikit::image::ImageFormats;
-use ocikit::{Digest, Error, Image, Layer, Location, Platform, Root, SourceExt};
+use ocikit::{Descriptor, Digest, Error, Image, Layer, Location, Platform, Root, Source, SourceExt};
 use ocikit_lazy::{FileAccess, LazyFormats};
 
 use crate::context::Context;
@@ -37,7 +37,7 @@ fn choice(text: &str) -> Result<LayerChoice, String> {
 /// Opens the image of a location for a platform. The location may be a pipe.
 pub(crate) async fn image_at(context: &Context, location: &Location, platform: Option<&Platform>) -> Result<Image> {
     let session = context.session(&[location])?;
-    image(crate::pipe::open_image(context, &session, location, true).await?, platform).await
+    Ok(image_of(crate::pipe::open_image(context, &session, location, true).await?, platform).await?)
 }
 
 /// As [`image_at`], with a way to read its files if it is in a lazy format.
@@ -93,19 +93,34 @@ impl ImageSelection {
 
 /// Returns the root for a platform. Without one, returns the root itself, or of an index the image for this machine.
 async fn selected(root: Root, platform: Option<&Platform>) -> ocikit::Result<Root> {
-    match (platform, &root) {
-        (Some(platform), _) => root.for_platform(platform).await,
-        (None, Root::Index(_)) => root.for_platform(&Platform::of_this_machine()).await,
-        (None, Root::Image(_) | Root::Other(_)) => Ok(root),
+    match root {
+        Root::Index(_) if platform.is_none() => root.for_platform(&Platform::of_this_machine()).await,
+        root => for_platform(root, platform).await,
+    }
+}
+
+/// Returns the root for a platform, or without one the root itself.
+pub(crate) async fn for_platform(root: Root, platform: Option<&Platform>) -> ocikit::Result<Root> {
+    match platform {
+        Some(platform) => root.for_platform(platform).await,
+        None => Ok(root),
+    }
+}
+
+/// Returns the descriptor of the root of a location, or of its image for a platform.
+pub(crate) async fn find(
+    source: &Arc<dyn Source>,
+    location: &Location,
+    platform: Option<&Platform>,
+) -> ocikit::Result<Descriptor> {
+    let found = source.find_root(&location.name()).await?;
+    match platform {
+        Some(platform) => Ok(Root::at(source.clone(), found).await?.for_platform(platform).await?.descriptor().clone()),
+        None => Ok(found),
     }
 }
 
 /// Returns the image of a root: the root itself, or the image of an index for a platform.
-pub(crate) async fn image(root: Root, platform: Option<&Platform>) -> Result<Image> {
-    Ok(image_of(root, platform).await?)
-}
-
-/// As [`image`], with the error of the library.
 pub(crate) async fn image_of(root: Root, platform: Option<&Platform>) -> ocikit::Result<Image> {
     match selected(root, platform).await? {
         Root::Image(image) => Ok(image),

@@ -17,22 +17,18 @@ fn describe_at(depth: usize, inspection: &Inspection, lines: &mut Lines) {
     line(depth, "kind", &inspection.kind);
     line(depth, "digest", &inspection.digest.to_string());
     line(depth, "media type", inspection.media_type.as_str());
-    if let Some(artifact_type) = &inspection.artifact_type {
-        line(depth, "artifact", artifact_type.as_str());
-    }
-    if let Some(platform) = &inspection.platform {
-        line(depth, "platform", &platform.to_string());
-    }
-    if let Some(size) = inspection.total_size {
+    let size = inspection.total_size.map(|size| {
         let beyond = inspection.total_uncompressed_size.map(|size| format!(", {} decompressed", output::bytes(size)));
-        let (size, beyond) = (output::bytes(size), beyond.unwrap_or_default());
-        line(depth, "size", &format!("{size} in {} layers{beyond}", inspection.layers.len()));
-    }
-    if let Some(subject) = &inspection.subject {
-        line(depth, "subject", &subject.to_string());
-    }
-    if let Some(attests) = &inspection.attests {
-        line(depth, "attests", attests);
+        format!("{} in {} layers{}", output::bytes(size), inspection.layers.len(), beyond.unwrap_or_default())
+    });
+    for (key, value) in [
+        ("artifact", inspection.artifact_type.as_ref().map(ToString::to_string)),
+        ("platform", inspection.platform.as_ref().map(ToString::to_string)),
+        ("size", size),
+        ("subject", inspection.subject.as_ref().map(ToString::to_string)),
+        ("attests", inspection.attests.clone()),
+    ] {
+        value.iter().for_each(|value| line(depth, key, value));
     }
     for predicate in &inspection.predicate_types {
         line(depth, "predicate", predicate);

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
-use ocikit::Annotations;
 use ocikit_sign::{Http, NotationOptions, NotationPlugin, SigningScheme, TimestampAuthority, VerificationPlugin};
 
 use crate::context::Context;
@@ -89,15 +88,11 @@ impl NotationArguments {
         let after = |span: &Span| created.to_zoned(TimeZone::UTC).checked_add(*span);
         let expiry = self.expiry.as_ref().map(after).transpose();
         let expiry = expiry.map_err(|error| Failure::usage(format_args!("--expiry: {error}")))?;
-        let mut metadata = Annotations::new();
-        for (key, value) in &self.user_metadata {
-            metadata.insert(key, value);
-        }
         Ok(Some(
             NotationOptions::default()
                 .chain(self.certificate_chain.as_deref().map(keys::chain).transpose()?)
                 .expiry(expiry.map(|time| time.timestamp()))
-                .metadata(metadata)
+                .metadata(self.user_metadata.iter().cloned().collect())
                 .scheme(if self.signing_authority { SigningScheme::SigningAuthority } else { SigningScheme::X509 })
                 .authority(self.authority(context)?),
         ))

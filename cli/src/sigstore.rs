@@ -7,8 +7,8 @@ use std::sync::Arc;
 use clap::Args;
 use jiff::Timestamp;
 use ocikit_sign::{
-    Certificate, CertificateTrust, Http, KeyKind, LogCheck, LogUrl, LogVersion, Pattern, PrivateKey, ServiceUrls,
-    Signer, SigningConfig, TrustedRoot, VerificationMaterial, certify, github_token,
+    CertificateTrust, Http, KeyKind, LogCheck, LogUrl, LogVersion, Pattern, PrivateKey, ServiceUrls, Signer,
+    SigningConfig, TrustedRoot, VerificationMaterial, certify, github_token,
 };
 use zeroize::Zeroizing;
 
@@ -100,11 +100,12 @@ impl VerificationMaterialArguments {
                 signer.map_or_else(|| PrivateKey::generate(KeyKind::P256).map(|key| Arc::new(key) as _), Ok)?;
             return Ok((signer, None));
         }
+        let certificates = || self.certificate.as_deref().map(keys::certificates).transpose();
         let is_alone = logs.is_empty() && timestamps.is_empty() && self.certificate.is_none();
         let http = || Ok::<_, Failure>(Http::new(&context.http_options()?)?);
         let (signer, certificates, http) = match (signer, authority) {
             (Some(signer), _) if is_alone => return Ok((signer, None)),
-            (Some(signer), _) => (signer, self.certificates()?, http()?),
+            (Some(signer), _) => (signer, certificates()?.unwrap_or_default(), http()?),
             (None, None) => return Err(neither_key_nor_authority()),
             (None, Some(authority)) => {
                 let http = http()?;
@@ -117,12 +118,6 @@ impl VerificationMaterialArguments {
         };
         let material = VerificationMaterial::new(http, now).certificates(certificates);
         Ok((signer, Some(material.logs(logs).timestamps(timestamps).root(root))))
-    }
-
-    /// Returns the certificates of the own authority.
-    fn certificates(&self) -> Result<Vec<Certificate>> {
-        let Some(path) = &self.certificate else { return Ok(Vec::new()) };
-        Certificate::read_all(&file::read(path)?).map_err(|error| named(path, error))
     }
 
     fn services(&self, now: Timestamp) -> Result<ServiceUrls> {
@@ -236,9 +231,8 @@ impl CertificateArguments {
 
 /// Reads the certificates of a private certificate authority, and those of a timestamp authority.
 pub(crate) fn own_root(path: &Path, timestamps: Option<&Path>) -> Result<TrustedRoot> {
-    let read = |path: &Path| Certificate::read_all(&file::read(path)?).map_err(|error| named(path, error));
-    let timestamps = timestamps.map(read).transpose()?;
-    let root = TrustedRoot::of_authorities(vec![read(path)?], timestamps.into_iter().collect());
+    let timestamps = timestamps.map(keys::certificates).transpose()?;
+    let root = TrustedRoot::of_authorities(vec![keys::certificates(path)?], timestamps.into_iter().collect());
     root.map_err(|error| named(path, error))
 }
 

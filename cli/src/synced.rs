@@ -26,20 +26,6 @@ pub(crate) struct SyncedImage<'a> {
     error: Option<String>,
 }
 
-impl<'a> SyncedImage<'a> {
-    fn of(item: &'a Item) -> SyncedImage<'a> {
-        SyncedImage {
-            from: &item.from,
-            to: &item.to,
-            outcome: "same",
-            digest: None,
-            bytes: 0,
-            kept: Vec::new(),
-            error: None,
-        }
-    }
-}
-
 /// The reason why an image was not mirrored.
 pub(crate) enum SyncFailure {
     /// The image does not pass the policy.
@@ -74,11 +60,8 @@ impl ocikit::sync::Gate<SyncFailure> for ReportingGate<'_> {
 
 /// Returns the result for an image, and the failure if there is one.
 pub(crate) fn result(item: &Item, outcome: Result<Done, SyncFailure>) -> (SyncedImage<'_>, Option<Failure>) {
-    let mut result = SyncedImage::of(item);
-    let missed = |outcome, failure: Failure| {
-        let error = Some(failure.message.clone());
-        (SyncedImage { outcome, error, ..SyncedImage::of(item) }, Some(failure))
-    };
+    let (from, to) = (&*item.from, &*item.to);
+    let mut result = SyncedImage { from, to, outcome: "same", digest: None, bytes: 0, kept: Vec::new(), error: None };
     match outcome {
         Ok(Done::Same(digest)) => result.digest = Some(digest),
         Ok(Done::Copied(copied)) => {
@@ -90,8 +73,14 @@ pub(crate) fn result(item: &Item, outcome: Result<Done, SyncFailure>) -> (Synced
             result.digest = Some(digest);
             (result.outcome, result.bytes) = ("planned", bytes);
         }
-        Err(SyncFailure::Refused(failure)) => return missed("refused", failure),
-        Err(SyncFailure::Failed(failure)) => return missed("failed", failure),
+        Err(error) => {
+            let (outcome, failure) = match error {
+                SyncFailure::Refused(failure) => ("refused", failure),
+                SyncFailure::Failed(failure) => ("failed", failure),
+            };
+            (result.outcome, result.error) = (outcome, Some(failure.message.clone()));
+            return (result, Some(failure));
+        }
     }
     (result, None)
 }

@@ -8,10 +8,9 @@ use serde_json::json;
 use super::artifact::files::FileArguments;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
-use crate::keys;
-use crate::remote;
 use crate::signed::SignOutput;
 use crate::sigstore::CertificateArguments;
+use crate::{inside, keys, remote};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -111,10 +110,7 @@ impl Attach {
         let artifact = self.files.artifact(context).await?;
         let (root, subject) = match self.dry_run {
             true => {
-                let mut subject = session.open(location).await?;
-                if let Some(platform) = &self.platform {
-                    subject = subject.for_platform(platform).await?;
-                }
+                let subject = inside::for_platform(session.open(location).await?, self.platform.as_ref()).await?;
                 (artifact.clone().subject(subject.descriptor()).finish(subject.source())?, subject)
             }
             false => session.attach(location, self.platform.as_ref(), &artifact).await?,

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
-use crate::inside::lazy_formats;
+use crate::inside::{for_platform, lazy_formats};
 use crate::output::Lines;
 
 const EXAMPLES: &str = "\
@@ -45,11 +45,7 @@ impl Diff {
         let (left, right) = (context.expand(&self.left), context.expand(&self.right));
         let session = context.session(&[&left, &right])?;
         let open = async |location: &Location| -> Result<Root> {
-            let root = session.open(location).await?;
-            match &self.platform {
-                Some(platform) => Ok(root.for_platform(platform).await?),
-                None => Ok(root),
-            }
+            Ok(for_platform(session.open(location).await?, self.platform.as_ref()).await?)
         };
         let found = ocikit::diff_with(&open(&left).await?, &open(&right).await?, Some(&lazy_formats())).await?;
         let result = DiffOutput { same: found.left == found.right, semantic: found.is_semantic(), found: &found };

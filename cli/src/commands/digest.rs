@@ -1,9 +1,10 @@
 use clap::Args;
-use ocikit::{Location, Platform, Root, SourceExt};
+use ocikit::{Location, Platform};
 use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::Result;
+use crate::inside;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,11 +30,7 @@ impl Digest {
         let location = context.expand(&self.location);
         let source = context.session(&[&location])?.source(&location).await?;
         // The list of an archive or layout only names the digest; the bytes must have it.
-        let mut descriptor = source.find_root(&location.name()).await?;
-        if let Some(platform) = &self.platform {
-            let root = Root::at(source, descriptor).await?.for_platform(platform).await?;
-            descriptor = root.descriptor().clone();
-        }
+        let descriptor = inside::find(&source, &location, self.platform.as_ref()).await?;
         let result =
             json!({ "digest": descriptor.digest, "mediaType": descriptor.media_type, "size": descriptor.size });
         context.output.result(&result, || descriptor.digest.to_string())

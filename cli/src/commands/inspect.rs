@@ -52,23 +52,19 @@ impl Inspect {
         if !self.config && !self.raw {
             return self.each(context, session.open_each(&location).await?).await;
         }
-        let mut root = session.open(&location).await?;
+        let root = session.open(&location).await?;
         if self.config {
             return context.output.bytes(&inside::config(root, self.platform.as_ref()).await?);
         }
-        if let Some(platform) = &self.platform {
-            root = root.for_platform(platform).await?;
-        }
+        let root = inside::for_platform(root, self.platform.as_ref()).await?;
         context.output.bytes(&root.source().read(root.descriptor()).await?)
     }
 
     /// Prints the opened images.
     async fn each(&self, context: &Context, roots: Vec<(Location, Root)>) -> Result {
         let mut images = Vec::new();
-        for (location, mut root) in roots {
-            if let Some(platform) = &self.platform {
-                root = root.for_platform(platform).await?;
-            }
+        for (location, root) in roots {
+            let root = inside::for_platform(root, self.platform.as_ref()).await?;
             let mut inspection = ocikit::inspect(&root).await?;
             inspection.add_formats(&root, &*lazy_formats()).await?;
             if self.sizes {

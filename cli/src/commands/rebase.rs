@@ -2,6 +2,7 @@ use clap::Args;
 use ocikit::image::{RebaseConfig, RebaseOptions, base_of, rebase};
 use ocikit::{Location, Reference};
 
+use crate::base::{reference_of, without_digest};
 use crate::change::{ChangeArguments, PlatformArguments};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
@@ -65,9 +66,7 @@ impl Rebase {
         let location = context.expand(&self.location);
         let root = context.session(&[&location])?.open(&location).await?;
         let base = base_of(&root, &self.platforms.platform).await?;
-        let name: Reference = base.name.parse().map_err(|error| {
-            Failure::usage(format_args!("cannot use the base image `{}` of the annotations: {error}", base.name))
-        })?;
+        let name = reference_of(&base)?;
         let old = match (&self.old_base, base.digest) {
             (Some(old), _) => context.expand(old),
             (None, Some(digest)) => Location::Registry(Reference::digested(name.repository().clone(), digest)),
@@ -79,13 +78,5 @@ impl Rebase {
         };
         let new = self.new_base.as_ref().map_or(Location::Registry(without_digest(&name)), |new| context.expand(new));
         Ok((old, new))
-    }
-}
-
-/// Returns the reference by its tag, if it has one.
-fn without_digest(reference: &Reference) -> Reference {
-    match reference.tag() {
-        Some(tag) => Reference::tagged(reference.repository().clone(), tag.clone()),
-        None => reference.clone(),
     }
 }

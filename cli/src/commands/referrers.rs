@@ -1,9 +1,10 @@
 use clap::Args;
-use ocikit::{Descriptor, Location, MediaType, Platform, Root, SourceExt};
+use ocikit::{Descriptor, Location, MediaType, Platform, Root};
 use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::Result;
+use crate::inside;
 use crate::output::{self, Lines};
 
 const EXAMPLES: &str = "\
@@ -32,11 +33,7 @@ impl Referrers {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
         let source = context.session(&[&location])?.source(&location).await?;
-        let mut subject = source.find_root(&location.name()).await?;
-        if let Some(platform) = &self.platform {
-            let root = Root::at(source.clone(), subject).await?.for_platform(platform).await?;
-            subject = root.descriptor().clone();
-        }
+        let subject = inside::find(&source, &location, self.platform.as_ref()).await?;
         let mut referrers = Vec::new();
         for found in source.referrers(&subject.digest).await? {
             referrers.push(with_artifact_type(found, &source).await?);

@@ -51,7 +51,7 @@ impl Install {
             }
             None => {
                 let root = context.session(&[&from])?.open(&from).await?;
-                let image = inside::image(root, Some(&platform)).await?;
+                let image = inside::image_of(root, Some(&platform)).await?;
                 let installation = installations.install(&image, &source).await?;
                 context.output.say(format!("installed BuildKit {}", installation.version));
                 installation

@@ -1,7 +1,5 @@
 //! The subcommands of container-image-pipelines by their names.
 
-use std::path::PathBuf;
-
 use clap::{Args, Subcommand};
 use ocikit_publish::project::ImagePlace;
 
@@ -37,9 +35,36 @@ enum CipCommand {
     PublishLocally(Box<PublishLocally>),
     #[command(after_help = PUBLISH_EXAMPLES)]
     Publish(Box<Publish>),
-    UploadAllToLocalRegistry(UploadAll),
-    PullLatestFromLocalRegistry(PullLocal),
-    PullLatestFromRemoteRegistry(PullRemote),
+    /// Copy all images from the remote to the local registry
+    #[command(after_help = UPLOAD_EXAMPLES)]
+    UploadAllToLocalRegistry {
+        #[command(flatten)]
+        project: ProjectArguments,
+        /// Registry to copy to
+        #[arg(long, value_name = "REGISTRY", default_value = "localhost:5000", value_parser = registry)]
+        local_registry: String,
+        /// Registry to copy from
+        #[arg(long, value_name = "REGISTRY", value_parser = registry)]
+        remote_registry: String,
+    },
+    /// Copy all images from the local registry into layouts
+    #[command(after_help = PULL_LOCAL_EXAMPLES)]
+    PullLatestFromLocalRegistry {
+        #[command(flatten)]
+        project: ProjectArguments,
+        /// Registry to copy from
+        #[arg(long, value_name = "REGISTRY", default_value = "localhost:5000", value_parser = registry)]
+        local_registry: String,
+    },
+    /// Copy all images from the remote registry into layouts
+    #[command(after_help = PULL_REMOTE_EXAMPLES)]
+    PullLatestFromRemoteRegistry {
+        #[command(flatten)]
+        project: ProjectArguments,
+        /// Registry to copy from
+        #[arg(long, value_name = "REGISTRY", value_parser = registry)]
+        remote_registry: String,
+    },
     #[command(after_help = CASCADE_EXAMPLES)]
     CascadeVersionUpdates(Cascade),
 }
@@ -70,51 +95,15 @@ Examples:
   ocikit project cip upload-all-to-local-registry --remote-registry ghcr.io/acme
   ocikit project cip upload-all-to-local-registry --remote-registry a.example --local-registry b.example";
 
-/// Copy all images from the remote to the local registry
-#[derive(Debug, Args)]
-#[command(after_help = UPLOAD_EXAMPLES)]
-pub(crate) struct UploadAll {
-    #[command(flatten)]
-    project: ProjectArguments,
-    /// Registry to copy to
-    #[arg(long, value_name = "REGISTRY", default_value = "localhost:5000", value_parser = registry)]
-    local_registry: String,
-    /// Registry to copy from
-    #[arg(long, value_name = "REGISTRY", value_parser = registry)]
-    remote_registry: String,
-}
-
 const PULL_LOCAL_EXAMPLES: &str = "\
 Examples:
   ocikit project cip pull-latest-from-local-registry
   ocikit project cip pull-latest-from-local-registry --local-registry localhost:5001";
 
-/// Copy all images from the local registry into layouts
-#[derive(Debug, Args)]
-#[command(after_help = PULL_LOCAL_EXAMPLES)]
-pub(crate) struct PullLocal {
-    #[command(flatten)]
-    project: ProjectArguments,
-    /// Registry to copy from
-    #[arg(long, value_name = "REGISTRY", default_value = "localhost:5000", value_parser = registry)]
-    local_registry: String,
-}
-
 const PULL_REMOTE_EXAMPLES: &str = "\
 Examples:
   ocikit project cip pull-latest-from-remote-registry --remote-registry ghcr.io/acme
   ocikit project cip pull-latest-from-remote-registry --remote-registry ghcr.io/acme --project-dir images";
-
-/// Copy all images from the remote registry into layouts
-#[derive(Debug, Args)]
-#[command(after_help = PULL_REMOTE_EXAMPLES)]
-pub(crate) struct PullRemote {
-    #[command(flatten)]
-    project: ProjectArguments,
-    /// Registry to copy from
-    #[arg(long, value_name = "REGISTRY", value_parser = registry)]
-    remote_registry: String,
-}
 
 /// The directory of the layouts.
 const LAYOUTS: &str = ".ocikit-images";
@@ -125,15 +114,13 @@ impl Cip {
             CipCommand::Build(command) => command.run(context).await,
             CipCommand::PublishLocally(command) => command.run(context).await,
             CipCommand::Publish(command) => command.run(context).await,
-            CipCommand::UploadAllToLocalRegistry(command) => {
-                let to = ImagePlace::Registry(command.local_registry.clone());
-                copy(context, &command.project, &ImagePlace::Registry(command.remote_registry.clone()), &to).await
+            CipCommand::UploadAllToLocalRegistry { project, local_registry, remote_registry } => {
+                copy(context, project, remote_registry, &ImagePlace::Registry(local_registry.clone())).await
             }
-            CipCommand::PullLatestFromLocalRegistry(PullLocal { project, local_registry }) => {
-                copy(context, project, &ImagePlace::Registry(local_registry.clone()), &layouts(project)).await
-            }
-            CipCommand::PullLatestFromRemoteRegistry(PullRemote { project, remote_registry }) => {
-                copy(context, project, &ImagePlace::Registry(remote_registry.clone()), &layouts(project)).await
+            CipCommand::PullLatestFromLocalRegistry { project, local_registry: from }
+            | CipCommand::PullLatestFromRemoteRegistry { project, remote_registry: from } => {
+                let layouts = ImagePlace::Layouts(project.project_dir.join(LAYOUTS));
+                copy(context, project, from, &layouts).await
             }
             CipCommand::CascadeVersionUpdates(command) => command.run(context),
         };
@@ -141,10 +128,6 @@ impl Cip {
     }
 }
 
-fn layouts(project: &ProjectArguments) -> ImagePlace {
-    ImagePlace::Layouts(PathBuf::from(&project.project_dir).join(LAYOUTS))
-}
-
-async fn copy(context: &Context, project: &ProjectArguments, from: &ImagePlace, to: &ImagePlace) -> Result {
-    TransferArguments::of(project.clone()).run(context, from, to).await
+async fn copy(context: &Context, project: &ProjectArguments, from: &str, to: &ImagePlace) -> Result {
+    TransferArguments::of(project.clone()).run(context, &ImagePlace::Registry(from.to_owned()), to).await
 }

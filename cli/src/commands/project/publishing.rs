@@ -64,9 +64,7 @@ impl PublishingArguments {
 
     /// Returns the annotations.
     pub(super) fn annotations(&self) -> Annotations {
-        let mut annotations = Annotations::default();
-        self.annotation.iter().for_each(|(key, value)| annotations.insert(key.clone(), value.clone()));
-        annotations
+        self.annotation.iter().cloned().collect()
     }
 
     /// Writes the report to its files and to the outputs of the CI system.
