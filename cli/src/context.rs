@@ -223,10 +223,8 @@ impl Context {
                 .hint("log in to each registry with `ocikit login`"));
         }
         let mut options = self.client_options()?;
-        self.add_environment(
-            &mut options,
-            &registries.keys().map(|name| name.parse()).collect::<Result<BTreeSet<_>, _>>()?,
-        )?;
+        let named = registries.keys().map(|name| name.parse()).collect::<Result<_, _>>()?;
+        self.add_environment(&mut options, &named)?;
         let mut keychains = Vec::new();
         for (name, access) in registries {
             let name: Registry = name.parse()?;
@@ -359,7 +357,8 @@ impl Context {
     fn options_of(&self, registries: &BTreeSet<&Registry>) -> Result<ClientOptions> {
         // A command on local files must not fail because of a broken registries.conf.
         let mut options = if registries.is_empty() { self.flags()? } else { self.client_options()? };
-        registries.iter().try_for_each(|registry| hosts::check(&options.hosts, registry))?;
+        let known = |registry: &&Registry| options.hosts.of(registry).map(drop);
+        registries.iter().try_for_each(known).map_err(hosts::configuration_failure)?;
         let known = |registry: &&Registry| Some(((*registry).clone(), ProbeResult::read(registry)?.capabilities));
         options.capabilities = registries.iter().filter_map(known).collect();
         let Some(given) = &self.secret else {
@@ -463,18 +462,13 @@ impl Context {
         let needs_tls = global.cert.is_some()
             || global.tls_verify == Some(true)
             || global.ca_file.is_some() && !global.calls_services;
-        let common = HostSettings::default().scheme(if needs_tls { Scheme::Https } else { Scheme::Guess }).tls(
-            TlsSettings::default()
-                .verify(Verify::default())
-                .authorities(global.ca_file.iter().cloned().map(Pem::File).collect())
-                .identity(
-                    global
-                        .cert
-                        .clone()
-                        .zip(global.key_file.clone())
-                        .map(|(certificate, key)| Identity { certificate: certificate.into(), key: key.into() }),
-                ),
-        );
+        let identity = global.cert.clone().zip(global.key_file.clone());
+        let identity = identity.map(|(certificate, key)| Identity { certificate: certificate.into(), key: key.into() });
+        let tls = TlsSettings::default()
+            .authorities(global.ca_file.iter().cloned().map(Pem::File).collect())
+            .identity(identity);
+        let scheme = if needs_tls { Scheme::Https } else { Scheme::Guess };
+        let common = HostSettings::default().scheme(scheme).tls(tls);
         let mut hosts = HostOptions::default().others(common.clone());
         let set_plain: fn(&mut HostSettings) = |settings| settings.scheme = Scheme::Http;
         let set_insecure: fn(&mut HostSettings) = |settings| {
@@ -511,10 +505,9 @@ impl Context {
 
     /// Returns the retry options for registries and signing services.
     fn retry(&self) -> RetryOptions {
-        match self.global.retries {
-            Some(retries) => RetryOptions::default().attempts(retries.saturating_add(1)),
-            None => RetryOptions::default(),
-        }
+        let default = RetryOptions::default();
+        let attempts = self.global.retries.map_or(default.attempts, |retries| retries.saturating_add(1));
+        default.attempts(attempts)
     }
 
     /// Returns the credential file that `login` writes to: the named file, or the first file that already has a credential for

@@ -27,16 +27,12 @@ pub(crate) fn given(
     if token_stdin {
         return Ok(Some(LoginInput::Whole(Credential::Bearer(from_stdin("token")?))));
     }
-    let password = if password_stdin { Some(from_stdin("password")?) } else { None };
-    match (username.map(str::to_owned), password) {
-        (Some(username), Some(password)) => Ok(Some(LoginInput::Whole(Credential::Password { username, password }))),
-        (Some(username), None) => Ok(Some(LoginInput::Name(username))),
-        (None, Some(password)) => match environment.username.clone() {
-            Some(username) => Ok(Some(LoginInput::Whole(Credential::Password { username, password }))),
-            None => Err(no_name()),
-        },
-        (None, None) => Ok(None),
+    if password_stdin {
+        let password = from_stdin("password")?;
+        let username = username.or(environment.username.as_deref()).ok_or_else(no_name)?;
+        return Ok(Some(LoginInput::Whole(Credential::password(username, password))));
     }
+    Ok(username.map(|name| LoginInput::Name(name.to_owned())))
 }
 
 fn no_name() -> Failure {

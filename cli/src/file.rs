@@ -174,17 +174,10 @@ fn read_pipe(path: &Path, taken: u64, bytes: &mut Vec<u8>) -> Result {
         let _ = sender.send(read.map(|_| found));
     });
     let _waiting = Waiting::new();
-    match receiver.recv_timeout(PIPE_TIMEOUT) {
-        Ok(read) => {
-            bytes.extend_from_slice(&read.map_err(|error| Failure::io("read", path.display(), &error))?);
-            Ok(())
-        }
-        Err(_) => {
-            let error = io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("the pipe or device did not end within {} seconds", PIPE_TIMEOUT.as_secs()),
-            );
-            Err(Failure::io("read", path.display(), &error))
-        }
-    }
+    let read = receiver.recv_timeout(PIPE_TIMEOUT).unwrap_or_else(|_| {
+        let problem = format!("the pipe or device did not end within {} seconds", PIPE_TIMEOUT.as_secs());
+        Err(io::Error::new(io::ErrorKind::TimedOut, problem))
+    });
+    bytes.extend_from_slice(&read.map_err(|error| Failure::io("read", path.display(), &error))?);
+    Ok(())
 }

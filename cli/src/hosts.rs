@@ -2,15 +2,9 @@
 
 use std::io::ErrorKind;
 
-use ocikit::registry::hosts::HostOptions;
-use ocikit::{Error, Registry};
+use ocikit::Error;
 
-use crate::failure::{Code, Failure, Result};
-
-/// Checks the configuration of a registry before the first request.
-pub(crate) fn check(hosts: &HostOptions, registry: &Registry) -> Result {
-    hosts.of(registry).map(drop).map_err(configuration_failure)
-}
+use crate::failure::{Code, Failure};
 
 /// Turns an error in a configuration file into a usage failure: without this, it has the exit code of a broken image.
 pub(crate) fn configuration_failure(error: Error) -> Failure {

@@ -63,10 +63,7 @@ pub(crate) struct PasswordArguments {
 impl PasswordArguments {
     /// Returns the password of an existing key, from the arguments, the environment or a prompt.
     pub(crate) fn password(&self) -> Result<Zeroizing<String>> {
-        match self.given()? {
-            Some(password) => Ok(password),
-            None => ask("Password of the key: "),
-        }
+        self.given()?.map_or_else(|| ask("Password of the key: "), Ok)
     }
 
     /// Returns the password of a new key. A prompt asks for it twice.
@@ -142,10 +139,7 @@ impl SignerArguments {
 /// Reads a private key. The password is needed only if the key is encrypted.
 fn private_key(path: &Path, password: &PasswordArguments) -> Result<PrivateKey> {
     let text = read_secret(path)?;
-    let password = match PrivateKey::is_encrypted(&text) {
-        true => Some(password.password()?),
-        false => None,
-    };
+    let password = PrivateKey::is_encrypted(&text).then(|| password.password()).transpose()?;
     let key = PrivateKey::from_pem(&text, password.as_ref().map(|password| password.as_bytes()));
     key.map_err(|error| named(path, error))
 }
@@ -248,15 +242,10 @@ pub(crate) fn write_new(path: &Path, text: &str) -> Result {
 
 /// Returns the creation time for signatures: SOURCE_DATE_EPOCH, or else the current time.
 pub(crate) fn now(epoch: Option<u64>) -> Result<Timestamp> {
-    match epoch {
-        None => Ok(Timestamp::now()),
-        Some(seconds) => {
-            let seconds = i64::try_from(seconds).ok();
-            let time = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
-            let name = variable("SOURCE_DATE_EPOCH").unwrap_or_default();
-            time.ok_or_else(|| Failure::usage(format_args!("cannot use SOURCE_DATE_EPOCH: `{name}` is out of range")))
-        }
-    }
+    let Some(seconds) = epoch else { return Ok(Timestamp::now()) };
+    let time = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    let name = variable("SOURCE_DATE_EPOCH").unwrap_or_default();
+    time.ok_or_else(|| Failure::usage(format_args!("cannot use SOURCE_DATE_EPOCH: `{name}` is out of range")))
 }
 
 /// Returns the name of the repository of a location in a registry, and an empty text for other locations.

@@ -11,7 +11,7 @@ use std::error::Error;
 use std::io::{self, Write};
 
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::failure::{Code, FailedItem, Failure, Result};
 use crate::hidden::without_secrets;
@@ -90,6 +90,14 @@ pub(crate) fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
+/// Returns an object without the fields that have no value.
+pub(crate) fn without_nulls(mut object: Value) -> Value {
+    if let Some(fields) = object.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    object
+}
+
 /// Lines of human-readable text. Every line is escaped, including line breaks, so an added line stays one line.
 #[derive(Debug, Default)]
 pub(crate) struct Lines(String);
@@ -134,7 +142,7 @@ pub(crate) fn print_lines(lines: impl Into<Lines>) {
 }
 
 /// Prints JSON to standard error, on one line.
-pub(crate) fn print_json(value: &serde_json::Value) {
+pub(crate) fn print_json(value: &Value) {
     eprintln!("{}", without_secrets(value.to_string()));
 }
 
@@ -193,7 +201,7 @@ pub(crate) fn print_failure(failure: &Failure, hint: Option<&str>, json: bool) {
 }
 
 /// Returns the object of an error, as `docs/guide.md` describes it.
-fn failure_object(failure: &Failure, hint: Option<&str>) -> serde_json::Value {
+fn failure_object(failure: &Failure, hint: Option<&str>) -> Value {
     let mut error = json!({
         "kind": failure.code.kind(),
         "message": failure.message,

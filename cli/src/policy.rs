@@ -62,6 +62,9 @@ pub(crate) struct Gate {
     consequence: &'static str,
 }
 
+/// The number of referrers that are listed by digest; further ones are only counted.
+const MAX_LISTED_REFERRERS: usize = 20;
+
 impl GateArguments {
     /// Returns whether a policy is given.
     pub(crate) fn is_given(&self) -> bool {
@@ -91,24 +94,16 @@ impl Gate {
     pub(crate) async fn check(&self, location: &Location, root: &Root) -> Result {
         let options = PolicyOptions::new(scope(self.scope.as_ref(), location), Timestamp::now());
         let verdict = self.policy.check(root, &options).await?;
-        match verdict.accept(root) {
-            Some(_) => Ok(()),
-            None => {
-                let Failure { code, message, .. } = failure(location, &verdict);
-                let message = format!("{message}; {}", self.consequence);
-                let (path, place) = (self.path.display().to_string(), location.to_string());
-                let hint =
-                    format!("`ocikit verify --policy {} {}` prints all requirements", quoted(&path), quoted(&place));
-                Err(Failure::new(code, message).hint(hint))
-            }
+        if verdict.accept(root).is_some() {
+            return Ok(());
         }
+        let Failure { code, message, .. } = failure(location, &verdict);
+        let message = format!("{message}; {}", self.consequence);
+        let (path, place) = (self.path.display().to_string(), location.to_string());
+        let hint = format!("`ocikit verify --policy {} {}` prints all requirements", quoted(&path), quoted(&place));
+        Err(Failure::new(code, message).hint(hint))
     }
-}
 
-/// The number of referrers that are listed by digest; further ones are only counted.
-const MAX_LISTED_REFERRERS: usize = 20;
-
-impl Gate {
     /// Returns the referrers that may be copied, out of those that the command would copy, and prints the others.
     pub(crate) async fn referrers(
         &self,
@@ -271,10 +266,7 @@ pub(crate) async fn verify(
         result.requirements.iter().for_each(|finding| finding.add_to(&mut lines));
         lines
     })?;
-    match verdict.accept(root) {
-        Some(_) => Ok(()),
-        None => Err(failure(location, &verdict)),
-    }
+    verdict.accept(root).map(drop).ok_or_else(|| failure(location, &verdict))
 }
 
 fn failure(location: &Location, verdict: &Verdict) -> Failure {

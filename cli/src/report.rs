@@ -5,9 +5,11 @@ use std::fmt::Display;
 use ocikit::image::KeptTag;
 use ocikit::{Copied, Descriptor, Digest, Location, Planned, Put};
 use serde::Serialize;
+use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
+use crate::file::writes_to_stdout;
 use crate::output::{self, Lines, counted};
 
 /// The result of a copy to one target.
@@ -102,16 +104,20 @@ pub(crate) fn say_zstd(context: &Context, target: impl Display) {
     ));
 }
 
+/// Prints the results of copies to these targets: on standard error only, if one of them is standard output.
+pub(crate) fn report_beside(context: &Context, targets: &[Location], results: Vec<TargetOutput>) -> Result {
+    if targets.iter().any(writes_to_stdout) {
+        say(context, &results);
+        return Ok(());
+    }
+    report(context, results)
+}
+
 /// Prints the results of the targets that succeeded.
 pub(crate) fn report(context: &Context, results: Vec<TargetOutput>) -> Result {
-    #[derive(Serialize)]
-    struct CopyOutput {
-        targets: Vec<TargetOutput>,
-    }
     say(context, &results);
-    let all = CopyOutput { targets: results };
-    context.output.result(&all, || {
-        let lines = all.targets.iter().map(|result| match result.target.contains('@') {
+    context.output.result(&json!({ "targets": results }), || {
+        let lines = results.iter().map(|result| match result.target.contains('@') {
             true => result.target.clone(),
             false => format!("{}@{}", result.target, result.digest),
         });

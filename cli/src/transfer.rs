@@ -16,10 +16,9 @@ use ocikit::{
 
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
-use crate::file::writes_to_stdout;
 use crate::pipe;
 use crate::policy::{Gate, GateArguments};
-use crate::report::{TargetOutput, partial, report, say};
+use crate::report::{TargetOutput, partial, report, report_beside};
 
 /// Arguments of commands that copy images: what to copy, and under which conditions.
 #[derive(Debug, Args)]
@@ -259,10 +258,7 @@ fn report_all(
     // What is copied is printed also if the file cannot be written.
     let written = done.first().map_or(Ok(()), |result| transfer.write_digest(result.digest));
     let succeeded = done.len();
-    match targets.iter().any(writes_to_stdout) {
-        true => say(context, &done),
-        false => report(context, done)?,
-    }
+    report_beside(context, targets, done)?;
     written?;
     partial(failures, succeeded, "targets")
 }
@@ -345,11 +341,7 @@ pub(crate) async fn copy_several(
     let copied = copy_all(&named, &sink, &session.copy_options(Vec::new())).await?;
     let results: Vec<_> =
         roots.iter().zip(&copied).map(|((target, ..), copied)| TargetOutput::of(target, copied)).collect();
-    match writes_to_stdout(target) {
-        true => say(context, &results),
-        false => report(context, results)?,
-    }
-    Ok(())
+    report_beside(context, std::slice::from_ref(target), results)
 }
 
 /// Returns the names of an image of a registry in an archive or layout.

@@ -148,12 +148,10 @@ impl Attach {
     }
 
     fn read(&self) -> Result<ExternalSignature> {
-        if let Some(envelope) = &self.envelope {
-            return Ok(ExternalSignature::Envelope(read(envelope)?));
-        }
-        match (&self.bundle, &self.payload, &self.signature) {
-            (Some(bundle), ..) => Ok(ExternalSignature::Bundle(read(bundle)?)),
-            (None, Some(payload), Some(signature)) => {
+        match (&self.envelope, &self.bundle, &self.payload, &self.signature) {
+            (Some(envelope), ..) => Ok(ExternalSignature::Envelope(read(envelope)?)),
+            (None, Some(bundle), ..) => Ok(ExternalSignature::Bundle(read(bundle)?)),
+            (None, None, Some(payload), Some(signature)) => {
                 let text = String::from_utf8(read(signature)?);
                 let signature = text.map_err(|_| Failure::usage("cannot read the signature: it is not base64"))?;
                 Ok(ExternalSignature::Simple { payload: read(payload)?, signature })

@@ -41,13 +41,10 @@ impl Cat {
             Err(Error::Failed { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             Err(error @ Error::NotFound { .. }) => Err(Failure::from(error)
                 .hint(format_args!("`ocikit ls {}` lists the files", quoted(&location.to_string())))),
-            Err(Error::Unsupported { place, what }) if what.starts_with('/') => {
-                let error = Error::Unsupported { place, what };
-                Err(Failure::from(error).hint(format_args!(
-                    "`ocikit ls {} {}` lists the directory",
-                    quoted(&location.to_string()),
-                    quoted(&self.path)
-                )))
+            Err(error) if matches!(&error, Error::Unsupported { what, .. } if what.starts_with('/')) => {
+                let (image, path) = (location.to_string(), quoted(&self.path));
+                Err(Failure::from(error)
+                    .hint(format_args!("`ocikit ls {} {path}` lists the directory", quoted(&image))))
             }
             outcome => Ok(outcome?),
         }

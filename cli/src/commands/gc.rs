@@ -2,12 +2,11 @@ use std::time::SystemTime;
 
 use clap::Args;
 use ocikit::{Collected, Error, GcOptions, Location, Removed};
-use serde::Serialize;
 use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::{Failure, Result};
-use crate::output::{self, Lines};
+use crate::output::{self, Lines, without_nulls};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,14 +31,6 @@ pub(crate) struct Gc {
     sparse: bool,
 }
 
-#[derive(Serialize)]
-struct RemovedFile {
-    name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    digest: Option<ocikit::Digest>,
-    bytes: u64,
-}
-
 impl Gc {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
@@ -58,17 +49,17 @@ impl Gc {
             ),
             error => error.into(),
         })?;
-        let words = words(&location, &collected, self.dry_run);
-        let removed = collected.removed.into_iter();
-        let removed = removed.map(|Removed { name, digest, bytes, .. }| RemovedFile { name, digest, bytes });
+        let described = |Removed { name, digest, bytes, .. }: &Removed| {
+            without_nulls(json!({ "name": name, "digest": digest, "bytes": bytes }))
+        };
         let result = json!({
             "location": location.to_string(),
-            "removed": removed.collect::<Vec<_>>(),
+            "removed": collected.removed.iter().map(described).collect::<Vec<_>>(),
             "freed": collected.freed,
             "kept": collected.kept,
             "dryRun": self.dry_run,
         });
-        context.output.result(&result, || words)
+        context.output.result(&result, || words(&location, &collected, self.dry_run))
     }
 }
 

@@ -1,3 +1,4 @@
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -92,10 +93,7 @@ impl Unpack {
     }
 
     fn explain(&self, error: Error) -> Failure {
-        let denied = match &error {
-            Error::Failed { source, .. } => source.kind() == std::io::ErrorKind::PermissionDenied,
-            _ => false,
-        };
+        let denied = matches!(&error, Error::Failed { source, .. } if source.kind() == ErrorKind::PermissionDenied);
         let exists = matches!(error, Error::Exists { .. });
         let failure = Failure::from(error);
         match (denied && !self.owners.rootless, exists) {

@@ -1,12 +1,11 @@
 use clap::Args;
 use ocikit::{Location, Problem, Report, Severity, ValidateDepth, ValidateOptions};
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
 use crate::inside::lazy_formats;
-use crate::output::{self, Lines, counted};
+use crate::output::{self, Lines, counted, without_nulls};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,16 +32,6 @@ pub(crate) struct Validate {
     /// The default is 1 GiB plus 100 times the compressed size of the layer.
     #[arg(long, alias = "max-inflated", value_name = "SIZE", value_parser = size)]
     max_uncompressed: Option<u64>,
-}
-
-#[derive(Serialize)]
-struct ProblemOutput<'a> {
-    severity: &'static str,
-    kind: &'static str,
-    place: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    digest: Option<ocikit::Digest>,
-    message: String,
 }
 
 impl Validate {
@@ -75,22 +64,20 @@ fn result(location: &str, report: &Report) -> Value {
         "documents": report.documents,
         "blobs": report.blobs,
         "bytes": report.bytes,
-        "problems": report.problems.iter().map(ProblemOutput::of).collect::<Vec<_>>(),
+        "problems": report.problems.iter().map(described).collect::<Vec<_>>(),
         // The number of further problems, which are not listed.
         "omitted": report.omitted,
     })
 }
 
-impl ProblemOutput<'_> {
-    fn of(problem: &Problem) -> ProblemOutput<'_> {
-        ProblemOutput {
-            severity: problem.severity().as_str(),
-            kind: problem.fault.as_str(),
-            place: &problem.place,
-            digest: problem.digest,
-            message: problem.fault.to_string(),
-        }
-    }
+fn described(problem: &Problem) -> Value {
+    without_nulls(json!({
+        "severity": problem.severity().as_str(),
+        "kind": problem.fault.as_str(),
+        "place": problem.place,
+        "digest": problem.digest,
+        "message": problem.fault.to_string(),
+    }))
 }
 
 fn words(location: &str, report: &Report) -> Lines {

@@ -2,14 +2,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ocikit::image::Need;
-use ocikit::{Digest, Error, Location, MediaType, Platform, PullOptions, PulledFile, SourceExt};
-use serde::Serialize;
+use ocikit::{Error, Location, Platform, PullOptions, PulledFile, SourceExt};
 use serde_json::{Value, json};
 
 use super::push::artifact_type;
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
-use crate::output::Lines;
+use crate::output::{Lines, without_nulls};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,16 +39,6 @@ pub(super) struct Pull {
     platform: Option<Platform>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct PulledArtifact {
-    location: String,
-    digest: Digest,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    artifact_type: Option<MediaType>,
-    files: Vec<Value>,
-}
-
 impl Pull {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand(&self.location);
@@ -77,12 +66,12 @@ impl Pull {
             let what = format!("skipped {}, which has no title", layer.digest);
             context.output.say(format!("note: {what}; `ocikit blob get` reads it, `ocikit copy` copies the artifact"));
         }
-        let result = PulledArtifact {
-            location: location.to_string(),
-            digest: root.digest(),
-            artifact_type: artifact_type(&root),
-            files: pulled.files.iter().map(described).collect(),
-        };
+        let result = without_nulls(json!({
+            "location": location.to_string(),
+            "digest": root.digest(),
+            "artifactType": artifact_type(&root),
+            "files": pulled.files.iter().map(described).collect::<Vec<_>>(),
+        }));
         let path = |file: &PulledFile| file.path.display().to_string();
         context.output.result(&result, || pulled.files.iter().map(path).collect::<Lines>())
     }

@@ -2,13 +2,14 @@ use std::sync::Arc;
 
 use clap::Args;
 use ocikit::image::Memory;
-use ocikit::{Digest, Location, MediaType, Source};
-use serde::Serialize;
+use ocikit::{Location, MediaType, Source};
+use serde_json::json;
 
 use super::files::FileArguments;
 use crate::archive::ArchiveArguments;
 use crate::context::Context;
 use crate::failure::Result;
+use crate::output::without_nulls;
 use crate::remote;
 
 const EXAMPLES: &str = "\
@@ -37,18 +38,6 @@ pub(super) struct Push {
     archive: ArchiveArguments,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct PushedArtifact {
-    location: String,
-    digest: Digest,
-    media_type: MediaType,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    artifact_type: Option<MediaType>,
-    size: u64,
-    dry_run: bool,
-}
-
 impl Push {
     pub(crate) async fn run(&self, context: &Context) -> Result {
         let location = context.expand_output(&self.location);
@@ -62,14 +51,14 @@ impl Push {
             return Ok(());
         }
         let descriptor = root.descriptor();
-        let result = PushedArtifact {
-            location: location.to_string(),
-            digest: descriptor.digest,
-            media_type: descriptor.media_type.clone(),
-            artifact_type: artifact_type(&root),
-            size: descriptor.size,
-            dry_run: self.dry_run,
-        };
+        let result = without_nulls(json!({
+            "location": location.to_string(),
+            "digest": descriptor.digest,
+            "mediaType": descriptor.media_type,
+            "artifactType": artifact_type(&root),
+            "size": descriptor.size,
+            "dryRun": self.dry_run,
+        }));
         context.output.result(&result, || format!("{}@{}", remote::place(&location), descriptor.digest))
     }
 }

@@ -134,13 +134,11 @@ impl TransferArguments {
             result.images.iter().filter_map(line).collect::<Lines>()
         })?;
         partial(failures, succeeded, "images")?;
-        match self.require_all && !missing.is_empty() {
-            true => {
-                let message = format!("the source lacks {} images: {}", missing.len(), missing.join(", "));
-                Err(Failure::new(Code::Missing, message))
-            }
-            false => Ok(()),
+        if self.require_all && !missing.is_empty() {
+            let message = format!("the source lacks {} images: {}", missing.len(), missing.join(", "));
+            return Err(Failure::new(Code::Missing, message));
         }
+        Ok(())
     }
 
     /// Creates the arguments of the program that `project cip` replaces.
