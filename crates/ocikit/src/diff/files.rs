@@ -19,13 +19,11 @@ pub(crate) fn compare(report: &mut Report, left: &FileTree, right: &FileTree) {
         let other = if order.is_ge() { rights.next() } else { None };
         match (one, other) {
             (Some((path, one)), Some((_, other))) => compare_files(report, path, &one.file, &other.file),
-            (Some((path, one)), None) => {
-                report.add(Difference::removed(Area::File, shown(path)).values(Some(word(&one.file)), None));
+            (one, other) => {
+                let Some((path, _)) = one.or(other) else { return };
+                let [one, other] = [one, other].map(|side| side.map(|(_, located)| word(&located.file)));
+                report.add(Difference::of(Area::File, shown(path), Class::Semantic, one, other));
             }
-            (None, Some((path, other))) => {
-                report.add(Difference::added(Area::File, shown(path)).values(None, Some(word(&other.file))));
-            }
-            (None, None) => return,
         }
     }
 }

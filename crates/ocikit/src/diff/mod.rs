@@ -88,15 +88,14 @@ async fn compare_indexes(report: &mut Report, left: &ocikit_image::Index, right:
     };
     let (order, other_order) = (common(&lefts, &rights), common(&rights, &lefts));
     if order != other_order {
-        let difference = Difference::changed(Area::Index, "manifests", Class::Order);
-        report.add(difference.values(Some(order.join(", ")), Some(other_order.join(", "))));
+        let (one, other) = (Some(order.join(", ")), Some(other_order.join(", ")));
+        report.add(Difference::of(Area::Index, "manifests", Class::Order, one, other));
     }
     let by_key: HashMap<_, _> = rights.iter().map(|(key, at)| (key, *at)).collect();
     for (key, at) in &lefts {
         let entry = &left.manifests()[*at];
         let Some(other_at) = by_key.get(key) else {
-            let difference = Difference::removed(Area::Index, key).values(Some(entry.digest.to_string()), None);
-            report.add(report.classed(difference, entry));
+            report.add(report.one_sided(key, entry, Some(entry.digest.to_string()), None));
             continue;
         };
         let other_entry = &right.manifests()[*other_at];
@@ -115,8 +114,7 @@ async fn compare_indexes(report: &mut Report, left: &ocikit_image::Index, right:
     }
     for (key, at) in rights.iter().filter(|(key, _)| !order.contains(key)) {
         let entry = &right.manifests()[*at];
-        let difference = Difference::added(Area::Index, key).values(None, Some(entry.digest.to_string()));
-        report.add(report.classed(difference, entry));
+        report.add(report.one_sided(key, entry, None, Some(entry.digest.to_string())));
     }
     documents::spelling(report, Area::Index, left.document().bytes(), right.document().bytes());
     Ok(())
@@ -159,7 +157,6 @@ async fn compare_images(report: &mut Report, left: &Image, right: &Image) -> Res
     let pairs = !report.has_own_layers(left).await? && !report.has_own_layers(right).await?;
     let (left, right) = (&report.files(left).await?, &report.files(right).await?);
     compare_manifests(report, left.descriptor(), right.descriptor(), &one, &other, pairs);
-    let is_files = |image: &Image| image.has_files();
     let digest = |image: &Image| image.manifest().config().map(|config| config.digest);
     let config = left.config().await?;
     let other_config = if digest(left) == digest(right) { config.clone() } else { right.config().await? };
@@ -178,7 +175,7 @@ async fn compare_images(report: &mut Report, left: &Image, right: &Image) -> Res
         compare(report, Area::Config, "", &one, &other);
         documents::spelling(report, Area::Config, config.bytes(), other_config.bytes());
     }
-    if is_files(left) && is_files(right) {
+    if left.has_files() && right.has_files() {
         layers::compare(report, left, right).await?;
     } else {
         blobs(report, left.manifest().layers(), right.manifest().layers());
@@ -190,9 +187,8 @@ async fn compare_images(report: &mut Report, left: &Image, right: &Image) -> Res
 fn compare_artifacts(report: &mut Report, left: &Root, right: &Root) {
     let documents = (left.document(), right.document());
     let (Some(one), Some(other)) = documents else {
-        let difference = Difference::changed(Area::Manifest, "digest", Class::Semantic);
-        report.add(difference.values(Some(left.digest().to_string()), Some(right.digest().to_string())));
-        return;
+        let (one, other) = (Some(left.digest().to_string()), Some(right.digest().to_string()));
+        return report.add(Difference::of(Area::Manifest, "digest", Class::Semantic, one, other));
     };
     let (one_value, other_value) = (value(one.bytes()), value(other.bytes()));
     compare_manifests(report, left.descriptor(), right.descriptor(), &one_value, &other_value, true);
@@ -266,21 +262,17 @@ async fn entries(index: &ocikit_image::Index) -> Result<Vec<(String, usize)>> {
         let at = manifests.iter().position(|entry| entry.digest.to_string() == digest)?;
         platforms[at].as_ref().map(Platform::to_string)
     };
-    let key = |at: usize, entry: &Descriptor| match (
-        &platforms[at].as_ref().or(entry.platform.as_ref()),
-        &entry.artifact_type,
-    ) {
-        _ if entry.is_attestation() => {
-            let about = entry.annotations.get(annotations::DOCKER_REFERENCE_DIGEST).and_then(platform_of);
-            format!("attestation of {}", about.unwrap_or_else(|| "something else".to_owned()))
-        }
-        (Some(platform), _) => platform.normalized().to_string(),
-        (None, Some(kind)) => kind.to_string(),
-        (None, None) => "no platform".to_owned(),
-    };
     let mut named = Vec::new();
     for (at, entry) in manifests.iter().enumerate() {
-        let key = key(at, entry);
+        let key = match (platforms[at].as_ref().or(entry.platform.as_ref()), &entry.artifact_type) {
+            _ if entry.is_attestation() => {
+                let about = entry.annotations.get(annotations::DOCKER_REFERENCE_DIGEST).and_then(platform_of);
+                format!("attestation of {}", about.unwrap_or_else(|| "something else".to_owned()))
+            }
+            (Some(platform), _) => platform.normalized().to_string(),
+            (None, Some(kind)) => kind.to_string(),
+            (None, None) => "no platform".to_owned(),
+        };
         let count = seen.entry(key.clone()).or_default();
         *count += 1;
         named.push((if *count == 1 { key } else { format!("{key} ({count})") }, at));

@@ -118,22 +118,6 @@ impl Difference {
         Difference { class, entry: None, area, at: at.into(), what: None, change, left, right }
     }
 
-    pub(crate) fn changed(area: Area, at: impl Into<String>, class: Class) -> Difference {
-        Difference::of(area, at, class, None, None)
-    }
-
-    pub(crate) fn added(area: Area, at: impl Into<String>) -> Difference {
-        Difference { change: Change::Added, ..Difference::changed(area, at, Class::Semantic) }
-    }
-
-    pub(crate) fn removed(area: Area, at: impl Into<String>) -> Difference {
-        Difference { change: Change::Removed, ..Difference::changed(area, at, Class::Semantic) }
-    }
-
-    pub(crate) fn values(self, left: Option<String>, right: Option<String>) -> Difference {
-        Difference { left, right, ..self }
-    }
-
     pub(crate) fn about(self, what: &'static str) -> Difference {
         Difference { what: Some(what), ..self }
     }
@@ -188,9 +172,15 @@ impl Report {
     }
 
     /// Returns the difference that an entry of an index exists on one side only.
-    pub(crate) fn classed(&self, difference: Difference, entry: &Descriptor) -> Difference {
-        let class = if self.is_of_format(entry) { Class::Encoding } else { difference.class };
-        Difference { class, ..difference }
+    pub(crate) fn one_sided(
+        &self,
+        key: &str,
+        entry: &Descriptor,
+        left: Option<String>,
+        right: Option<String>,
+    ) -> Difference {
+        let class = if self.is_of_format(entry) { Class::Encoding } else { Class::Semantic };
+        Difference::of(Area::Index, key, class, left, right)
     }
 
     /// Returns a report for an entry of an index.
@@ -199,13 +189,8 @@ impl Report {
             Some(above) => format!("{above} / {key}"),
             None => key.to_owned(),
         };
-        Report {
-            entry: Some(entry),
-            differences: Vec::new(),
-            depth: self.depth + 1,
-            compared: self.compared,
-            formats: self.formats.clone(),
-        }
+        let (depth, compared) = (self.depth + 1, self.compared);
+        Report { entry: Some(entry), depth, compared, ..Report::new(self.formats.clone()) }
     }
 
     /// Counts a pair of documents before it is compared.
