@@ -40,18 +40,31 @@ impl Session {
     pub async fn copy_root_to_each(&self, root: &Root, from: Option<&Location>, to: &[Location]) -> PerTarget<Copied> {
         let mut outcomes = Pending::new(to.len());
         let groups = self.groups(root, from, to, &mut outcomes).await;
-        let copies = groups.iter().map(|(root, places)| self.copy_to_places(root, places));
-        for (copied, (root, places)) in join_all(copies).boxed().await.into_iter().zip(&groups) {
-            for (copied, place) in copied.into_iter().zip(places) {
+        self.copy_groups(&groups, from, &mut outcomes).await;
+        outcomes.finish()
+    }
+
+    /// Copies each root to its places in parallel.
+    async fn copy_groups(&self, groups: &[Group], from: Option<&Location>, outcomes: &mut Pending<Copied>) {
+        let target = |place: &Place| Target { sink: place.sink.clone(), names: place.names.clone() };
+        let copies = groups.iter().map(|(root, places)| async move {
+            let targets: Vec<_> = places.iter().map(target).collect();
+            copy_to_each(root, &targets, &self.copy_options(Vec::new())).await
+        });
+        for (copied, (root, places)) in join_all(copies).boxed().await.into_iter().zip(groups) {
+            for (mut copied, place) in copied.into_iter().zip(places) {
+                // The outcome of a blob is that at its arrival.
+                for (blob, put) in copied.iter_mut().flat_map(|copied| &mut copied.blobs) {
+                    *put = place.received.get(&blob.digest).copied().unwrap_or(*put);
+                }
                 match copied {
                     Err(_) if has_separate_tags(place) => {
-                        self.copy_one_by_one(root, from, place, &mut outcomes).boxed().await;
+                        self.copy_one_by_one(root, from, place, outcomes).boxed().await;
                     }
                     copied => outcomes.share_copied(place, copied),
                 }
             }
         }
-        outcomes.finish()
     }
 
     /// Returns what [`Session::copy_root_to_each`] would do. The source is read once, whatever the number of targets.
@@ -93,25 +106,11 @@ impl Session {
         from: Option<&Location>,
         to: &[Location],
         outcomes: &mut Pending<T>,
-    ) -> Vec<(Root, Vec<Place>)> {
-        let mut groups: Vec<(Root, Vec<Place>)> = Vec::new();
-        for mut place in self.places(to, None, outcomes).await {
-            let fitted = match self.fit(root, &place.locations[0].1).await {
-                Ok(fitted) => fitted,
-                Err(error) => {
-                    outcomes.fail(&place, error);
-                    continue;
-                }
-            };
-            place.name(&fitted, from, &[], outcomes);
-            // Without a name, every name that was given for the place has failed.
-            if place.names.is_empty() {
-                continue;
-            }
-            match groups.iter_mut().find(|(found, _)| found.digest() == fitted.digest()) {
-                Some((_, places)) => places.push(place),
-                None => groups.push((fitted, vec![place])),
-            }
+    ) -> Vec<Group> {
+        let mut groups = Vec::new();
+        for place in self.places(to, None, outcomes).await {
+            let fitted = self.fit(root, &place.locations[0].1).await;
+            place.add_to(&mut groups, fitted, from, &[], outcomes);
         }
         groups
     }
@@ -252,7 +251,8 @@ impl Session {
             match opened {
                 Ok(sink) => {
                     let locations = vec![(position, location.clone())];
-                    places.push(Place { sink, locations, names: Vec::new(), is_provisional: false });
+                    let (names, received) = (Vec::new(), HashMap::new());
+                    places.push(Place { sink, locations, names, received, is_provisional: false });
                 }
                 Err(error) => outcomes.0[position] = Some(Err(error)),
             }
@@ -275,13 +275,13 @@ impl Session {
 
     /// Returns the part of a root that belongs to a place, which has received the blobs of the whole root. A docker archive that
     /// has more than its platform needs is written again.
-    async fn fit_received(&self, root: &Root, place: &mut Place, received: &HashMap<Digest, Put>) -> Result<Root> {
+    async fn fit_received(&self, root: &Root, place: &mut Place) -> Result<Root> {
         let location = place.locations[0].1.clone();
         let fitted = self.fit(root, &location).await?;
         let (Location::DockerArchive { .. }, Root::Image(image)) = (&location, &fitted) else { return Ok(fitted) };
         let config = image.manifest().config();
         let needed: HashSet<_> = image.manifest().layers().iter().chain(config).map(|blob| blob.digest).collect();
-        if !place.is_provisional && received.keys().all(|digest| needed.contains(digest)) {
+        if !place.is_provisional && place.received.keys().all(|digest| needed.contains(digest)) {
             return Ok(fitted);
         }
         let received: Arc<dyn Source> = place.sink.clone();
@@ -319,11 +319,6 @@ impl Session {
                 copied => outcomes.0[*position] = Some(copied),
             }
         }
-    }
-
-    async fn copy_to_places(&self, root: &Root, places: &[Place]) -> PerTarget<Copied> {
-        let target = |place: &Place| Target { sink: place.sink.clone(), names: place.names.clone() };
-        copy_to_each(root, &places.iter().map(target).collect::<Vec<_>>(), &self.copy_options(Vec::new())).await
     }
 }
 
@@ -373,70 +368,31 @@ impl Targets<'_> {
     }
 
     /// Returns the places that received all blobs, with the outcomes of these.
-    fn arrived(&mut self) -> Vec<(Place, HashMap<Digest, Put>)> {
+    fn arrived(&mut self) -> Vec<Place> {
         let mut live = Vec::new();
         for (place, received) in std::mem::take(&mut self.places).into_iter().zip(self.tee.outcomes()) {
             match received {
-                Ok(received) => live.push((place, received)),
+                Ok(received) => live.push(Place { received, ..place }),
                 Err(error) => self.outcomes.fail(&place, error),
             }
         }
         live
     }
 
-    async fn complete(
-        self,
-        live: Vec<(Place, HashMap<Digest, Put>)>,
-        root: &Root,
-        names: &[Naming],
-    ) -> PerTarget<Copied> {
+    async fn complete(self, live: Vec<Place>, root: &Root, names: &[Naming]) -> PerTarget<Copied> {
         let Targets { session, mut outcomes, .. } = self;
-        let mut groups: Vec<Group> = Vec::new();
-        for (mut place, received) in live {
-            let root = match session.fit_received(root, &mut place, &received).await {
-                Ok(root) => root,
-                Err(error) => {
-                    outcomes.fail(&place, error);
-                    continue;
-                }
-            };
-            place.name(&root, Some(&Location::Stdio), names, &mut outcomes);
-            if place.names.is_empty() {
-                continue;
-            }
-            match groups.iter_mut().find(|group| group.root.digest() == root.digest()) {
-                Some(group) => {
-                    group.places.push(place);
-                    group.received.push(received);
-                }
-                None => groups.push(Group { root, places: vec![place], received: vec![received] }),
-            }
+        let (mut groups, from) = (Vec::new(), Some(&Location::Stdio));
+        for mut place in live {
+            let fitted = session.fit_received(root, &mut place).await;
+            place.add_to(&mut groups, fitted, from, names, &mut outcomes);
         }
-        let copies = groups.iter().map(|group| session.copy_to_places(&group.root, &group.places));
-        for (copied, Group { root, places, received }) in join_all(copies).boxed().await.into_iter().zip(&groups) {
-            for ((mut copied, place), received) in copied.into_iter().zip(places).zip(received) {
-                // The outcome of a blob is that at its arrival.
-                for (blob, put) in copied.iter_mut().flat_map(|copied| &mut copied.blobs) {
-                    *put = received.get(&blob.digest).copied().unwrap_or(*put);
-                }
-                match copied {
-                    Err(_) if has_separate_tags(place) => {
-                        session.copy_one_by_one(root, Some(&Location::Stdio), place, &mut outcomes).boxed().await;
-                    }
-                    copied => outcomes.share_copied(place, copied),
-                }
-            }
-        }
+        session.copy_groups(&groups, from, &mut outcomes).await;
         outcomes.finish()
     }
 }
 
-/// The places that get the same root, and the outcomes of the blobs that each has received.
-struct Group {
-    root: Root,
-    places: Vec<Place>,
-    received: Vec<HashMap<Digest, Put>>,
-}
+/// A root, and the places that get it.
+type Group = (Root, Vec<Place>);
 
 /// A target, and the locations in it.
 #[derive(Debug)]
@@ -445,11 +401,37 @@ struct Place {
     /// The locations with their positions, at least one.
     locations: Vec<(usize, Location)>,
     names: Vec<Naming>,
+    /// The outcomes of the blobs that arrived before the copy.
+    received: HashMap<Digest, Put>,
     /// Whether the sink only collects what arrives, and the place itself is written afterwards.
     is_provisional: bool,
 }
 
 impl Place {
+    /// Adds the place to the places that get the same root, if it can be determined.
+    fn add_to<T>(
+        mut self,
+        groups: &mut Vec<Group>,
+        root: Result<Root>,
+        from: Option<&Location>,
+        given: &[Naming],
+        outcomes: &mut Pending<T>,
+    ) {
+        let root = match root {
+            Ok(root) => root,
+            Err(error) => return outcomes.fail(&self, error),
+        };
+        self.name(&root, from, given, outcomes);
+        // Without a name, every name that was given for the place has failed.
+        if self.names.is_empty() {
+            return;
+        }
+        match groups.iter_mut().find(|(found, _)| found.digest() == root.digest()) {
+            Some((_, places)) => places.push(self),
+            None => groups.push((root, vec![self])),
+        }
+    }
+
     /// Determines the names of a root in this place. A location without a valid name fails. A file or directory without a
     /// name gets the given names.
     fn name<T>(&mut self, root: &Root, from: Option<&Location>, given: &[Naming], outcomes: &mut Pending<T>) {
