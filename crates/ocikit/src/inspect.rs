@@ -247,9 +247,7 @@ impl Inspection {
         }
         self.manifests.iter_mut().for_each(|entry| entry.attach(entries, depth + 1));
     }
-}
 
-impl Inspection {
     fn of(descriptor: &Descriptor) -> Inspection {
         let attests = descriptor.annotations.get(annotations::DOCKER_REFERENCE_DIGEST).map(str::to_owned);
         Inspection {
@@ -273,9 +271,7 @@ impl Inspection {
             annotated: None,
         }
     }
-}
 
-impl Inspection {
     /// Determines the uncompressed size of every layer by decompressing it: each is read once, several in parallel.
     /// Layers that do not exist, for example because the index was copied in part, are skipped.
     ///
@@ -295,11 +291,8 @@ impl Inspection {
         let layers = layers.into_values().filter(|layer| layer.media_type.is_layer());
         let lengths = stream::iter(layers).map(async |layer| {
             let digest = layer.digest;
-            match Layer::at(root.source().clone(), layer).length_within(&budget).await {
-                Ok(length) => Ok(Some((digest, length))),
-                Err(error) if error.is_not_found() => Ok(None),
-                Err(error) => Err(error),
-            }
+            let length = if_found(Layer::at(root.source().clone(), layer).length_within(&budget).await)?;
+            Ok::<_, Error>(length.map(|length| (digest, length)))
         });
         let lengths: Vec<_> = lengths.buffer_unordered(MAX_PARALLEL_LAYERS).boxed().try_collect().await?;
         let lengths: HashMap<_, _> = lengths.into_iter().flatten().collect();
@@ -322,23 +315,18 @@ impl Inspection {
     /// Those of [`ImageFormats::layers`] and [`ImageFormats::stated_layers`]. Layers that do not exist are skipped.
     pub async fn add_formats(&mut self, root: &Root, formats: &dyn ImageFormats) -> Result<()> {
         if let Root::Image(image) = root {
-            return match formats.layers(image).await {
-                Ok(layers) => {
-                    self.set_formats(layers);
-                    Ok(())
-                }
-                Err(error) if error.is_not_found() => Ok(()),
-                Err(error) => Err(error),
-            };
+            if let Some(layers) = if_found(formats.layers(image).await)? {
+                self.set_formats(layers);
+            }
+            return Ok(());
         }
         let mut images = Vec::new();
         self.each(&mut |facts| images.extend(facts.annotated.take().map(|image| (facts.digest, image))));
         // Each may read the SOCI index of its image.
         const MAX_PARALLEL_DOCUMENTS: usize = 8;
-        let stated = stream::iter(images).map(async |(digest, image)| match formats.stated_layers(&image).await {
-            Ok(layers) => Ok(Some((digest, layers))),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
+        let stated = stream::iter(images).map(async |(digest, image)| {
+            let layers = if_found(formats.stated_layers(&image).await)?;
+            Ok::<_, Error>(layers.map(|layers| (digest, layers)))
         });
         let stated: Vec<_> = stated.buffer_unordered(MAX_PARALLEL_DOCUMENTS).boxed().try_collect().await?;
         let stated: HashMap<_, _> = stated.into_iter().flatten().collect();
@@ -360,6 +348,14 @@ impl Inspection {
     fn each(&mut self, act: &mut dyn FnMut(&mut Inspection)) {
         act(self);
         self.manifests.iter_mut().for_each(|facts| facts.each(act));
+    }
+}
+
+/// Returns `None` for what does not exist.
+fn if_found<T>(found: Result<T>) -> Result<Option<T>> {
+    match found {
+        Err(error) if error.is_not_found() => Ok(None),
+        found => found.map(Some),
     }
 }
 

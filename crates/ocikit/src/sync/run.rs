@@ -76,6 +76,15 @@ pub enum Done {
     Planned(Digest, u64),
 }
 
+impl Done {
+    fn of(copied: Copied) -> Done {
+        match copied.blobs.is_empty() && copied.kept.is_empty() {
+            true => Done::Same(copied.root.digest),
+            false => Done::Copied(Box::new(copied)),
+        }
+    }
+}
+
 /// Decides which images are mirrored, for example by their signatures. A rejection is its own kind of error.
 #[async_trait]
 pub trait Gate<E>: Send + Sync {
@@ -218,11 +227,7 @@ async fn said(
         all.blobs.extend(blobs);
         all.kept.extend(kept);
     }
-    Ok(if all.blobs.is_empty() && all.kept.is_empty() {
-        Done::Same(all.root.digest)
-    } else {
-        Done::Copied(Box::new(all))
-    })
+    Ok(Done::of(all))
 }
 
 /// Returns the images that a rule selects. Referrer tags in a list of tags are skipped if their referrers would not be
@@ -259,23 +264,18 @@ async fn open<E: From<Error>>(
 
 async fn one(name: &Name, root: Root, to: RemoteRepository, options: CopyOptions, dry_run: bool) -> Result<Done> {
     let options = options.names(vec![Naming::default().tag(tag_of(name))]);
+    let there = match name {
+        _ if !dry_run => None,
+        Name::Digest(_) => to.head(&Name::Digest(root.digest())).await?,
+        name => to.head(name).await?,
+    };
+    let to: Arc<dyn Sink> = Arc::new(to);
     if dry_run {
-        let there = match name {
-            Name::Digest(_) => to.head(&Name::Digest(root.digest())).await?,
-            name => to.head(name).await?,
-        };
-        let to: Arc<dyn Sink> = Arc::new(to);
         let missing = plan(&root, &to, &options).await?.missing_bytes();
         let is_same = missing == 0 && there.is_some_and(|there| there.digest == root.digest());
         return Ok(if is_same { Done::Same(root.digest()) } else { Done::Planned(root.digest(), missing) });
     }
-    let to: Arc<dyn Sink> = Arc::new(to);
-    let copied = copy(&root, &to, &options).await?;
-    Ok(if copied.blobs.is_empty() && copied.kept.is_empty() {
-        Done::Same(root.digest())
-    } else {
-        Done::Copied(Box::new(copied))
-    })
+    Ok(Done::of(copy(&root, &to, &options).await?))
 }
 
 fn tag_of(name: &Name) -> Option<Tag> {
