@@ -1,6 +1,7 @@
 use std::path::Path;
+use std::sync::Arc;
 
-use ocikit_image::{ArtifactBuilder, Index, Naming, PullOptions, Pulled, Referrers, Result, Root, pull_files};
+use ocikit_image::{ArtifactBuilder, Index, Naming, PullOptions, Pulled, Referrers, Result, Root, Sink, pull_files};
 use ocikit_spec::Platform;
 
 use crate::location::Location;
@@ -42,9 +43,7 @@ impl Session {
             subject = subject.for_platform(platform).await?;
         }
         let root = artifact.clone().subject(subject.descriptor()).finish(subject.source())?;
-        let options = self.copy_options(vec![Naming::default()]);
-        let options = options.referrers(Referrers::None).only(Vec::new());
-        ocikit_image::copy(&root, &place, &options).await?;
+        self.store_in(&place, std::slice::from_ref(&root)).await?;
         Ok((root, subject))
     }
 
@@ -66,11 +65,13 @@ impl Session {
     ///
     /// Those of the place and of the sources.
     pub async fn store_referrers(&self, location: &Location, referrers: &[Root]) -> Result<()> {
-        let place = self.edit(location).await?;
-        let options = self.copy_options(vec![Naming::default()]);
-        let options = options.referrers(Referrers::None).only(Vec::new());
+        self.store_in(&self.edit(location).await?, referrers).await
+    }
+
+    async fn store_in(&self, place: &Arc<dyn Sink>, referrers: &[Root]) -> Result<()> {
+        let options = self.copy_options(vec![Naming::default()]).referrers(Referrers::None).only(Vec::new());
         for root in referrers {
-            ocikit_image::copy(root, &place, &options).await?;
+            ocikit_image::copy(root, place, &options).await?;
         }
         Ok(())
     }

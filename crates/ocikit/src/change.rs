@@ -52,7 +52,7 @@ impl Session {
     ///
     /// Those of the place; [`Error::Unsupported`] for docker archives and pipes.
     pub async fn edit(&self, location: &Location) -> Result<Arc<dyn Sink>> {
-        self.in_place(location).await
+        as_written(location, self.open_in_place(location).await)
     }
 
     /// Adds tags to an image in its place. In a registry this takes one request for the manifest and two for each tag, to
@@ -123,21 +123,15 @@ impl Session {
         {
             return Err(Error::other_digest(location, "the manifest", descriptor.digest));
         }
-        let (tag, is_checked_by_registry) = match location {
-            Location::Registry(reference) => (reference.tag().cloned(), true),
-            Location::Layout { .. }
-            | Location::Archive { .. }
-            | Location::DockerArchive { .. }
-            | Location::Path { .. }
-            | Location::Stdio => match location.name() {
-                Name::Tag(tag) => (Some(tag), false),
-                Name::Only | Name::Full(_) | Name::Digest(_) => (None, false),
-            },
+        let tag = match (location.reference(), location.name()) {
+            (Some(reference), _) => reference.tag().cloned(),
+            (None, Name::Tag(tag)) => Some(tag),
+            (None, Name::Only | Name::Full(_) | Name::Digest(_)) => None,
         };
         let memory = Memory::new();
         memory.insert(bytes);
         let sink = self.edit(location).await?;
-        if !is_checked_by_registry {
+        if location.reference().is_none() {
             has_children(&sink, &descriptor, &memory).await?;
         }
         // The last expected descriptor is uploaded once, under its tag.

@@ -65,13 +65,10 @@ impl Session {
     ///
     /// Those of the place; [`Error::Unsupported`] for registries and pipes.
     pub async fn names(&self, location: &Location) -> Result<Vec<String>> {
-        let path = match location {
-            Location::Layout { path, .. }
-            | Location::Archive { path, .. }
-            | Location::DockerArchive { path, .. }
-            | Location::Path { path, .. } => path,
-            Location::Stdio => return Err(Error::pipe(location)),
-            Location::Registry(_) => return Err(unsupported(location, "it is neither an archive nor a layout")),
+        let path = match location.path() {
+            Some(path) => path,
+            None if *location == Location::Stdio => return Err(Error::pipe(location)),
+            None => return Err(unsupported(location, "it is neither an archive nor a layout")),
         };
         let roots = match path.is_dir() {
             true => self.shared(Dir::open(path).await?).roots().await?,

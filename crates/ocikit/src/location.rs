@@ -207,14 +207,7 @@ impl Location {
 
     /// Returns whether the location is a docker archive, which holds one platform of an index only.
     pub fn is_docker_archive(&self) -> bool {
-        match self {
-            Location::DockerArchive { .. } => true,
-            Location::Layout { .. }
-            | Location::Archive { .. }
-            | Location::Path { .. }
-            | Location::Registry(_)
-            | Location::Stdio => false,
-        }
+        matches!(self, Location::DockerArchive { .. })
     }
 
     /// Returns the path of a file or directory.
@@ -230,13 +223,12 @@ impl Location {
 
     /// Returns whether both locations are in the same repository, archive or directory, as far as the text shows.
     pub(crate) fn is_beside(&self, other: &Location) -> bool {
-        match (self, other) {
-            (Location::Registry(one), Location::Registry(other)) => one.repository() == other.repository(),
-            (Location::Layout { path: one, .. }, Location::Layout { path: other, .. })
-            | (Location::Archive { path: one, .. }, Location::Archive { path: other, .. })
-            | (Location::DockerArchive { path: one, .. }, Location::DockerArchive { path: other, .. })
-            | (Location::Path { path: one, .. }, Location::Path { path: other, .. }) => one == other,
-            _ => false,
+        match (self.reference(), other.reference()) {
+            (Some(one), Some(other)) => one.repository() == other.repository(),
+            _ => {
+                let is_same_kind = std::mem::discriminant(self) == std::mem::discriminant(other);
+                is_same_kind && self.path().is_some() && self.path() == other.path()
+            }
         }
     }
 

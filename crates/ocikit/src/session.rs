@@ -398,16 +398,12 @@ impl Session {
                 Ok(Arc::new(TarEdit::open(path).await?.for_docker_if_missing(list)))
             }
             Some(Local::Layout(path)) => Ok(Arc::new(self.shared(Dir::open(path).await?).exclusive().await?)),
-            None => self.in_place(location).await,
+            None => self.open_in_place(location).await,
         }
     }
 
     /// Opens a place for a change. An archive is locked before it is read, so that no parallel edit is lost.
-    pub(crate) async fn in_place(&self, location: &Location) -> Result<Arc<dyn Sink>> {
-        as_written(location, self.open_in_place(location).await)
-    }
-
-    async fn open_in_place(&self, location: &Location) -> Result<Arc<dyn Sink>> {
+    pub(crate) async fn open_in_place(&self, location: &Location) -> Result<Arc<dyn Sink>> {
         match Local::of(location) {
             Some(Local::Archive(path)) => Ok(Arc::new(TarEdit::open(path).await?)),
             Some(Local::Layout(path)) => Ok(Arc::new(self.shared(Dir::open(path).await?))),

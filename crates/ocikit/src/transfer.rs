@@ -56,8 +56,7 @@ impl Session {
     ///
     /// Those of either side; [`Error::OtherDigest`] if `to` has another digest.
     pub async fn copy_root(&self, root: &Root, to: &Location) -> Result<Copied> {
-        let mut copied = self.copy_root_to_each(root, None, std::slice::from_ref(to)).await.all()?;
-        Ok(copied.remove(0))
+        self.copy_root_to_each(root, None, std::slice::from_ref(to)).await.all().map(|mut copied| copied.remove(0))
     }
 
     /// Copies a root that was opened at one location to another. If `to` has no name, that of `from` is used.
@@ -75,8 +74,8 @@ impl Session {
     ///
     /// As [`Session::copy_root`].
     pub async fn copy_root_from(&self, root: &Root, from: &Location, to: &Location) -> Result<Copied> {
-        let mut copied = self.copy_root_to_each(root, Some(from), std::slice::from_ref(to)).await.all()?;
-        Ok(copied.remove(0))
+        let copied = self.copy_root_to_each(root, Some(from), std::slice::from_ref(to)).await;
+        copied.all().map(|mut copied| copied.remove(0))
     }
 
     /// Pushes an image to several registries, repositories or tags in parallel. The image is opened once, and each blob
@@ -124,8 +123,7 @@ impl Session {
     ///
     /// Those of either side.
     pub async fn plan(&self, root: &Root, to: &Location) -> Result<Planned> {
-        let mut planned = self.plan_root_to_each(root, None, std::slice::from_ref(to)).await.all()?;
-        Ok(planned.remove(0))
+        self.plan_root_to_each(root, None, std::slice::from_ref(to)).await.all().map(|mut planned| planned.remove(0))
     }
 
     /// Returns the part of a root that a copy to a location stores there: a docker archive holds one image for one
@@ -208,8 +206,9 @@ impl Session {
     pub fn copy_options(&self, names: Vec<Naming>) -> CopyOptions {
         let SessionOptions { jobs, observer, referrers, only, recheck, keep_tags, foreign_layers, .. } = self.options();
         let default = CopyOptions::default();
-        CopyOptions::default()
-            .jobs(jobs.unwrap_or(default.jobs))
+        let jobs = jobs.unwrap_or(default.jobs);
+        default
+            .jobs(jobs)
             .names(names)
             .referrers(referrers.clone())
             .only(only.clone())
@@ -243,21 +242,19 @@ impl Session {
     ///
     /// [`Error::Broken`] and [`Error::Mismatch`] if the archive is incomplete or damaged, and those of the target.
     pub async fn receive(&self, reader: impl Read + Send + 'static, to: &Location) -> Result<Copied> {
-        let mut copied = self.receive_to_each(reader, std::slice::from_ref(to)).await?.all()?;
-        Ok(copied.remove(0))
+        self.receive_to_each(reader, std::slice::from_ref(to)).await?.all().map(|mut copied| copied.remove(0))
     }
 }
 
 /// Returns the name of a root at the target of a copy.
 pub(crate) fn naming(root: &Root, from: Option<&Location>, to: &Location) -> Result<Naming> {
-    let other_digest = || {
+    if let Name::Digest(digest) = to.name()
+        && digest != root.digest()
+    {
         let source = from.map_or_else(|| root.source().to_string(), ToString::to_string);
-        Error::other_digest(to, source, root.digest())
-    };
+        return Err(Error::other_digest(to, source, root.digest()));
+    }
     if let Some(reference) = to.reference() {
-        if reference.digest().is_some_and(|digest| *digest != root.digest()) {
-            return Err(other_digest());
-        }
         return Ok(Naming::default().tag(reference.tag().cloned()));
     }
     Ok(match (to.name(), from) {
@@ -268,9 +265,6 @@ pub(crate) fn naming(root: &Root, from: Option<&Location>, to: &Location) -> Res
             // Docker accepts full names only; other tools look for the name as it was given.
             let whole = reference.filter(|_| to.is_docker_archive());
             Naming::default().tag(tag).full(Some(whole.map_or(full, |whole| whole.to_string())))
-        }
-        (Name::Digest(digest), _) if digest != root.digest() => {
-            return Err(other_digest());
         }
         (_, Some(Location::Registry(reference))) => {
             let tagged = |tag| Reference::tagged(reference.repository().clone(), tag).to_string();
