@@ -52,7 +52,7 @@ pub async fn import_signature(
         return Err(Error::Refused(Refusal::Malformed(why)));
     }
     let found = FoundSignature::given(format, layer.clone(), bytes.clone());
-    let imported = format.implementation().import(&subject.descriptor(), layer, bytes, created);
+    let imported = format.implementation().import(&subject.descriptor, layer, bytes, created);
     let content = imported.map_err(Error::Refused)?;
     if let Some(trusted) = trusted {
         let expected = Expected::of(content.attests.as_deref(), None);

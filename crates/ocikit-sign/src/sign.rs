@@ -225,7 +225,7 @@ async fn sign_all(root: &Root, depth: Depth, formats: &[Format], request: &SignR
     let all = subjects.iter().flat_map(|subject| formats.iter().map(move |format| (subject, *format)));
     let jobs = all.map(|(subject, format)| {
         async move {
-            let content = format.implementation().sign(&subject.descriptor(), request).await?;
+            let content = format.implementation().sign(&subject.descriptor, request).await?;
             new.add(subject, format, content).await
         }
         .boxed()

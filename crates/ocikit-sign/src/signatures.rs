@@ -61,17 +61,16 @@ impl<'a> Signatures<'a> {
         budget: &'a SignatureBudget,
     ) -> Result<Signatures<'a>, Error> {
         let mut listed = VecDeque::new();
-        let (tagged, referrers): (Vec<_>, Vec<_>) =
+        let (tagged, referrers): (Vec<Format>, Vec<_>) =
             formats.iter().partition(|format| format.properties().storage == Storage::Tag);
         if !referrers.is_empty() {
             let may_be = |listed: &Descriptor| {
                 listed.artifact_type.as_ref().is_none_or(|kind| Format::may_be_listed_as(kind.as_str()))
             };
-            let slim = |listed: Descriptor| Descriptor::new(listed.media_type, listed.digest, listed.size);
-            listed.extend(source.referrers(&subject).await?.into_iter().filter(may_be).map(slim));
+            listed
+                .extend(source.referrers(&subject).await?.iter().filter(|listed| may_be(listed)).map(Descriptor::bare));
         }
-        let (unresolved, layers, seen) =
-            (tagged.first().map(|format: &&Format| **format), VecDeque::new(), HashSet::new());
+        let (unresolved, layers, seen) = (tagged.first().copied(), VecDeque::new(), HashSet::new());
         Ok(Signatures { source, subject, formats, budget, listed, unresolved, layers, seen, count: 0 })
     }
 
@@ -221,10 +220,7 @@ fn only_layer(manifest: &Manifest, subject: &Digest) -> Result<Descriptor, Refus
         None => return Err(malformed("its manifest has no subject")),
     }
     match manifest.layers() {
-        [layer] => {
-            let Descriptor { media_type, digest, size, .. } = layer.clone();
-            Ok(Descriptor::new(media_type, digest, size))
-        }
+        [layer] => Ok(layer.bare()),
         _ => Err(malformed("its manifest does not have exactly one layer")),
     }
 }

@@ -67,7 +67,7 @@ impl NewSignatures {
         // Existing layers are not copied to memory but read from the location of the subject.
         let source = Memory::over(subject.source.clone()).with_source(self.memory.clone());
         let root = Root::at(Arc::new(source), Descriptor::of(MediaType::OCI_MANIFEST, &manifest)).await?;
-        Ok(Signature { subject: subject.descriptor(), platform: subject.platform.clone(), format, root, naming })
+        Ok(Signature { subject: subject.descriptor.clone(), platform: subject.platform.clone(), format, root, naming })
     }
 
     /// Creates the manifest of an artifact with one layer and a subject. Image specification, "Guidelines for
@@ -81,7 +81,7 @@ impl NewSignatures {
         }
         manifest["config"] = json!(config);
         manifest["layers"] = json!([content.layer]);
-        manifest["subject"] = json!(subject.descriptor());
+        manifest["subject"] = json!(subject.descriptor);
         manifest["annotations"] = Value::Object(annotations);
         let manifest = Bytes::from(manifest.to_string());
         self.memory.insert(content.bytes);

@@ -64,22 +64,16 @@ pub(crate) enum SubjectKind {
 impl Subject {
     /// Returns the root as a subject.
     pub(crate) fn of(root: &Root) -> Subject {
-        let Descriptor { media_type, digest, size, platform, .. } = root.descriptor().clone();
+        let (descriptor, platform) = (root.descriptor().bare(), root.descriptor().platform.clone());
         let kind = match root {
             Root::Index(_) => SubjectKind::Index,
             _ => SubjectKind::Manifest,
         };
-        let descriptor = Descriptor::new(media_type, digest, size);
         Subject { descriptor, platform, source: root.source().clone(), kind, claims: None }
     }
 
     pub(crate) fn digest(&self) -> Digest {
         self.descriptor.digest
-    }
-
-    /// Returns the descriptor in signatures.
-    pub(crate) fn descriptor(&self) -> Descriptor {
-        self.descriptor.clone()
     }
 
     fn is_wanted(&self, depth: Depth) -> bool {
@@ -131,8 +125,7 @@ pub(crate) async fn subjects(root: &Root, depth: Depth, budget: &SignatureBudget
 /// Returns whether an entry is labelled as an attestation and has the platform unknown/unknown. With any other platform,
 /// or none, it could be run as an image, whatever its annotations say.
 fn may_be_attestation(entry: &Descriptor) -> bool {
-    let is_unknown = |platform: &Platform| platform.os == "unknown" && platform.architecture == "unknown";
-    entry.is_attestation() && entry.platform.as_ref().is_some_and(is_unknown)
+    entry.is_attestation() && entry.platform.as_ref().is_some_and(Platform::is_unknown)
 }
 
 /// Reads an entry and determines what it is. Returns it, and the document if it is an index.
@@ -245,5 +238,5 @@ fn is_nothing_to_run(config: &[u8]) -> bool {
         return true;
     }
     let Ok(config) = Config::parse(config.to_vec()) else { return false };
-    config.platform().is_some_and(|platform| platform.os == "unknown" && platform.architecture == "unknown")
+    config.platform().is_some_and(|platform| platform.is_unknown())
 }

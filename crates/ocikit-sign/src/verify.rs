@@ -23,7 +23,7 @@ impl Trust {
         let Trust::Notation(trust) = self else { return Cow::Borrowed(self) };
         match (found.format.and_then(|format| format.properties().envelope), &found.content) {
             (Some(envelope), Ok((_, bytes))) if trust.has_plugins() => {
-                Cow::Owned(Trust::Notation(trust.informed(vec![(envelope, bytes.clone())]).await))
+                Cow::Owned(Trust::Notation(trust.informed(envelope, bytes).await))
             }
             _ => Cow::Borrowed(self),
         }
@@ -42,7 +42,7 @@ impl Trust {
         let (layer, content) = found.content.as_ref().map_err(Clone::clone)?;
         let format = found.format.ok_or(Refusal::OtherSigner)?;
         let Verification { by, maker, warnings, metadata, predicate } =
-            format.implementation().verify(self, &subject.descriptor(), layer, content, expected)?;
+            format.implementation().verify(self, &subject.descriptor, layer, content, expected)?;
         Ok(Proof { signature: found.manifest, format, by, maker, warnings, metadata, predicate })
     }
 }
@@ -331,7 +331,7 @@ impl Check {
             _ => Outcome::Missing(Vec::new()),
         };
         Check {
-            subject: subject.descriptor(),
+            subject: subject.descriptor.clone(),
             platform: subject.platform.clone(),
             signer: trust.name().to_owned(),
             formats,

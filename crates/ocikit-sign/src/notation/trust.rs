@@ -3,7 +3,6 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use ocikit_spec::{Descriptor, Digest};
 
@@ -133,20 +132,18 @@ impl NotationTrust {
         NotationTrust { plugins, ..self }
     }
 
-    /// Returns a copy with the plugin results for these envelopes. Plugins are not started for envelopes of untrusted
+    /// Returns a copy with the plugin results for this envelope. Plugins are not started for envelopes of untrusted
     /// signers.
-    pub(crate) async fn informed(&self, envelopes: Vec<(EnvelopeFormat, Bytes)>) -> NotationTrust {
+    pub(crate) async fn informed(&self, envelope_format: EnvelopeFormat, bytes: &[u8]) -> NotationTrust {
         let mut informed = self.clone();
-        for (envelope_format, bytes) in envelopes {
-            let Ok(opened) = envelope::open_extended(envelope_format, &bytes) else { continue };
-            let Some(extended) = &opened.extended else { continue };
-            let Some(plugin) = self.plugins.iter().find(|plugin| plugin.name() == extended.plugin) else { continue };
-            if !self.is_in_store(&opened) {
-                continue;
-            }
+        if let Ok(opened) = envelope::open_extended(envelope_format, bytes)
+            && let Some(extended) = &opened.extended
+            && let Some(plugin) = self.plugins.iter().find(|plugin| plugin.name() == extended.plugin)
+            && self.is_in_store(&opened)
+        {
             let (identities, revocation) = (&self.statement.identity_texts, self.statement.revocation != Action::Skip);
             let verdict = plugin.verify(&opened, extended, identities, revocation).await;
-            informed.verdicts.insert(Digest::sha256_of(&bytes), verdict);
+            informed.verdicts.insert(Digest::sha256_of(bytes), verdict);
         }
         informed
     }

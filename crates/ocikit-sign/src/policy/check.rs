@@ -263,7 +263,7 @@ impl<'a> Tally<'a> {
         };
         let signers: Vec<_> = signers.map(check).collect();
         let makers = signers.iter().map(|_| Vec::new()).collect();
-        let (subject, platform) = (subject.descriptor(), subject.platform.clone());
+        let (subject, platform) = (subject.descriptor.clone(), subject.platform.clone());
         Tally { position, requirement, subject, platform, signers, makers }
     }
 

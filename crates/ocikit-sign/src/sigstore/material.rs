@@ -122,15 +122,8 @@ impl VerificationMaterial {
         let VerificationKey::Certificate(leaf) = signed.by else {
             return evidence.entries.iter().try_for_each(|entry| entry.verify(signed, root, true).map(drop));
         };
-        let any_signer = CertificateTrust {
-            name: String::new(),
-            identity: Pattern::Any,
-            issuer: None,
-            root: root.clone(),
-            log,
-            certificate_log: LogCheck::Skipped,
-            now: self.now,
-        };
+        let any_signer = CertificateTrust::new(Pattern::Any, root.clone(), self.now);
+        let any_signer = any_signer.log(log).certificate_log(LogCheck::Skipped);
         any_signer.check(leaf, signed, evidence).map(drop)
     }
 }

@@ -100,15 +100,10 @@ impl TestServices {
 
     /// Returns the trust in these services, with a transparency log and without SCTs.
     pub(crate) fn trust(&self) -> CertificateTrust {
-        CertificateTrust {
-            name: WHO.to_owned(),
-            identity: Pattern::Exact(WHO.to_owned()),
-            issuer: Some(Pattern::Exact(ISSUER.to_owned())),
-            root: self.root(),
-            log: LogCheck::Required,
-            certificate_log: LogCheck::Skipped,
-            now: at("2026-06-15T12:00:00Z"),
-        }
+        let identity = Pattern::Exact(WHO.to_owned());
+        CertificateTrust::new(identity, self.root(), at("2026-06-15T12:00:00Z"))
+            .issuer(Some(Pattern::Exact(ISSUER.to_owned())))
+            .certificate_log(LogCheck::Skipped)
     }
 
     /// Returns the response of a v1 log to this body as its first entry.

@@ -48,15 +48,10 @@ fn digest() -> Digest {
 
 impl Recorded {
     fn trust(&self) -> CertificateTrust {
-        CertificateTrust {
-            name: "signer".to_owned(),
-            identity: Pattern::matching(self.identity).unwrap(),
-            issuer: Some(Pattern::Exact(self.issuer.to_owned())),
-            root: TrustedRoot::parse(self.root.as_bytes()).unwrap(),
-            log: LogCheck::Required,
-            certificate_log: LogCheck::Required,
-            now: Timestamp::UNIX_EPOCH,
-        }
+        let identity = Pattern::matching(self.identity).unwrap();
+        let root = TrustedRoot::parse(self.root.as_bytes()).unwrap();
+        let issuer = Pattern::Exact(self.issuer.to_owned());
+        CertificateTrust::new(identity, root, Timestamp::UNIX_EPOCH).issuer(Some(issuer))
     }
 
     fn verify(&self, bundle: &[u8], trust: &CertificateTrust) -> Result<(), Refusal> {
