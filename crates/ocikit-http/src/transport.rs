@@ -280,11 +280,10 @@ impl Transport {
             }
         };
         let begun = (!stall_watch.is_streamed()).then(Instant::now);
-        let no_body = body.is_none();
         let mut request = client.request(method.clone(), url.inner().clone()).headers(headers);
         if let Some(body) = body {
             request = request.body(body);
-        } else if no_body && matches!(method, Method::POST | Method::PUT | Method::PATCH) {
+        } else if matches!(method, Method::POST | Method::PUT | Method::PATCH) {
             // Google Artifact Registry answers 411 without `Content-Length` (oras-project/rust-oci-client#176).
             request = request.header(CONTENT_LENGTH, 0);
         }

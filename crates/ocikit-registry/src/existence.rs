@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::{StreamExt, stream};
 use ocikit_spec::Digest;
 use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
 
 use crate::blobs;
 use crate::target::Target;
@@ -21,7 +21,8 @@ pub(crate) type ExistsReceiver = oneshot::Receiver<bool>;
 #[derive(Debug, Default)]
 pub(crate) struct ExistenceChecks {
     receivers: HashMap<Digest, ExistsReceiver>,
-    task: Option<AbortHandle>,
+    /// Aborted when dropped.
+    _task: JoinSet<()>,
 }
 
 impl ExistenceChecks {
@@ -34,7 +35,8 @@ impl ExistenceChecks {
             checks.push((digest, size, sender));
         }
         let target = target.clone();
-        let task = tokio::spawn(async move {
+        let mut task = JoinSet::new();
+        task.spawn(async move {
             let check = |(digest, size, sender): (Digest, u64, oneshot::Sender<bool>)| {
                 let target = &target;
                 async move {
@@ -46,19 +48,11 @@ impl ExistenceChecks {
             };
             stream::iter(checks).for_each_concurrent(MAX_CONCURRENT_CHECKS, check).await;
         });
-        ExistenceChecks { receivers, task: Some(task.abort_handle()) }
+        ExistenceChecks { receivers, _task: task }
     }
 
     /// Returns the receiver for a blob, if a check was started; once per blob.
     pub(crate) fn take(&mut self, digest: &Digest) -> Option<ExistsReceiver> {
         self.receivers.remove(digest)
-    }
-}
-
-impl Drop for ExistenceChecks {
-    fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
     }
 }

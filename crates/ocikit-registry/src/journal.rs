@@ -106,7 +106,6 @@ impl<'a> JournalRecord<'a> {
 pub struct FileJournal {
     directory: PathBuf,
     options: JournalOptions,
-    clock: Arc<dyn Clock>,
     /// The files that this process has recorded and not removed, locked. The operating system releases the locks when
     /// the process ends.
     held: Arc<Mutex<HashMap<PathBuf, File>>>,
@@ -144,7 +143,7 @@ impl FileJournal {
 
     /// Uses a directory, with options.
     pub fn with_options(directory: impl Into<PathBuf>, options: JournalOptions) -> FileJournal {
-        FileJournal { directory: directory.into(), options, clock: Arc::new(SystemClock), held: Arc::default() }
+        FileJournal { directory: directory.into(), options, held: Arc::default() }
     }
 
     /// Runs a function with the path of a blob's file, if the journal keeps this blob.
@@ -179,7 +178,7 @@ impl FileJournal {
 
     fn is_stale(&self, path: &Path) -> bool {
         let written = fs::metadata(path).and_then(|metadata| metadata.modified());
-        let age = written.ok().and_then(|written| self.clock.now().duration_since(written).ok());
+        let age = written.ok().and_then(|written| SystemClock.now().duration_since(written).ok());
         age.is_some_and(|age| age > self.options.lifetime)
     }
 

@@ -25,13 +25,6 @@ pub(crate) struct StatedManifest {
     pub(crate) entity_tag: Option<String>,
 }
 
-/// What a registry states when it accepts a manifest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct AcceptedManifest {
-    /// Whether it adds the manifest to the referrers of its subject by itself (`OCI-Subject`).
-    pub(crate) handles_subject: bool,
-}
-
 /// Returns the descriptor of a manifest that is about to be pushed, with the token for pushing. A user who may push and
 /// not pull gets 403, as on Amazon ECR without `ecr:BatchGetImage` (bazel-contrib/rules_oci#648). That counts as
 /// unknown, and the manifest is put.
@@ -194,7 +187,8 @@ async fn read_back(target: &Target, key: &ManifestKey, descriptor: &Descriptor) 
 }
 
 /// Uploads a manifest. With an entity tag, a registry that supports conditional requests accepts it only while the tag
-/// leads to what has that entity tag.
+/// leads to what has that entity tag. Returns whether the registry adds the manifest to the referrers of its subject by
+/// itself (`OCI-Subject`).
 ///
 /// # Errors
 ///
@@ -205,7 +199,7 @@ pub(crate) async fn put(
     descriptor: &Descriptor,
     bytes: Bytes,
     entity_tag: Option<&str>,
-) -> Result<AcceptedManifest> {
+) -> Result<bool> {
     let request = target.request(Method::PUT, target.manifest(key)).body(descriptor.media_type.as_str(), bytes);
     let request = entity_tag.into_iter().fold(request, |request, tag| request.header("if-match", tag));
     let reply = target.call(&target.access_to_push(), request).await?;
@@ -225,13 +219,13 @@ pub(crate) async fn put(
     let named = named_digest(reply.answer.header("docker-content-digest"));
     let named = named.filter(|named| named.algorithm() == descriptor.digest.algorithm());
     let is_located = reply.answer.header("location").is_some_and(|url| url.contains(&descriptor.digest.hex()));
-    let accepted = AcceptedManifest { handles_subject: reply.answer.header("oci-subject").is_some() };
+    let handles_subject = reply.answer.header("oci-subject").is_some();
     match named {
         Some(named) if named != descriptor.digest => {
             Err(Error::mismatch(&descriptor.digest, &target.place, Mismatch::Digest(named)))
         }
-        Some(_) if status == 201 => Ok(accepted),
-        None if status == 201 && is_located => Ok(accepted),
+        Some(_) if status == 201 => Ok(handles_subject),
+        None if status == 201 && is_located => Ok(handles_subject),
         // The specification requires 201 and the location. Proxies answer 200 to anything, so that an answer that names
         // no digest is no proof.
         _ => match read_back(target, key, descriptor).await {
@@ -242,7 +236,7 @@ pub(crate) async fn put(
                 );
                 Err(Error::protocol(&target.place, problem))
             }
-            outcome => outcome.map(|()| accepted),
+            outcome => outcome.map(|()| handles_subject),
         },
     }
 }

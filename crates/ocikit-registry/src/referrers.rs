@@ -258,9 +258,8 @@ pub(crate) fn subject_and_entry(found: &FetchedManifest) -> Option<(Digest, Desc
     let document = Document::parse(&found.descriptor.media_type, found.bytes.clone()).ok()?;
     let subject = document.subject()?.digest;
     let artifact_type = document.listed_artifact_type().cloned();
-    let Descriptor { media_type, digest, size, .. } = found.descriptor.clone();
     let annotations = document.annotations().clone();
-    Some((subject, Descriptor { artifact_type, annotations, ..Descriptor::new(media_type, digest, size) }))
+    Some((subject, Descriptor { artifact_type, annotations, ..found.descriptor.bare() }))
 }
 
 fn of_type(found: Vec<Descriptor>, artifact_type: Option<&MediaType>) -> Vec<Descriptor> {

@@ -10,7 +10,7 @@ use futures::stream::{BoxStream, Fuse};
 use futures::{StreamExt, stream};
 use ocikit_image::{Body, Result};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
 
 use super::part::Part;
 use crate::options::ParallelOptions;
@@ -140,7 +140,8 @@ impl RangeQueue {
         let Some(mut part) = self.rest.split(self.size) else { return };
         // Unbounded is safe: the range limits the number of bytes.
         let (sender, chunks) = mpsc::unbounded_channel();
-        let task = tokio::spawn(async move {
+        let mut task = JoinSet::new();
+        task.spawn(async move {
             let opened = match part.open_anywhere().await {
                 Ok(opened) => opened,
                 Err(error) => return drop(sender.send(Err(error))),
@@ -152,18 +153,13 @@ impl RangeQueue {
                 }
             }
         });
-        self.fetching.push_back(FetchingRange { chunks, task: task.abort_handle() });
+        self.fetching.push_back(FetchingRange { chunks, _task: task });
     }
 }
 
-/// A range that is being downloaded. Dropping it cancels the download.
+/// A range that is being downloaded.
 struct FetchingRange {
     chunks: mpsc::UnboundedReceiver<Result<Bytes>>,
-    task: AbortHandle,
-}
-
-impl Drop for FetchingRange {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    /// Aborted when dropped.
+    _task: JoinSet<()>,
 }

@@ -253,8 +253,8 @@ impl RemoteRepository {
             None => None,
         };
         let FetchedManifest { descriptor, bytes, .. } = found;
-        let accepted = manifests::put(target, key, descriptor, bytes.clone(), entity_tag).await?;
+        let handles_subject = manifests::put(target, key, descriptor, bytes.clone(), entity_tag).await?;
         drop(turn);
-        if accepted.handles_subject { Ok(()) } else { referrers::add(target, found).await }
+        if handles_subject { Ok(()) } else { referrers::add(target, found).await }
     }
 }

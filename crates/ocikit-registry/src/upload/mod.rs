@@ -120,9 +120,13 @@ impl Uploader<'_> {
                     self.send_bytes(Method::PATCH, url, reader, *offset, *length).await?
                 }
                 // The session of a dead process is optional: if it cannot be queried, a new one is started.
-                Step::QueryOffset { url } if recalled => self.query_offset(url).await.unwrap_or_default(),
-                Step::QueryOffset { url } => self.query_offset(url).await?,
-                Step::Commit { url } => self.commit(url).await?,
+                Step::QueryOffset { url } if recalled => {
+                    self.send_empty(Method::GET, url.clone()).await.unwrap_or_default()
+                }
+                Step::QueryOffset { url } => self.send_empty(Method::GET, url.clone()).await?,
+                Step::Commit { url } => {
+                    self.send_empty(Method::PUT, Target::commit(url, &self.descriptor.digest)).await?
+                }
                 Step::HeadBlob => self.head_blob().await?,
                 Step::Done { mounted } => return Ok(self.done(*mounted)),
                 Step::Failed => return Err(self.take_last()),
@@ -197,16 +201,6 @@ impl Uploader<'_> {
                 Ok(Outcome::default())
             }
         }
-    }
-
-    /// `GET`: asks how many bytes have been received.
-    async fn query_offset(&mut self, url: &Url) -> Result<Outcome> {
-        self.send_empty(Method::GET, url.clone()).await
-    }
-
-    /// `PUT` without bytes: commits what has been received.
-    async fn commit(&mut self, url: &Url) -> Result<Outcome> {
-        self.send_empty(Method::PUT, Target::commit(url, &self.descriptor.digest)).await
     }
 
     /// `HEAD`: checks whether the blob exists, after an answer that does not prove it.
