@@ -19,8 +19,8 @@ use x509_cert::name::Name;
 
 use crate::algorithm::{Algorithm, Hash};
 use crate::der::{Fields, field, inner, outer};
+use crate::pki::Certificate;
 use crate::pki::path::{self, Purpose};
-use crate::pki::{Certificate, Violation};
 use crate::refusal::Refusal;
 use crate::signer::program::line;
 
@@ -88,21 +88,19 @@ pub(crate) fn token(answer: &[u8]) -> Result<&[u8], Refusal> {
                 let text = Fields::within(texts)?.value(Tag::Utf8String)?;
                 said = line(&String::from_utf8_lossy(text));
             }
-            return Err(TokenError(
-                format!("the authority answers with status {granted} {said}").trim_end().to_owned(),
-            ));
+            return Err(format!("the authority answers with status {granted} {said}").trim_end().into());
         }
         let token = answer.bytes()?;
         answer.finish()?;
         Ok(token)
     };
-    read().map_err(|TokenError(why)| Refusal::Timestamp(why))
+    read().map_err(refusal)
 }
 
 /// Verifies a token of a message by a trusted authority.
 pub(crate) fn verify(token: &[u8], message: &[u8], authorities: Authorities<'_>) -> Result<VerifiedTimestamp, Refusal> {
     let checked = bounded(token).and_then(Token::read).and_then(|token| token.check(message, authorities));
-    checked.map_err(|TokenError(why)| Refusal::Timestamp(why))
+    checked.map_err(refusal)
 }
 
 /// Verifies a timestamp of a message by an authority with a path to one of these roots, and returns its time. `bytes`
@@ -117,30 +115,13 @@ pub fn verify_timestamp(bytes: &[u8], message: &[u8], roots: &[Certificate]) -> 
 }
 
 /// Why a token is refused.
-struct TokenError(String);
+type TokenError = Box<dyn std::error::Error + Send + Sync>;
 
-impl From<der::Error> for TokenError {
-    fn from(error: der::Error) -> TokenError {
-        TokenError(format!("it is malformed: {error}"))
-    }
-}
-
-impl From<Violation> for TokenError {
-    fn from(violation: Violation) -> TokenError {
-        TokenError(violation.to_string())
-    }
-}
-
-impl From<&str> for TokenError {
-    fn from(why: &str) -> TokenError {
-        TokenError(why.to_owned())
-    }
-}
-
-impl From<String> for TokenError {
-    fn from(why: String) -> TokenError {
-        TokenError(why)
-    }
+fn refusal(why: TokenError) -> Refusal {
+    Refusal::Timestamp(match why.downcast_ref::<der::Error>() {
+        Some(error) => format!("it is malformed: {error}"),
+        None => why.to_string(),
+    })
 }
 
 fn bounded(bytes: &[u8]) -> Result<&[u8], TokenError> {
@@ -202,8 +183,7 @@ impl<'a> Token<'a> {
                 if certificates.len() == MAX_TOKEN_CERTIFICATES {
                     return Err("it brings too many certificates".into());
                 }
-                let certificate = Certificate::from_der(found.bytes()?).map_err(|error| error.to_string())?;
-                certificates.push(certificate);
+                certificates.push(Certificate::from_der(found.bytes()?)?);
             }
         }
         // Revocation lists in a token are ignored; the caller provides them.

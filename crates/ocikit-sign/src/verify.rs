@@ -235,13 +235,9 @@ impl VerifyReport {
 /// Something whose signatures were verified. Only [`VerifyReport::accept`] and
 /// [`Verdict::accept`](crate::Verdict::accept) create it.
 #[derive(Debug, Clone)]
-pub struct Verified<T>(T);
+pub struct Verified<T>(pub(crate) T);
 
 impl<T> Verified<T> {
-    pub(crate) fn new(inner: T) -> Verified<T> {
-        Verified(inner)
-    }
-
     /// Returns what was verified.
     pub fn into_inner(self) -> T {
         self.0

@@ -55,9 +55,7 @@ impl DistinguishedName {
             let (name, value) = part.split_once('=').ok_or_else(|| NameError::NotAPair(part.clone()))?;
             add(&mut found, name.trim().to_owned(), unescape(value)?)?;
         }
-        let identity = DistinguishedName(found);
-        identity.check()?;
-        Ok(identity)
+        DistinguishedName::checked(found)
     }
 
     /// Returns the subject of a certificate.
@@ -77,14 +75,14 @@ impl DistinguishedName {
                 }
             }
         }
-        let identity = DistinguishedName(found);
-        identity.check()?;
-        Ok(identity)
+        DistinguishedName::checked(found)
     }
 
-    fn check(&self) -> Result<(), NameError> {
-        let missing = ["C", "ST", "O"].into_iter().find(|name| self.0.get(*name).is_none_or(String::is_empty));
-        missing.map_or(Ok(()), |name| Err(NameError::Missing(name)))
+    fn checked(found: BTreeMap<String, String>) -> Result<DistinguishedName, NameError> {
+        match ["C", "ST", "O"].into_iter().find(|name| found.get(*name).is_none_or(String::is_empty)) {
+            Some(missing) => Err(NameError::Missing(missing)),
+            None => Ok(DistinguishedName(found)),
+        }
     }
 
     /// Returns whether the other name has every attribute of this one.

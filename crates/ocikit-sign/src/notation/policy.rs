@@ -128,7 +128,7 @@ impl TrustPolicy {
     pub(crate) fn statement(&self, scope: &str) -> Result<&Statement> {
         let scope = match scope {
             "" => String::new(),
-            scope => repository(scope).map_err(refuse)?,
+            scope => repository(scope)?,
         };
         let with = |wanted: &str| {
             self.statements.iter().find(|statement| statement.scopes.iter().any(|scope| scope == wanted))
@@ -161,7 +161,7 @@ impl Statement {
         }
         let scopes = form.registry_scopes.iter();
         let scopes = scopes.map(|scope| if scope == "*" { Ok(scope.clone()) } else { repository(scope) });
-        let scopes = scopes.collect::<Result<_, _>>().map_err(refuse)?;
+        let scopes = scopes.collect::<Result<_>>()?;
         use Action::{Enforce, Log, Skip};
         let verification = &form.signature_verification;
         let (level, [mut authenticity, mut timestamp, mut expiry, mut revocation]) = match verification.level.as_str() {
@@ -229,26 +229,18 @@ impl Statement {
     }
 }
 
-/// An invalid scope.
-#[derive(Debug, thiserror::Error)]
-#[error("the scope `{scope}` is not REGISTRY/REPOSITORY: {why}")]
-struct InvalidScope {
-    scope: String,
-    why: String,
-}
-
 /// Parses a scope: a registry and a repository. The grammar is that of notation. The registry is then normalized as
 /// in references, so that `GHCR.io/acme/app` matches `ghcr.io/acme/app`.
 ///
 /// An invalid scope is an error: it would never match, and the statement with the scope `*` would decide instead.
-fn repository(scope: &str) -> Result<String, InvalidScope> {
+fn repository(scope: &str) -> Result<String> {
     const NAMES: &str = r"[a-z0-9]+(?:(?:[._]|__|-*)[a-z0-9]+)*";
     const LABEL: &str = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])";
     static GRAMMAR: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new(&format!(r"\A{LABEL}(?:\.{LABEL})*(?::[0-9]+)?/{NAMES}(?:/{NAMES})*\z")).ok());
-    let refuse = |why: &str| InvalidScope { scope: scope.to_owned(), why: why.to_owned() };
+    let invalid = |why: &str| refuse(format!("the scope `{scope}` is not REGISTRY/REPOSITORY: {why}"));
     if !GRAMMAR.as_ref().is_some_and(|grammar| grammar.is_match(scope)) {
-        return Err(refuse(match scope {
+        return Err(invalid(match scope {
             "" => "it is empty",
             scope if scope.contains("://") => "remove the scheme",
             scope if scope.contains('*') => "only the scope `*` has a wildcard",
@@ -264,7 +256,7 @@ fn repository(scope: &str) -> Result<String, InvalidScope> {
     let scope = scope.to_ascii_lowercase();
     let registry = scope.split('/').next().unwrap_or_default();
     match registry == "localhost" || registry.contains(['.', ':']) {
-        true => scope.parse::<Repository>().map(|scope| scope.to_string()).map_err(|error| refuse(&error.to_string())),
+        true => scope.parse::<Repository>().map(|scope| scope.to_string()).map_err(|error| invalid(&error.to_string())),
         // The name of an OCI layout, as notation has it: `local/app`.
         false => Ok(scope),
     }

@@ -97,7 +97,7 @@ impl Verdict {
 
     /// Returns the root as a verified one, if every requirement is met.
     pub fn accept(&self, root: &Root) -> Option<Verified<Root>> {
-        (self.is_met() && self.root == root.digest()).then(|| Verified::new(root.clone()))
+        (self.is_met() && self.root == root.digest()).then(|| Verified(root.clone()))
     }
 }
 

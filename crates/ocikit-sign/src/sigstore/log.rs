@@ -273,16 +273,10 @@ mod tests {
         }
         let half = entries.len().next_power_of_two() / 2;
         let (left, right) = entries.split_at(half);
-        let ((left, mut way), (right, other)) = match index < half {
-            true => (tree(left, index), tree(right, 0)),
-            false => {
-                let (right, way) = tree(right, index - half);
-                let left = tree(left, 0);
-                ((left.0, way), (right, Vec::new()))
-            }
-        };
-        let _ = other;
-        way.push(Base64(if index < half { right.clone() } else { left.clone() }));
+        let ((left, left_way), (right, right_way)) =
+            (tree(left, index.min(half - 1)), tree(right, index.saturating_sub(half)));
+        let (mut way, beside) = if index < half { (left_way, &right) } else { (right_way, &left) };
+        way.push(Base64(beside.clone()));
         (Digest::sha256_of(&[&[1], &left[..], &right[..]].concat()).as_bytes().to_vec(), way)
     }
 
