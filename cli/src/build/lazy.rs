@@ -106,7 +106,7 @@ impl LazyBuild<'_> {
             }
             LazyPlacement::Index | LazyPlacement::Referrer => (written.to_vec(), self.outputs.names.clone()),
         };
-        let signatures = self.sign.sign(self.context, self.key.clone(), root, self.session, &places).await?;
+        let signatures = self.sign.sign(self.context, self.key.clone(), root, Some(self.session), &places).await?;
         let root = with_signatures(root.clone(), &signatures).await?;
         let session = self.session();
         let mut targets = session.targets(&places, None).await;
@@ -141,7 +141,8 @@ impl LazyBuild<'_> {
     ) -> Result<LazyOutput> {
         let mut signatures = Vec::new();
         for referrer in &image.referrers {
-            signatures.extend(self.sign.sign(self.context, self.key.clone(), referrer, self.session, written).await?);
+            signatures
+                .extend(self.sign.sign(self.context, self.key.clone(), referrer, Some(self.session), written).await?);
         }
         for place in written {
             if let Err(Failure { code, message, .. }) = self.store(place, image, &signatures).await {

@@ -42,13 +42,14 @@ impl SignBuildArguments {
         }
     }
 
-    /// Signs an image, before it is visible anywhere. The location of the first output names it in cosign-legacy signatures.
+    /// Signs an image, before it is visible anywhere. The location of the first output names it in cosign-legacy signatures. With a
+    /// session, no format is signed in which all outputs have a signature of the key from an earlier run.
     pub(crate) async fn sign(
         &self,
         context: &Context,
         key: Option<Key>,
         root: &Root,
-        session: &Session,
+        earlier: Option<&Session>,
         images: &[Location],
     ) -> Result<Vec<Signature>> {
         if !self.is_given() {
@@ -66,7 +67,7 @@ impl SignBuildArguments {
             .reference(reference.unwrap_or_default())
             .material(material);
         // Each keyless signature has a key of its own.
-        if options.material.is_none() {
+        if let Some(session) = earlier.filter(|_| options.material.is_none()) {
             options.formats = missing_formats(&options, &*signer, root, session, images).await;
         }
         if options.formats.is_empty() {

@@ -122,7 +122,8 @@ impl Build {
         };
         let root = gates.check_bases(context, &root).await?;
         let root = self.annotations.apply(context, &root).await?;
-        let signatures = self.sign.sign(context, key.clone(), &root, &session, &outputs.images).await?;
+        let earlier = (!gates.checks_result()).then_some(&session);
+        let signatures = self.sign.sign(context, key.clone(), &root, earlier, &outputs.images).await?;
         let root = with_signatures(root, &signatures).await?;
         gates.check_result(&root, &outputs.images).await?;
         let mut report = BuildReport::of(&outputs);

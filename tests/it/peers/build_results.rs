@@ -192,7 +192,8 @@ fn an_upload_of_buildkit_that_a_registry_breaks_off_leaves_no_tag() {
 #[test]
 fn the_result_must_pass_its_policy() {
     let Some(_peers) = Peers::find(&BUILDERS) else { return };
-    let (bench, registry) = (bench().with("OCIKIT_KEY_PASSWORD", ""), Registry::start());
+    let bench = bench().with("OCIKIT_KEY_PASSWORD", "").with("SOURCE_DATE_EPOCH", "1700000000");
+    let registry = Registry::start();
     shell(&bench, "app", &["echo one > /one"]);
     for name in ["k", "other"] {
         bench.ok(&["keygen", "--output", name]);
@@ -220,6 +221,10 @@ fn the_result_must_pass_its_policy() {
         built(&bench, &[&line[..], &["--key", &own, "--sign-format", format]].concat());
         bench.ok(&["verify", "--policy", "policy.yaml", &tag]);
     }
+    // Also a result that a registry has with its signature.
+    let push = ["app", "--tag", &tag, "--push", "--verify-result", "policy.yaml", "--key", &own];
+    let (first, again) = (built(&bench, &push), built(&bench, &push));
+    assert_eq!(first.stdout, again.stdout);
     // A policy that cannot be read fails before the build.
     bench.write("policy.yaml", "version: 7\n");
     let outcome = build(&bench, &line);
