@@ -1,5 +1,7 @@
 use std::fmt;
 
+use crate::tags::Release;
+
 /// A version `MAJOR.MINOR.PATCH`: three numbers without leading zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
@@ -37,9 +39,9 @@ impl Level {
 impl Version {
     /// Reads a version. `None` for anything but three numbers: no prefix, pre-release or build metadata.
     pub fn parse(text: &str) -> Option<Version> {
-        let mut parts = text.split('.').map(number);
-        let version = Version { major: parts.next()??, minor: parts.next()??, patch: parts.next()?? };
-        parts.next().is_none().then_some(version)
+        let Release { major, minor, patch } = Release::of_tag(text)?;
+        // Not with a prefix or leading zeros.
+        Some(Version { major, minor, patch }).filter(|version| version.to_string() == text)
     }
 
     /// Returns the length of the version at the beginning of a tag, which may have a suffix such as `-alpine`.
@@ -70,11 +72,6 @@ impl Version {
             Level::Patch
         }
     }
-}
-
-fn number(text: &str) -> Option<u64> {
-    let is_number = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
-    is_number.then(|| text.parse().ok()).flatten()
 }
 
 impl fmt::Display for Version {
