@@ -10,7 +10,7 @@ use super::error::{Problem, ProjectError};
 use super::files::{read_file, target};
 use super::limits::{MAX_DOCKERFILE_BYTES, MAX_METADATA_BYTES, MAX_PROBLEMS};
 use super::metadata::quoted;
-use super::model::{Dependency, Project, ProjectImage};
+use super::model::{Project, ProjectImage};
 use super::place::{FilePlace, Span, replaced};
 use super::version::{Level, Version};
 
@@ -267,7 +267,12 @@ impl Run<'_> {
             }
             if is_changed {
                 level = level.max(Some(self.policy.level(version.level_from(pin.version))));
-                references.push(changed(dependency, parent, pin.version, version));
+                references.push(ChangedReference {
+                    place: dependency.place.clone(),
+                    image: parent.name.clone(),
+                    from: pin.version.to_string(),
+                    to: version.to_string(),
+                });
                 if dependency.digest.is_some() {
                     let (place, image) = (dependency.place.clone(), parent.name.clone());
                     cascade.notes.push(CascadeNote::KeepsDigest { place, image });
@@ -293,11 +298,6 @@ impl Run<'_> {
         });
         Ok((dockerfile, metadata))
     }
-}
-
-fn changed(dependency: &Dependency, parent: &ProjectImage, from: Version, to: Version) -> ChangedReference {
-    let (place, image) = (dependency.place.clone(), parent.name.clone());
-    ChangedReference { place, image, from: from.to_string(), to: to.to_string() }
 }
 
 fn not_a_version(image: &ProjectImage) -> Problem {

@@ -70,14 +70,9 @@ impl Dockerfile {
         self.instructions.iter().map(|instruction| instruction.keyword.as_str())
     }
 
-    /// Returns the line and the column of an offset, both from 1.
-    pub fn line_and_column(&self, offset: usize) -> (usize, usize) {
-        line_and_column(&self.bytes, offset)
-    }
-
     pub(super) fn error(&self, at: Option<Span>, fallback: Span, problem: DockerfileProblem) -> DockerfileError {
         let offset = at.unwrap_or(fallback).start;
-        let (line, column) = self.line_and_column(offset);
+        let (line, column) = line_and_column(&self.bytes, offset);
         DockerfileError { offset, line, column, problem }
     }
 }

@@ -103,7 +103,7 @@ impl Dockerfile {
             }
         };
         let references = found.into_iter().filter(|reference| is_image(reference)).collect();
-        Ok(References { references, depends_on_platform: scope.uses_platform(), stages })
+        Ok(References { references, depends_on_platform: scope.uses_platform.get(), stages })
     }
 }
 

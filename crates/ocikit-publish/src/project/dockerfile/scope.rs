@@ -62,7 +62,8 @@ pub(super) struct Scope<'a> {
     in_stage: bool,
     /// The variables of the current expansion that have no value.
     unset: RefCell<BTreeSet<String>>,
-    uses_platform: Cell<bool>,
+    /// Whether a value depends on the platform.
+    pub(super) uses_platform: Cell<bool>,
     produced: Cell<usize>,
 }
 
@@ -89,11 +90,10 @@ impl<'a> Scope<'a> {
     /// Reads `ARG NAME` or `ARG NAME=VALUE`.
     pub(super) fn argument(&mut self, name: &str, default: Option<&Traced>) -> Result<(), Problem> {
         let given = self.arguments.build.get(name).map(|value| Rc::new(Traced::untraced(value)));
-        let inherited = || self.global.get(name).cloned().filter(|_| self.in_stage);
         let value = match (given, default) {
             (Some(given), _) => Some(given),
             (None, Some(default)) => Some(Rc::new(self.expand(default)?)),
-            (None, None) => inherited(),
+            (None, None) => self.global.get(name).cloned().filter(|_| self.in_stage),
         };
         let Some(value) = value else { return Ok(()) };
         let variables = if self.in_stage { &mut self.stage } else { &mut self.global };
@@ -126,11 +126,6 @@ impl<'a> Scope<'a> {
     /// Returns the variables without a value since the last call.
     pub(super) fn take_unset(&self) -> BTreeSet<String> {
         self.unset.take()
-    }
-
-    /// Returns whether a value depends on the platform.
-    pub(super) fn uses_platform(&self) -> bool {
-        self.uses_platform.get()
     }
 
     fn of_platform(&self, name: &str) -> Option<Traced> {

@@ -29,25 +29,24 @@ fn is_blank(byte: &u8) -> bool {
 /// Splits at white space that is neither quoted nor escaped, as `ARG` and `ENV` do. Quotes stay.
 pub(super) fn quoted(text: &Traced, escape: u8) -> Vec<Traced> {
     let bytes = text.bytes();
-    let (mut words, mut word, mut quote, mut has_word) = (Vec::new(), Traced::default(), None, false);
+    let (mut words, mut word, mut quote) = (Vec::new(), Traced::default(), None);
     let mut at = 0;
     while let Some((letter, width)) = letter(&bytes[at..]) {
         let end = at + width;
         if quote.is_none() && letter.is_whitespace() {
-            if has_word {
+            if !word.is_empty() {
                 words.push(std::mem::take(&mut word));
             }
-            (has_word, at) = (false, end);
+            at = end;
             continue;
         }
-        let is_escape = bytes[at] == escape && quote != Some('\'');
-        if is_escape {
+        if bytes[at] == escape && quote != Some('\'') {
             let Some((_, width)) = super::traced::letter(&bytes[end..]) else {
                 // BuildKit skips an escape character at the end.
                 break;
             };
             word.push(text, at..end + width);
-            (has_word, at) = (true, end + width);
+            at = end + width;
             continue;
         }
         match quote {
@@ -56,9 +55,9 @@ pub(super) fn quoted(text: &Traced, escape: u8) -> Vec<Traced> {
             _ => {}
         }
         word.push(text, at..end);
-        (has_word, at) = (true, end);
+        at = end;
     }
-    if has_word {
+    if !word.is_empty() {
         words.push(word);
     }
     words
