@@ -45,22 +45,17 @@ impl ExchangeKind {
 
     /// Returns the kind of a registry by its host; `None` for a host that is none of those of the services.
     pub fn of(registry: &Registry) -> Option<ExchangeKind> {
-        let host = registry.as_str();
-        if host == "ghcr.io" || host == "docker.pkg.github.com" {
-            Some(ExchangeKind::GitHub)
-        } else if host == "registry.gitlab.com" {
-            Some(ExchangeKind::GitLab)
-        } else if ecr_region(host).is_some() {
-            Some(ExchangeKind::Ecr)
-        } else if host == "public.ecr.aws" {
-            Some(ExchangeKind::EcrPublic)
-        } else if host.ends_with("-docker.pkg.dev") || host == "gcr.io" || host.ends_with(".gcr.io") {
-            Some(ExchangeKind::ArtifactRegistry)
-        } else if [".azurecr.io", ".azurecr.cn", ".azurecr.us"].iter().any(|suffix| host.ends_with(suffix)) {
-            Some(ExchangeKind::Acr)
-        } else {
-            None
-        }
+        let is_of = |host: &str, ends: &[&str]| ends.iter().any(|end| host.ends_with(end));
+        Some(match registry.as_str() {
+            "ghcr.io" | "docker.pkg.github.com" => ExchangeKind::GitHub,
+            "registry.gitlab.com" => ExchangeKind::GitLab,
+            "public.ecr.aws" => ExchangeKind::EcrPublic,
+            "gcr.io" => ExchangeKind::ArtifactRegistry,
+            host if ecr_region(host).is_some() => ExchangeKind::Ecr,
+            host if is_of(host, &["-docker.pkg.dev", ".gcr.io"]) => ExchangeKind::ArtifactRegistry,
+            host if is_of(host, &[".azurecr.io", ".azurecr.cn", ".azurecr.us"]) => ExchangeKind::Acr,
+            _ => return None,
+        })
     }
 }
 

@@ -55,9 +55,8 @@ pub(super) fn sign(post: &Post<'_>, keys: &AwsKeys, now: Timestamp) -> Vec<(&'st
     let signature = hex::encode(keyed(key.as_ref(), text.as_bytes()));
     let authorization =
         format!("AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={signature}", keys.id);
-    let session = keys.session.iter().map(|session| ("x-amz-security-token", session.clone()));
     let mut signed = vec![("x-amz-date", Secret::new(time.as_str())), ("authorization", Secret::new(authorization))];
-    signed.extend(session);
+    signed.extend(keys.session.iter().map(|session| ("x-amz-security-token", session.clone())));
     signed
 }
 
