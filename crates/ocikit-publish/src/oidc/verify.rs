@@ -137,19 +137,12 @@ fn check_times(claims: &Claims, issuer: &TrustedIssuer, now: i64) -> Result<(), 
 
 fn check_claim(claims: &Claims, name: &str, accepted: &[String]) -> Result<(), OidcError> {
     let found = claims.all.get(name);
-    let is_accepted = match found {
-        Some(Value::String(text)) => accepted.contains(text),
-        Some(value @ (Value::Bool(_) | Value::Number(_))) => accepted.contains(&value.to_string()),
-        _ => false,
-    };
-    if is_accepted {
+    let text = found.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+    let is_scalar = matches!(found, Some(Value::String(_) | Value::Bool(_) | Value::Number(_)));
+    if is_scalar && text.as_ref().is_some_and(|text| accepted.contains(text)) {
         return Ok(());
     }
-    let provided = match found {
-        None => "nothing".to_owned(),
-        Some(Value::String(text)) => format!("`{}`", shown(text)),
-        Some(value) => format!("`{}`", shown(&value.to_string())),
-    };
+    let provided = text.map_or_else(|| "nothing".to_owned(), |text| format!("`{}`", shown(&text)));
     Err(OidcError::Claim { claim: name.to_owned(), expected: list(accepted), provided })
 }
 
