@@ -2,7 +2,7 @@
 
 use ocikit::{Digest, Repository};
 
-use crate::config::{Access, Attest, Config, Stage, Target};
+use crate::config::{Access, Attest, Config, Prefix, Stage, Target};
 use crate::git::{Event, GitState};
 use crate::tags::TagSet;
 
@@ -176,14 +176,11 @@ fn key(stage: Stage, access: Access) -> &'static str {
 }
 
 fn destination(target: &Target, name: &str) -> Result<Destination, PlanError> {
-    let wrong = |prefix: &crate::config::Prefix, error: ocikit::spec::Error| PlanError::Repository {
-        prefix: prefix.to_string(),
-        problem: error.to_string(),
+    let repository = |prefix: &Prefix| {
+        let repository = prefix.repository(name);
+        repository.map_err(|error| PlanError::Repository { prefix: prefix.to_string(), problem: error.to_string() })
     };
-    Ok(Destination {
-        push: target.push.repository(name).map_err(|error| wrong(&target.push, error))?,
-        read: target.read.repository(name).map_err(|error| wrong(&target.read, error))?,
-    })
+    Ok(Destination { push: repository(&target.push)?, read: repository(&target.read)? })
 }
 
 #[cfg(test)]

@@ -61,16 +61,6 @@ pub enum Stage {
     Prod,
 }
 
-impl Stage {
-    /// Returns the name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Stage::Dev => "dev",
-            Stage::Prod => "prod",
-        }
-    }
-}
-
 /// Whether everyone may read the images of a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 #[non_exhaustive]

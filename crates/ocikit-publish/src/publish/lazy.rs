@@ -173,12 +173,8 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn outcome(&self) -> PublishedLazy {
-        PublishedLazy { format: self.format.name(), ..PublishedLazy::default() }
-    }
-
     async fn tags(&self) -> PublishedLazy {
-        let mut outcome = self.outcome();
+        let mut outcome = PublishedLazy { format: self.format.name(), ..PublishedLazy::default() };
         match self.publish_tags(&mut outcome).await {
             Ok(published) => {
                 outcome.digests = vec![published.root.digest];
@@ -225,7 +221,7 @@ impl Job<'_> {
     }
 
     async fn referrers(&self) -> PublishedLazy {
-        let mut outcome = self.outcome();
+        let mut outcome = PublishedLazy { format: self.format.name(), ..PublishedLazy::default() };
         let image = self.published.root.digest;
         let pushes = self.published.targets.iter().map(|target| &target.destination.push);
         outcome.wanted = pushes.map(|push| Reference::digested(push.clone(), image)).collect();

@@ -71,10 +71,8 @@ impl Tagging<'_> {
             None => BTreeMap::new(),
         };
         let is_planned = |naming: &Naming| {
-            naming
-                .tag
-                .as_ref()
-                .is_some_and(|tag| !outdated.contains_key(tag) && tags.iter().any(|planned| planned.tag == *tag))
+            let mut planned = tags.iter().filter(|planned| !outdated.contains_key(&planned.tag));
+            planned.any(|planned| naming.tag.as_ref() == Some(&planned.tag))
         };
         // Names that are not published stay as they are.
         let (staged, _) = staged.split_names(is_planned);
@@ -111,13 +109,12 @@ impl Tagging<'_> {
             // puts them after this one, finds it.
             false => {
                 let (fixed, moving) = staged.split_names(|naming| !moves(naming));
-                match fixed.publish().await {
-                    Ok(mut fixed) => moving.publish().await.map(|moving| {
-                        fixed.failed.extend(moving.failed);
-                        fixed.failed
-                    }),
-                    Err(error) => Err(error),
-                }
+                let both = async {
+                    let mut failed = fixed.publish().await?.failed;
+                    failed.extend(moving.publish().await?.failed);
+                    Ok(failed)
+                };
+                both.await
             }
         };
         match published {

@@ -93,10 +93,8 @@ pub async fn renew(secret: &[u8], http: &Http, options: &RenewOptions, now: Time
             return Err(failed("an address in the secret is not https"));
         }
     }
-    let form: String = form_urlencoded::Serializer::new(String::new())
-        .append_pair("grant_type", "client_credentials")
-        .append_pair("client_id", client)
-        .finish();
+    let fields = [("grant_type", "client_credentials"), ("client_id", client)];
+    let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
     let form = http.post(tokens, "application/x-www-form-urlencoded", &[], form.into_bytes(), MAX_RESPONSE_BYTES);
     let token: TokenJson = answer("the token service", form.await)?;
     let bearer = Zeroizing::new(format!("Bearer {}", token.access_token));

@@ -134,7 +134,7 @@ fn token(rest: &str, first: char, offset: usize) -> Result<(TokenKind, usize), T
     let name = |from: usize| {
         let name = &rest[from..];
         let end = name.find(|letter| !is_name(letter)).unwrap_or(name.len());
-        name[..end].to_owned()
+        &name[..end]
     };
     let one = |kind| Ok((kind, 1));
     match first {
@@ -145,13 +145,11 @@ fn token(rest: &str, first: char, offset: usize) -> Result<(TokenKind, usize), T
         ':' if rest.starts_with(":=") => Ok((TokenKind::Declare, 2)),
         '.' => {
             let name = name(1);
-            let length = name.len() + 1;
-            Ok((TokenKind::Field(name), length))
+            Ok((TokenKind::Field(name.to_owned()), 1 + name.len()))
         }
         '$' => {
-            let name = format!("${}", name(1));
-            let length = name.len();
-            Ok((TokenKind::Variable(name), length))
+            let name = &rest[..1 + name(1).len()];
+            Ok((TokenKind::Variable(name.to_owned()), name.len()))
         }
         '`' => {
             let end = rest[1..].find('`').ok_or_else(|| unexpected(offset, "text without an end"))?;
@@ -159,15 +157,14 @@ fn token(rest: &str, first: char, offset: usize) -> Result<(TokenKind, usize), T
         }
         '"' => quoted(rest, offset),
         '-' | '+' | '0'..='9' => {
-            let digits = name(usize::from(!first.is_ascii_digit()));
-            let length = digits.len() + usize::from(!first.is_ascii_digit());
-            let number = rest[..length].parse().map_err(|_| unexpected(offset, format!("`{}`", &rest[..length])))?;
-            Ok((TokenKind::Number(number), length))
+            let sign = usize::from(!first.is_ascii_digit());
+            let text = &rest[..sign + name(sign).len()];
+            let number = text.parse().map_err(|_| unexpected(offset, format!("`{text}`")))?;
+            Ok((TokenKind::Number(number), text.len()))
         }
         letter if letter.is_ascii_alphabetic() || letter == '_' => {
             let name = name(0);
-            let length = name.len();
-            Ok((TokenKind::Word(name), length))
+            Ok((TokenKind::Word(name.to_owned()), name.len()))
         }
         other => Err(unexpected(offset, format!("`{}`", other.escape_debug()))),
     }
