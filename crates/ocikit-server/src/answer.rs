@@ -14,7 +14,7 @@ use crate::api;
 use crate::auth::Access;
 use crate::deadline;
 use crate::desk::{Call, Desk};
-use crate::fault::{Cut, FaultContext, Quirks};
+use crate::fault::{Action, Cut, FaultContext, Quirks};
 use crate::leftover;
 use crate::log::{Farewell, LogEntry, Side, counted};
 use crate::origin;
@@ -62,9 +62,9 @@ pub(crate) async fn answer(desk: Arc<Desk>, flushed: Arc<Notify>, request: Reque
 async fn handle(desk: &Arc<Desk>, parts: Parts, quirks: Quirks, body: Body, entry: &Option<Arc<LogEntry>>) -> Response {
     let (parts, result) = match desk.guard.authentication.is_slow() {
         true => {
-            let desk = desk.clone();
+            let (desk, wanted) = (desk.clone(), quirks.clone());
             let admitted = tokio::task::spawn_blocking(move || {
-                let result = admit(&desk, &parts, quirks);
+                let result = admit(&desk, &parts, &wanted);
                 (parts, result)
             });
             match admitted.await {
@@ -73,7 +73,7 @@ async fn handle(desk: &Arc<Desk>, parts: Parts, quirks: Quirks, body: Body, entr
             }
         }
         false => {
-            let result = admit(desk, &parts, quirks);
+            let result = admit(desk, &parts, &quirks);
             (parts, result)
         }
     };
@@ -97,16 +97,16 @@ async fn handle(desk: &Arc<Desk>, parts: Parts, quirks: Quirks, body: Body, entr
     response
 }
 
-fn admit(desk: &Desk, parts: &Parts, quirks: Quirks) -> Result<(Route, Query, Access)> {
+fn admit(desk: &Desk, parts: &Parts, quirks: &Quirks) -> Result<(Route, Query, Access)> {
     origin::check(parts, &desk.allowed_hosts)?;
-    if quirks.expire_tokens {
+    if quirks.has(&Action::ExpireTokens) {
         desk.guard.tokens.expire_all();
     }
     let route = Route::parse(&parts.method, parts.uri.path())?;
     let query = Query::parse(parts.uri.query());
     let host = host(desk, parts);
     let access = desk.guard.admit(parts.method.as_str(), &route, &query, &parts.headers, &host)?;
-    if let (Route::Upload(_, id), true) = (&route, quirks.lose_upload) {
+    if let (Route::Upload(_, id), true) = (&route, quirks.has(&Action::LoseUpload)) {
         desk.store.uploads.forget(id);
     }
     Ok((route, query, access))

@@ -15,6 +15,7 @@ use ocikit_spec::Digest;
 use super::reply::{CONTENT_DIGEST, empty, head, not_modified};
 use crate::condition::{Condition, entity_tag, range_holds};
 use crate::desk::{Call, Desk};
+use crate::fault::Action;
 use crate::name::RepositoryName;
 use crate::random;
 use crate::range::{RequestedRanges, requested_ranges};
@@ -52,8 +53,11 @@ pub(super) async fn get(desk: &Arc<Desk>, name: &RepositoryName, digest: Digest,
     };
     let reader = desk.store.reader(digest).await.map_err(Refusal::internal)?;
     Ok(match &parts[..] {
-        [] => whole(&reader, size, headers),
-        [part] => partial(&reader, part.clone(), size, headers),
+        [] => streamed(&reader, StatusCode::OK, 0..size, headers),
+        [part] => {
+            let headers = headers.into_iter().chain([(CONTENT_RANGE, content_range(part, size))]);
+            streamed(&reader, StatusCode::PARTIAL_CONTENT, part.clone(), headers)
+        }
         _ => multipart(&reader, parts, size, headers)?,
     })
 }
@@ -70,30 +74,30 @@ pub(super) async fn delete(desk: &Arc<Desk>, name: RepositoryName, digest: Diges
 
 /// Returns the `Range` header, unless `If-Range` names other content (RFC 9110, section 13.1.5).
 fn range<'a>(call: &'a Call, digest: &Digest) -> Option<&'a str> {
-    if !range_holds(&call.headers, digest) || call.quirks.ignore_range {
+    if !range_holds(&call.headers, digest) || call.quirks.has(&Action::IgnoreRange) {
         return None;
     }
     call.header(RANGE)
 }
 
-type Headers = [(HeaderName, String); 4];
-
-fn whole(reader: &Reader, size: u64, headers: Headers) -> Response {
-    let mut response = head(StatusCode::OK, size, headers);
-    *response.body_mut() = Body::from_stream(reader.stream(0..size));
-    response
-}
-
-fn partial(reader: &Reader, part: Range<u64>, size: u64, headers: Headers) -> Response {
-    let content_range = (CONTENT_RANGE, content_range(&part, size));
-    let length = part.end - part.start;
-    let mut response = head(StatusCode::PARTIAL_CONTENT, length, headers.into_iter().chain([content_range]));
+fn streamed(
+    reader: &Reader,
+    status: StatusCode,
+    part: Range<u64>,
+    headers: impl IntoIterator<Item = (HeaderName, String)>,
+) -> Response {
+    let mut response = head(status, part.end - part.start, headers);
     *response.body_mut() = Body::from_stream(reader.stream(part));
     response
 }
 
 /// Returns several ranges in one response (RFC 9110, section 14.6). Clients that pull lazily request them.
-fn multipart(reader: &Reader, parts: Vec<Range<u64>>, size: u64, headers: Headers) -> Result<Response> {
+fn multipart(
+    reader: &Reader,
+    parts: Vec<Range<u64>>,
+    size: u64,
+    headers: impl IntoIterator<Item = (HeaderName, String)>,
+) -> Result<Response> {
     let boundary = random::uuid().map_err(Refusal::internal)?;
     let heads: Vec<_> = parts
         .iter()

@@ -12,6 +12,7 @@ use ocikit_spec::{Algorithm, Digest};
 use super::reply::{created, empty};
 use crate::chunk::{Chunk, Progress, Unfit, admit};
 use crate::desk::{Call, Desk, too_busy};
+use crate::fault::{Action, Location};
 use crate::name::RepositoryName;
 use crate::random;
 use crate::range::ContentRange;
@@ -51,7 +52,7 @@ pub(super) async fn begin(desk: &Arc<Desk>, name: RepositoryName, call: Call, bo
             result
         }
         None => {
-            if call.quirks.location_with_query {
+            if call.quirks.has(&Action::Location(Location::WithQuery)) {
                 let secret = random::secret().map_err(Refusal::internal)?;
                 let _ = upload.secret.set(secret); // It is new and has none.
             }
@@ -64,7 +65,7 @@ pub(super) async fn begin(desk: &Arc<Desk>, name: RepositoryName, call: Call, bo
 
 /// Mounts a blob from another repository, if the client may read it there.
 async fn mount(desk: &Arc<Desk>, name: &RepositoryName, digest: Digest, call: &Call) -> Result<Option<Response>> {
-    if call.quirks.refuse_mount {
+    if call.quirks.has(&Action::RefuseMount) {
         return Ok(None);
     }
     let candidates: Vec<RepositoryName> = match call.query.get("from") {
@@ -83,7 +84,7 @@ async fn mount(desk: &Arc<Desk>, name: &RepositoryName, digest: Digest, call: &C
 pub(super) async fn status(desk: &Arc<Desk>, name: &RepositoryName, id: &str, call: &Call) -> Result<Response> {
     let upload = find(desk, name, id, call)?;
     let mut turn = turn(desk, &upload).await?;
-    turn.lose(call.quirks.lose_bytes).map_err(Refusal::internal)?;
+    turn.lose(call.quirks.lost_bytes()).map_err(Refusal::internal)?;
     Ok(empty(StatusCode::NO_CONTENT, progress_headers(&upload, turn.progress())))
 }
 
@@ -101,7 +102,7 @@ pub(super) async fn append(
         async move {
             let mut turn = turn(&desk, &upload).await?;
             receive(&desk, &upload, &mut turn, &call.headers, body).await?;
-            turn.lose(call.quirks.lose_bytes).map_err(Refusal::internal)?;
+            turn.lose(call.quirks.lost_bytes()).map_err(Refusal::internal)?;
             Ok::<_, Refusal>(turn.progress())
         }
     };
@@ -225,13 +226,11 @@ fn check(received: Received, expected: Option<u64>) -> Result<()> {
 
 fn chunk(headers: &HeaderMap, body: &Body) -> Result<Chunk> {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    let range = match text(CONTENT_RANGE) {
-        None => None,
-        Some(text) => {
-            let wrong = || Refusal::invalid(Code::BlobUploadInvalid, format_args!("`{text}` is not a content range"));
-            Some(ContentRange::parse(text).ok_or_else(wrong)?)
-        }
+    let parse = |text: &str| {
+        let wrong = || Refusal::invalid(Code::BlobUploadInvalid, format_args!("`{text}` is not a content range"));
+        ContentRange::parse(text).ok_or_else(wrong)
     };
+    let range = text(CONTENT_RANGE).map(parse).transpose()?;
     // Without `Content-Length` there may be no body at all.
     let stated = text(CONTENT_LENGTH).and_then(|length| length.parse().ok());
     Ok(Chunk { range, length: stated.or(body.size_hint().exact()) })

@@ -34,15 +34,19 @@ pub(crate) struct RequestFaults {
     cut: Arc<AtomicBool>,
 }
 
-/// Faults that the handler of the request implements.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Quirks {
-    pub(crate) expire_tokens: bool,
-    pub(crate) ignore_range: bool,
-    pub(crate) refuse_mount: bool,
-    pub(crate) lose_upload: bool,
-    pub(crate) lose_bytes: u64,
-    pub(crate) location_with_query: bool,
+/// Faults, those that the handler of the request implements among them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Quirks(Vec<Action>);
+
+impl Quirks {
+    pub(crate) fn has(&self, action: &Action) -> bool {
+        self.0.contains(action)
+    }
+
+    /// Returns how many of the last received bytes of an upload are lost.
+    pub(crate) fn lost_bytes(&self) -> u64 {
+        self.0.iter().map(|action| if let Action::LoseBytes(bytes) = action { *bytes } else { 0 }).sum()
+    }
 }
 
 impl RequestFaults {
@@ -55,19 +59,7 @@ impl RequestFaults {
     }
 
     pub(crate) fn quirks(&self) -> Quirks {
-        let mut quirks = Quirks::default();
-        for action in &self.actions {
-            match action {
-                Action::ExpireTokens => quirks.expire_tokens = true,
-                Action::IgnoreRange => quirks.ignore_range = true,
-                Action::RefuseMount => quirks.refuse_mount = true,
-                Action::LoseUpload => quirks.lose_upload = true,
-                Action::LoseBytes(bytes) => quirks.lose_bytes += bytes,
-                Action::Location(Location::WithQuery) => quirks.location_with_query = true,
-                _ => {}
-            }
-        }
-        quirks
+        Quirks(self.actions.clone())
     }
 
     /// Applies the faults before a request is processed. Returns a response that replaces processing, if there is one.
