@@ -11,47 +11,32 @@ pub(crate) fn entity_tag(digest: &Digest) -> String {
 /// The preconditions of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Condition {
-    matches: Option<Tags>,
-    none_matches: Option<Tags>,
+    matches: Option<String>,
+    none_matches: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Tags {
-    /// `*`
-    Any,
-    List(Vec<String>),
-}
-
-impl Tags {
-    fn of(headers: &HeaderMap, name: HeaderName) -> Option<Tags> {
-        let text = headers.get(name)?.to_str().ok()?.trim();
-        // The content does not depend on its encoding here, so weak tags are equivalent to strong ones.
-        let tags = || text.split(',').map(|tag| tag.trim().trim_start_matches("W/").to_owned()).collect();
-        Some(if text == "*" { Tags::Any } else { Tags::List(tags()) })
-    }
-
-    fn name(&self, current: Option<&Digest>) -> bool {
-        match (self, current) {
-            (_, None) => false,
-            (Tags::Any, Some(_)) => true,
-            (Tags::List(tags), Some(digest)) => tags.contains(&entity_tag(digest)),
-        }
-    }
+/// Returns whether a list of entity tags, or `*`, names the current content.
+fn names(tags: &str, current: Option<&Digest>) -> bool {
+    let Some(digest) = current else { return false };
+    // The content does not depend on its encoding here, so weak tags are equivalent to strong ones.
+    let is_it = |tag: &str| tag.trim().trim_start_matches("W/") == entity_tag(digest);
+    tags == "*" || tags.split(',').any(is_it)
 }
 
 impl Condition {
     pub(crate) fn of(headers: &HeaderMap) -> Condition {
-        Condition { matches: Tags::of(headers, IF_MATCH), none_matches: Tags::of(headers, IF_NONE_MATCH) }
+        let tags = |name: HeaderName| Some(headers.get(name)?.to_str().ok()?.trim().to_owned());
+        Condition { matches: tags(IF_MATCH), none_matches: tags(IF_NONE_MATCH) }
     }
 
     /// Returns whether a write is allowed, given the current content.
     pub(crate) fn holds(&self, current: Option<&Digest>) -> bool {
-        self.matches.as_ref().is_none_or(|tags| tags.name(current)) && !self.is_known(current)
+        self.matches.as_ref().is_none_or(|tags| names(tags, current)) && !self.is_known(current)
     }
 
     /// Returns whether the client already has the current content.
     pub(crate) fn is_known(&self, current: Option<&Digest>) -> bool {
-        self.none_matches.as_ref().is_some_and(|tags| tags.name(current))
+        self.none_matches.as_ref().is_some_and(|tags| names(tags, current))
     }
 }
 
