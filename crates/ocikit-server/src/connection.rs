@@ -155,6 +155,14 @@ impl Traffic {
         self.last_activity.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
+    /// Records a write, unless the socket takes no bytes now.
+    fn written<T>(&self, written: Poll<T>) -> Poll<T> {
+        if written.is_ready() {
+            self.record_activity();
+        }
+        written
+    }
+
     /// Counts a request as in progress until the result is dropped.
     fn start_request(self: &Arc<Self>) -> RequestInProgress {
         self.in_progress.fetch_add(1, Ordering::Relaxed);
@@ -221,10 +229,7 @@ impl AsyncRead for Wire {
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        if written.is_ready() {
-            self.traffic.record_activity();
-        }
-        written
+        self.traffic.written(written)
     }
 
     fn poll_write_vectored(
@@ -233,10 +238,7 @@ impl AsyncWrite for Wire {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        if written.is_ready() {
-            self.traffic.record_activity();
-        }
-        written
+        self.traffic.written(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -28,7 +28,7 @@ const LOGGED_HEADERS: [HeaderName; 10] = [
 ];
 
 /// A request and its outcome.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Exchange {
     /// The method, such as `GET`.
@@ -119,7 +119,7 @@ pub(crate) struct Log {
 }
 
 /// A logged request. It is logged before it is answered, so that a client that has a response finds it in the log.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct LogEntry {
     request: Exchange,
     status: AtomicU16,
@@ -181,21 +181,11 @@ impl LogEntry {
             method: request.method.to_string(),
             path: request.uri.path().to_owned(),
             query: request.uri.query().map(str::to_owned),
-            status: None,
-            request_bytes: 0,
-            response_bytes: 0,
             authorization,
             headers: LOGGED_HEADERS.iter().filter_map(text).collect(),
-            failure: None,
+            ..Exchange::default()
         };
-        LogEntry {
-            request,
-            status: AtomicU16::new(0),
-            request_bytes: AtomicU64::new(0),
-            response_bytes: AtomicU64::new(0),
-            failure: OnceLock::new(),
-            observer,
-        }
+        LogEntry { request, observer, ..LogEntry::default() }
     }
 
     pub(crate) fn answered(&self, status: u16) {

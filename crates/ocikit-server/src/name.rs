@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ocikit_spec::{Error, Registry, Repository};
 
 /// The name of a repository within this registry, `<name>` in the specification: cheap to clone, and safe as a path.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RepositoryName(Arc<str>);
 
 impl RepositoryName {
@@ -25,12 +25,6 @@ impl FromStr for RepositoryName {
 }
 
 impl fmt::Display for RepositoryName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for RepositoryName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }

@@ -14,10 +14,7 @@ pub(crate) struct Page {
 impl Page {
     /// Parses the parameters; `None` if `n` is not a number.
     pub(crate) fn of(query: &Query) -> Option<Page> {
-        let n = match query.get("n") {
-            None => None,
-            Some(text) => Some(text.parse().ok()?),
-        };
+        let n = query.get("n").map(str::parse).transpose().ok()?;
         Some(Page { n, last: query.get("last").map(str::to_owned) })
     }
 

@@ -27,8 +27,7 @@ pub(crate) fn requested_ranges(header: Option<&str>, size: u64) -> RequestedRang
     let total: u64 = parts.iter().map(|part| part.end - part.start).fold(0, u64::saturating_add);
     match parts.len() {
         0 => RequestedRanges::Unsatisfiable,
-        1 => RequestedRanges::Ranges(parts),
-        _ if parts.len() > MAX_RANGES || total > size => RequestedRanges::Whole,
+        count if count > MAX_RANGES || total > size => RequestedRanges::Whole,
         _ => RequestedRanges::Ranges(parts),
     }
 }

@@ -1,6 +1,5 @@
 use std::fmt::Display;
 
-use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -138,9 +137,7 @@ impl IntoResponse for Refusal {
             errors: Vec<Problem>,
         }
         let body = serde_json::to_vec(&ErrorBody { errors: self.problems }).unwrap_or_default();
-        let mut response = Response::new(Body::from(body));
-        *response.status_mut() = self.status;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let mut response = (self.status, [(CONTENT_TYPE, "application/json")], body).into_response();
         append(&mut response, self.headers);
         response
     }

@@ -52,13 +52,9 @@ impl ManifestEntry {
 /// image specification, a manifest without one has the media type of its config, even if that is the config of a
 /// container image.
 fn listed_type(document: &Document) -> Option<MediaType> {
-    let stated = match document {
-        Document::Manifest(manifest) => manifest.artifact_type(),
-        Document::Index(index) => index.artifact_type(),
-    };
-    let config = match document {
-        Document::Manifest(manifest) => manifest.config().map(|config| &config.media_type),
-        Document::Index(_) => None,
+    let (stated, config) = match document {
+        Document::Manifest(manifest) => (manifest.artifact_type(), manifest.config().map(|config| &config.media_type)),
+        Document::Index(index) => (index.artifact_type(), None),
     };
     stated.filter(|stated| !stated.as_str().is_empty()).or(config).cloned()
 }
