@@ -107,13 +107,9 @@ impl From<&Descriptor> for theirs::Descriptor {
             descriptor.size,
             theirs::Digest::from(&descriptor.digest),
         );
-        let some = |condition: bool| condition.then_some(());
-        theirs.set_urls(some(!descriptor.urls.is_empty()).map(|()| descriptor.urls.clone()));
-        theirs.set_annotations(
-            some(!descriptor.annotations.is_empty()).map(|()| {
-                descriptor.annotations.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
-            }),
-        );
+        theirs.set_urls((!descriptor.urls.is_empty()).then(|| descriptor.urls.clone()));
+        let annotations = descriptor.annotations.iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+        theirs.set_annotations((!descriptor.annotations.is_empty()).then(|| annotations.collect()));
         theirs.set_data(descriptor.data.clone());
         theirs.set_platform(descriptor.platform.as_ref().map(theirs::Platform::from));
         theirs.set_artifact_type(descriptor.artifact_type.as_ref().map(theirs::MediaType::from));

@@ -256,28 +256,20 @@ impl Repository {
     }
 }
 
+/// Returns the error about a whole reference in place of a part.
+fn about(text: &str, error: Error) -> Error {
+    match error {
+        Error::Reference { problem, .. } => Error::Reference { text: excerpt(text), problem },
+        other => other,
+    }
+}
+
 /// Returns whether a text matches `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
 fn is_path_component(text: &str) -> bool {
-    let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let mut separator = String::new();
-    let mut begun = false;
-    for character in text.chars() {
-        if u8::try_from(character).is_ok_and(is_word) {
-            if !separator.is_empty() {
-                let dashes = separator.bytes().all(|byte| byte == b'-');
-                if !begun || !(dashes || [".", "_", "__"].contains(&separator.as_str())) {
-                    return false;
-                }
-                separator.clear();
-            }
-            begun = true;
-        } else if matches!(character, '.' | '_' | '-') {
-            separator.push(character);
-        } else {
-            return false;
-        }
-    }
-    begun && separator.is_empty()
+    let is_word = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
+    // There is nothing between two letters of a word.
+    let is_separator = |text: &str| [".", "_", "__"].contains(&text) || text.bytes().all(|byte| byte == b'-');
+    text.starts_with(is_word) && text.ends_with(is_word) && text.split(is_word).all(is_separator)
 }
 
 impl FromStr for Repository {
@@ -293,14 +285,11 @@ impl FromStr for Repository {
             Some((first, path)) if Registry::is_name(first) => (first.parse()?, path),
             _ => (Registry::docker_hub(), text),
         };
-        let whole = |error| match error {
-            Error::Reference { problem, .. } => Error::Reference { text: excerpt(text), problem },
-            other => other,
+        let repository = match registry.is_docker_hub() && !path.contains('/') && !path.is_empty() {
+            true => Repository::new(registry, &format!("library/{path}")),
+            false => Repository::new(registry, path),
         };
-        if registry.is_docker_hub() && !path.contains('/') && !path.is_empty() {
-            return Repository::new(registry, &format!("library/{path}")).map_err(whole);
-        }
-        Repository::new(registry, path).map_err(whole)
+        repository.map_err(|error| about(text, error))
     }
 }
 
@@ -437,10 +426,7 @@ impl FromStr for Reference {
         if name.contains("://") {
             return Err(refuse("it is a URL; remove the scheme and `//`"));
         }
-        let repository = repository.parse::<Repository>().map_err(|error| match error {
-            Error::Reference { problem, .. } => refuse(problem),
-            other => other,
-        })?;
+        let repository = repository.parse().map_err(|error| about(text, error))?;
         let tag = tag.or_else(|| digest.is_none().then(Tag::latest));
         Ok(Reference { repository, tag, digest })
     }

@@ -159,43 +159,12 @@ impl ConfigEdit {
     /// Sets an environment variable. The first variable of this name gets the value; further ones, of which readers take
     /// one or the other, are removed. Names of Windows images have no case.
     pub fn env(&mut self, name: &str, value: &str) -> &mut ConfigEdit {
-        let is_windows = self.is_windows();
-        self.change_env(move |env| {
-            let mut found = false;
-            let wanted = format!("{name}={value}");
-            let mut kept = Vec::with_capacity(env.len() + 1);
-            for variable in env.drain(..) {
-                let text: String = parsed(&variable)?;
-                match is_named(&text, name, is_windows) {
-                    false => kept.push(variable),
-                    true if found => {}
-                    true => {
-                        found = true;
-                        kept.push(if text == wanted { variable } else { raw(&wanted) });
-                    }
-                }
-            }
-            if !found {
-                kept.push(raw(&wanted));
-            }
-            *env = kept;
-            Ok(())
-        })
+        self.set_env(name, Some(format!("{name}={value}")))
     }
 
     /// Removes the environment variables of this name.
     pub fn remove_env(&mut self, name: &str) -> &mut ConfigEdit {
-        let is_windows = self.is_windows();
-        self.change_env(move |env| {
-            let mut kept = Vec::with_capacity(env.len());
-            for variable in env.drain(..) {
-                if !is_named(&parsed::<String>(&variable)?, name, is_windows) {
-                    kept.push(variable);
-                }
-            }
-            *env = kept;
-            Ok(())
-        })
+        self.set_env(name, None)
     }
 
     /// Sets a label.
@@ -570,13 +539,30 @@ impl ConfigEdit {
         self
     }
 
-    fn change_env(&mut self, change: impl FnOnce(&mut Vec<Item>) -> serde_json::Result<()>) -> &mut ConfigEdit {
+    /// Puts a variable, if there is one, at the place of the first one with this name, and removes the others.
+    fn set_env(&mut self, name: &str, mut variable: Option<String>) -> &mut ConfigEdit {
+        let is_windows = self.is_windows();
         self.within(|execution| {
-            let mut env = list(execution, "Env")?;
-            let before: Vec<String> = env.iter().map(parsed).collect::<Result<_, _>>()?;
-            change(&mut env)?;
-            let after: Vec<String> = env.iter().map(parsed).collect::<Result<_, _>>()?;
-            if before == after {
+            let (mut env, mut changed) = (Vec::new(), false);
+            for old in list(execution, "Env")? {
+                let text: String = parsed(&old)?;
+                if !is_named(&text, name, is_windows) {
+                    env.push(old);
+                    continue;
+                }
+                match variable.take() {
+                    Some(new) if new == text => env.push(old),
+                    new => {
+                        changed = true;
+                        env.extend(new.map(|new| raw(&new)));
+                    }
+                }
+            }
+            if let Some(variable) = variable {
+                changed = true;
+                env.push(raw(&variable));
+            }
+            if !changed {
                 return Ok(false);
             }
             Ok(if env.is_empty() { execution.remove("Env") } else { execution.set("Env", to_raw_value(&env)?) })
