@@ -73,6 +73,7 @@ impl Compression {
 /// skipped. A truncated stream is an error of the kind [`UnexpectedEof`](io::ErrorKind::UnexpectedEof). The
 /// decompressed size is not limited; memory use does not depend on it.
 pub struct Decoder<R: Read> {
+    compression: Compression,
     form: Format<Start<R>>,
 }
 
@@ -155,21 +156,12 @@ impl<R: Read> Decoder<R> {
             Compression::Xz => missing("xz")?,
             Compression::Bzip2 => Format::Bzip2(Box::new(Bzip2Reader::new(reader))),
         };
-        Ok(Decoder { form })
+        Ok(Decoder { compression, form })
     }
 
     /// Returns the compression of the input.
     pub fn compression(&self) -> Compression {
-        match &self.form {
-            Format::Plain(_) => Compression::None,
-            #[cfg(feature = "gzip")]
-            Format::Gzip(_) => Compression::Gzip,
-            #[cfg(feature = "zstd")]
-            Format::Zstd(_) => Compression::Zstd,
-            #[cfg(feature = "xz")]
-            Format::Xz(_) => Compression::Xz,
-            Format::Bzip2(_) => Compression::Bzip2,
-        }
+        self.compression
     }
 
     /// Returns the underlying reader, which may have been read further than was needed.
@@ -205,7 +197,7 @@ impl<R: Read> Read for Decoder<R> {
 
 impl<R: Read> std::fmt::Debug for Decoder<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Decoder").field("compression", &self.compression()).finish_non_exhaustive()
+        f.debug_struct("Decoder").field("compression", &self.compression).finish_non_exhaustive()
     }
 }
 

@@ -1,7 +1,5 @@
 //! Limits for reading the layers of one operation.
 
-use std::fmt;
-
 /// The maximum memory of file trees in one operation, in bytes. About 330,000 files with ordinary paths fit.
 pub const MAX_TREE_BYTES: u64 = 112 << 20;
 
@@ -18,34 +16,22 @@ pub const MAX_INFLATION_RATIO: u64 = 100;
 pub const MAX_LOOKUP_BYTES: u64 = 512 << 20;
 
 /// A limit of a [`Budget`](crate::layer::Budget) that was exceeded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Limit {
     /// [`MAX_TREE_BYTES`].
+    #[error("the layers exceed the limit of {} MiB for paths and metadata of files", MAX_TREE_BYTES >> 20)]
     TreeBytes,
     /// [`MAX_ENTRIES`].
+    #[error("the layers exceed the limit of {MAX_ENTRIES} entries")]
     Entries,
     /// [`MIN_INFLATED_BYTES`] plus [`MAX_INFLATION_RATIO`] times the compressed size: this many bytes.
+    #[error(
+        "the layers exceed the limit of {0} inflated bytes ({gib} GiB and {MAX_INFLATION_RATIO} times the compressed size)",
+        gib = MIN_INFLATED_BYTES >> 30
+    )]
     InflatedBytes(u64),
     /// [`MAX_LOOKUP_BYTES`].
+    #[error("the layers exceed the limit of {} MiB for lookups of paths", MAX_LOOKUP_BYTES >> 20)]
     LookupBytes,
-}
-
-impl fmt::Display for Limit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Limit::TreeBytes => {
-                write!(f, "the layers exceed the limit of {} MiB for paths and metadata of files", MAX_TREE_BYTES >> 20)
-            }
-            Limit::Entries => write!(f, "the layers exceed the limit of {MAX_ENTRIES} entries"),
-            Limit::InflatedBytes(bytes) => write!(
-                f,
-                "the layers exceed the limit of {bytes} inflated bytes ({} GiB and {MAX_INFLATION_RATIO} times the compressed size)",
-                MIN_INFLATED_BYTES >> 30
-            ),
-            Limit::LookupBytes => {
-                write!(f, "the layers exceed the limit of {} MiB for lookups of paths", MAX_LOOKUP_BYTES >> 20)
-            }
-        }
-    }
 }

@@ -210,11 +210,8 @@ fn check_path(path: &Path, kind: &Kind) -> Result<()> {
         (_, Kind::Whiteout(_)) => Err(Error::layer(path, "its name is not that of the whiteout")),
         (_, _) => Err(Error::layer(path, "its name is reserved for whiteouts")),
     }?;
-    match kind {
-        Kind::File(FileKind::Directory) => Ok(()),
-        _ if path.is_root() => Err(Error::layer(path, "the root is a directory")),
-        _ => Ok(()),
-    }
+    let is_possible = !path.is_root() || matches!(kind, Kind::File(FileKind::Directory));
+    if is_possible { Ok(()) } else { Err(Error::layer(path, "the root is a directory")) }
 }
 
 fn name(header: &mut Header, extended: &mut Records, path: &Path, is_directory: bool) {

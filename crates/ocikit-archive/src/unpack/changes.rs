@@ -124,13 +124,11 @@ fn removed(before: &Snapshot, after: &Snapshot) -> Vec<Path> {
 
 /// Returns the whiteouts for removed files. A directory that has lost everything that it had is opaque instead.
 fn whiteouts(before: &Snapshot, after: &Snapshot, removed: &[Path]) -> Vec<Whiteout> {
-    let is_directory =
-        |snapshot: &Snapshot, path: &Path| snapshot.get(path).is_some_and(|state| state.kind == FileKind::Directory);
     let mut lost: BTreeMap<Path, Vec<&Path>> = BTreeMap::new();
     for path in removed {
         let Some(parent) = path.parent() else { continue };
         // What was below a removed or replaced directory is hidden with it.
-        if is_directory(after, &parent) {
+        if after.get(&parent).is_some_and(|state| state.kind == FileKind::Directory) {
             lost.entry(parent).or_default().push(path);
         }
     }
