@@ -20,7 +20,7 @@ use crate::request::{Document, Reply, Request};
 use crate::request_error::RequestError;
 use crate::retry::{self, RetryOptions};
 use crate::settings::TlsSettings;
-use crate::speculation;
+use crate::speculation::{Latency, Speculation};
 use crate::timeouts::{TimeLimit, Timeouts};
 use crate::transport::{Exchange, Payload, Server, Transport, server_of};
 use crate::trust::{self, Origin};
@@ -400,16 +400,15 @@ impl HttpClient {
     }
 
     /// Announces that this many requests will be made concurrently. To a server that is far away and speaks no HTTP/2,
-    /// the client opens as many connections before they are needed.
+    /// the client opens as many connections before they are needed; see [`Speculation`].
     pub fn announce(&self, concurrent_requests: usize) {
         self.transport.announce(concurrent_requests);
     }
 
-    /// Returns whether requests to a server may be sent although the answer to an earlier one may make them unnecessary,
-    /// because a round trip to it takes long. A registry client starts an upload, as a mount, while the check whether the
-    /// blob exists is in progress, and requests referrers from the API and under the fallback tag at once.
-    pub fn is_far(&self, url: &Url) -> bool {
-        speculation::allows_requests(lock(&self.fastest).get(&server_of(url)).copied())
+    /// Returns what is done in advance for a server, by its latency so far.
+    pub fn speculation(&self, url: &Url) -> Speculation {
+        let fastest_answer = lock(&self.fastest).get(&server_of(url)).copied();
+        Speculation::of(&Latency { fastest_answer, ..Latency::default() }, 0)
     }
 
     /// Returns whether requests to a server are sent with TLS, including those whose URL has the scheme `http`.

@@ -92,6 +92,7 @@ pub use reqwest::{Method, header};
 pub use retry::RetryOptions;
 pub use secret::Secret;
 pub use settings::{Identity, Pem, TlsSettings, Verify};
+pub use speculation::Speculation;
 pub use timeouts::{TimeLimit, Timeouts};
 pub use tls_config::TlsConfig;
 pub use transport::Lane;

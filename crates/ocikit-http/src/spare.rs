@@ -20,7 +20,7 @@ use tower_service::Service;
 
 use crate::lock::lock;
 use crate::request_error::BoxError;
-use crate::speculation;
+use crate::speculation::{Latency, Speculation};
 
 /// Spare connections older than this are discarded, since servers close idle connections.
 const MAX_SPARE_AGE: Duration = Duration::from_secs(5);
@@ -158,10 +158,11 @@ impl SpareConnections {
         Arc::new(SpareConnections { filler: StdMutex::new(filler), url, announced })
     }
 
-    /// Opens the connections that [`speculation`] allows, after the first connection took this long.
+    /// Opens the connections that [`Speculation`] allows, after the first connection took this long.
     pub(crate) fn measured(&self, first_connection: Duration, is_multiplexed: bool) {
         let announced = self.announced.load(Ordering::Relaxed);
-        let connections = speculation::connections(Some(first_connection), is_multiplexed, announced);
+        let latency = Latency { first_connection: Some(first_connection), is_multiplexed, ..Latency::default() };
+        let connections = Speculation::of(&latency, announced).connections;
         if connections == 0 {
             return;
         }

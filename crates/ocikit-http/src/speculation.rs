@@ -12,19 +12,47 @@ pub(crate) const SPARE_RTT: Duration = Duration::from_millis(10);
 /// additional request is better than an additional round trip.
 const FAR_RTT: Duration = Duration::from_millis(40);
 
-/// Returns whether a request is sent although the answer to an earlier one may make it unnecessary, given the fastest
-/// answer of the server to a request without a body.
-pub(crate) fn allows_requests(fastest_answer: Option<Duration>) -> bool {
-    fastest_answer.is_some_and(|time| time >= FAR_RTT)
+/// The latency of a server, as far as it was measured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Latency {
+    /// The fastest answer to a request without a body.
+    pub(crate) fastest_answer: Option<Duration>,
+    /// How long the first connection took; without TLS, how long there is no answer.
+    pub(crate) first_connection: Option<Duration>,
+    /// Whether the first connection carries concurrent requests (HTTP/2).
+    pub(crate) is_multiplexed: bool,
 }
 
-/// Returns the number of connections to open before requests need them, given how long the first connection took
-/// (without TLS, how long there is no answer), whether it carries concurrent requests (HTTP/2), and the number of
-/// concurrent requests that the caller announced.
-pub(crate) fn connections(first_connection: Option<Duration>, is_multiplexed: bool, announced: usize) -> usize {
-    // Over HTTP/2 all requests share one connection.
-    let is_needed = first_connection.is_some_and(|time| time >= SPARE_RTT) && !is_multiplexed;
-    if is_needed { announced } else { 0 }
+/// What is done in advance for a server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Speculation {
+    /// Whether a request is sent although the answer to an earlier one may make it unnecessary. A registry client
+    /// starts an upload, as a mount, while the check whether the blob exists is in progress, and requests referrers from
+    /// the API and under the fallback tag at once.
+    pub requests: bool,
+    /// Number of connections to open before requests need them.
+    pub connections: usize,
+}
+
+ocikit_spec::setters! {
+    Speculation {
+        requests: bool,
+        connections: usize,
+    }
+}
+
+impl Speculation {
+    /// Decides by the latency of a server, and the number of concurrent requests that the caller announced.
+    pub(crate) fn of(latency: &Latency, announced: usize) -> Speculation {
+        let is_at_least = |time: Option<Duration>, limit| time.is_some_and(|time| time >= limit);
+        // Over HTTP/2 all requests share one connection.
+        let needs_connections = is_at_least(latency.first_connection, SPARE_RTT) && !latency.is_multiplexed;
+        Speculation {
+            requests: is_at_least(latency.fastest_answer, FAR_RTT),
+            connections: if needs_connections { announced } else { 0 },
+        }
+    }
 }
 
 #[cfg(test)]
@@ -50,9 +78,8 @@ mod tests {
             (Some(100), None, false, 4, true, 0),
         ] {
             let (fastest_answer, first_connection) = (milliseconds(fastest_answer), milliseconds(first_connection));
-            let found = super::connections(first_connection, is_multiplexed, announced);
-            let case = format!("{fastest_answer:?} {first_connection:?} {is_multiplexed} {announced}");
-            assert_eq!((allows_requests(fastest_answer), found), (requests, connections), "{case}");
+            let latency = Latency { fastest_answer, first_connection, is_multiplexed };
+            assert_eq!(Speculation::of(&latency, announced), Speculation { requests, connections }, "{latency:?}");
         }
     }
 }

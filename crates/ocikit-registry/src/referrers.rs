@@ -37,7 +37,7 @@ pub(crate) async fn list(
     // At a long round-trip time both are requested at once, instead of the tag only after the API has answered with
     // 404.
     let concurrently = target.inner.cache.lists_referrers(&target.endpoint).is_none()
-        && target.inner.http.is_far(&target.endpoint.base);
+        && target.inner.http.speculation(&target.endpoint.base).requests;
     let (listed, tagged) = match concurrently {
         true => {
             let (listed, tagged) = join(by_api, read_tagged(target, &tag)).await;

@@ -139,7 +139,7 @@ impl RemoteRepository {
             None if is_new => upload::put(target, &key, descriptor, from, None, None).await?,
             // The round-trip time is long: the upload starts before it is known whether the blob exists. It starts as a
             // mount from the target repository itself, since most registries answer that with 201 if the blob exists.
-            None if target.inner.http.is_far(&endpoint.base)
+            None if target.inner.http.speculation(&endpoint.base).requests
                 && target.inner.cache.mounts_from_itself(endpoint).is_none()
                 && let Some(answer) = self.pending_check(digest) =>
             {
