@@ -14,7 +14,7 @@ use futures::StreamExt;
 use http_body::{Frame, SizeHint};
 use tokio::time::timeout;
 
-/// ServerLimits on the discarded bytes and the time for it, after which the connection is closed.
+/// Limits on the discarded bytes and the time for it, after which the connection is closed.
 const MAX_DRAINED_BYTES: u64 = 16 << 20;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 

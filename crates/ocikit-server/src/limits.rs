@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// ServerLimits on the connections, memory and time that clients can use.
+/// Limits on the connections, memory and time that clients can use.
 ///
 /// The upload of a blob has no time limit while it makes progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -40,7 +40,7 @@ pub struct Server {
     pub allowed_hosts: Vec<String>,
     /// Behaviour that the specification leaves to the registry.
     pub rules: Rules,
-    /// ServerLimits on the resources that clients can use.
+    /// Limits on the resources that clients can use.
     pub limits: ServerLimits,
     /// The faults to inject.
     pub faults: Faults,

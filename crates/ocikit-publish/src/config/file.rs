@@ -88,7 +88,7 @@ impl<'de> Deserialize<'de> for OneOrMore {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
+#[serde(untagged, deny_unknown_fields, expecting = "a registry is a text, or an object with `push` and `read`")]
 enum TargetYaml {
     Prefix(String),
     Virtual { push: String, read: String },

@@ -122,6 +122,8 @@ fn errors_name_the_place() {
         ("name: A", "line 1, column 7: `name`: "),
         ("registry: [a.b/c, 'UPPER/CASE']", "line 1, column 19: `registry`: "),
         ("registry: [a.b/c, a.b/c]", "`registry`: a.b/c is listed twice"),
+        ("registry: [{push: a.b/c}]", "a registry is a text, or an object with `push` and `read`"),
+        ("tags: [{nam: t}]", "a tag is a text, or an object with"),
         ("events: {pull: {}}", "line 1"),
         ("events: {push: {registry: nowhere}}", "line 1"),
         ("cache: {enable: true}", "line 1"),

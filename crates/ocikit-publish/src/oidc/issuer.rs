@@ -54,7 +54,7 @@ pub struct TrustedIssuer {
 
 /// One value or a list: the accepted values of a claim.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "an accepted value is a text, or a list of texts")]
 pub enum Accepted {
     /// This value.
     One(String),

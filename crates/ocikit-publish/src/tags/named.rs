@@ -82,7 +82,7 @@ impl NamedTag {
 
 /// A tag in a list: a text or an object.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a tag is a text, or an object with `name`, `value` and optionally `validation`")]
 pub(crate) enum TagYaml {
     Text(String),
     Named(NamedTag),

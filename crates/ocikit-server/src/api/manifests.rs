@@ -123,7 +123,7 @@ fn tags(reference: &ManifestReference, call: &Call) -> Result<Vec<Tag>> {
     }
     let tags: Vec<_> = call.query.all("tag").map(str::parse::<Tag>).collect();
     if tags.len() > MAX_TAGS {
-        let message = format_args!("one request sets at max_bytes {MAX_TAGS} tags");
+        let message = format_args!("one request sets at most {MAX_TAGS} tags");
         return Err(Refusal::new(StatusCode::URI_TOO_LONG, Code::ManifestInvalid, message));
     }
     tags.into_iter().collect::<Result<_, _>>().map_err(|error| Refusal::invalid(Code::ManifestInvalid, error))

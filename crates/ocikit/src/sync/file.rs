@@ -37,7 +37,7 @@ struct Image {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "referrers are true, false, or a list of artifact types")]
 enum AlongWith {
     Whether(bool),
     Types(Vec<String>),
