@@ -426,7 +426,9 @@ impl Place {
         if self.names.is_empty() {
             return;
         }
-        match groups.iter_mut().find(|(found, _)| found.digest() == root.digest()) {
+        // The source may be this place itself, which is written again.
+        let is_same = |found: &Root| found.digest() == root.digest() && Arc::ptr_eq(found.source(), root.source());
+        match groups.iter_mut().find(|(found, _)| is_same(found)) {
             Some((_, places)) => places.push(self),
             None => groups.push((root, vec![self])),
         }

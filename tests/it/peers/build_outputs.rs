@@ -226,3 +226,21 @@ fn base_images_must_pass_the_policy() {
     bench.write("app/Dockerfile", "FROM scratch\nCOPY file /own\n");
     built(&bench, &["app", "-o", "none.tar", "--verify", "policy.yaml"]);
 }
+
+#[test]
+fn docker_archives_of_one_build_are_compressed_or_not() {
+    let Some(peers) = Peers::find(&[&BUILDERS[..], &["skopeo"]].concat()) else { return };
+    let bench = bench();
+    shell(&bench, "app", &["echo one > /one"]);
+    let names = ["1.tar", "2.tar.zst", "3.tar", "4.tgz"];
+    let outputs: Vec<_> = names.iter().map(|name| format!("docker-archive:{name}")).collect();
+    let flags: Vec<_> = outputs.iter().flat_map(|output| ["-o", output]).collect();
+    let digest = built(&bench, &[&["app", "--tag", "app:1"][..], &flags].concat()).stdout;
+    for (name, output) in names.iter().zip(&outputs) {
+        assert_eq!(bench.ok(&["digest", &format!("oci-archive:{name}")]), digest.trim());
+        bench.ok(&["export", output, "-o", "root.tar"]);
+        if !name.ends_with("gz") {
+            peers.ok(&format!("skopeo inspect docker-archive:{}", bench.path(name).display()));
+        }
+    }
+}
