@@ -195,8 +195,8 @@ struct Run {
     stdout: Option<ChildStdout>,
     reader: Arc<Mutex<Reader>>,
     listening: tokio::task::JoinHandle<()>,
-    /// Whether the daemon uploads the image.
-    uploads: bool,
+    /// The repository to which the daemon uploads the image.
+    uploads: Option<String>,
     /// The directory with a Dockerfile that is not a file.
     _scratch: Option<ScratchDirectory>,
 }
@@ -250,7 +250,15 @@ impl Run {
             })
         };
         let address = node.address.to_string();
-        Ok(Run { running, address, stdout, reader, listening, uploads: outputs.upload.is_some(), _scratch: scratch })
+        Ok(Run {
+            running,
+            address,
+            stdout,
+            reader,
+            listening,
+            uploads: outputs.upload.map(|(upload, _)| upload.repository.to_string()),
+            _scratch: scratch,
+        })
     }
 
     /// Reads the image when it is the turn of this node, and waits for the end.
@@ -311,8 +319,9 @@ impl Run {
         let message = message.unwrap_or_else(|| "buildctl ended without an error message".to_owned());
         let error = match unreachable(&message) {
             Some(problem) => Error::Unreachable { address, problem },
-            None if uploads => upload::failure(&message).unwrap_or(Error::Solve { message, log }),
-            None => Error::Solve { message, log },
+            None => uploads
+                .and_then(|repository| upload::failure(&message, &repository))
+                .unwrap_or(Error::Solve { message, log }),
         };
         Err(if is_ended_by_us { Ended::ByUs(error) } else { Ended::Failed(error) })
     }

@@ -88,16 +88,22 @@ fn default_docker_config(variable: impl Fn(&str) -> Option<OsString>) -> Option<
     variable("DOCKER_CONFIG").or_else(|| Some(variable("HOME")?.join(".docker")))
 }
 
-/// Returns the error of an upload, if the message of `buildctl` is about one.
-pub(crate) fn failure(message: &str) -> Option<Error> {
-    let (_, about) = message.split_once("failed to push ")?;
-    let (target, reason) = about.split_once(": ")?;
+/// Returns the error of an upload to a repository, if the message of `buildctl` is about one.
+pub(crate) fn failure(message: &str, repository: &str) -> Option<Error> {
+    let about = message.strip_prefix("failed to solve: ").unwrap_or(message);
+    let (target, reason) = match message.split_once("failed to push ") {
+        Some((_, about)) => about.split_once(": ")?,
+        // A token for a base image has the name of the image before it.
+        None if about.starts_with("failed to fetch ") && about.contains(" token: ") => (repository, about),
+        None => return None,
+    };
     let says = |texts: &[&str]| texts.iter().any(|text| reason.contains(text));
     // The messages of containerd's resolver, and of Go for the token service.
     let unanswered =
         ["failed to do request", "dial tcp", "i/o timeout", "deadline exceeded", "connection reset", ": EOF"];
     let failing = [": 429 ", ": 500 ", ": 502 ", ": 503 ", ": 504 "];
-    let denied = [": 401 ", ": 403 ", "authorization failed", "failed to authorize", "insufficient_scope"];
+    // A registry may say it by a code of the distribution specification, in lower case.
+    let denied = [": 401 ", ": 403 ", "authorization failed", "failed to authorize", "unauthorized: ", "denied: "];
     let problem = if says(&unanswered) || says(&failing) {
         UploadProblem::Unreachable
     } else if says(&denied) {
@@ -123,6 +129,8 @@ mod tests {
                 "Denied",
             ),
             ("server message: insufficient_scope: authorization failed", "Denied"),
+            ("denied: pull only", "Denied"),
+            ("unauthorized: authentication required", "Denied"),
             (
                 "failed to do request: Head \"http://localhost:1/v2/\": dial tcp 127.0.0.1:1: connect: refused",
                 "Unreachable",
@@ -134,12 +142,24 @@ mod tests {
             ),
             ("unexpected status from PUT request to http://r/v2/a/manifests/1: 400 Bad Request", "Other"),
         ] {
-            let error = failure(&format!("failed to solve: failed to push localhost:5000/app: {reason}")).unwrap();
+            let message = format!("failed to solve: failed to push localhost:5000/app: {reason}");
+            let error = failure(&message, "localhost:5000/app").unwrap();
             let Error::Upload { target, problem, message } = error else { panic!("{reason}") };
             assert_eq!((target.as_str(), message.as_str()), ("localhost:5000/app", reason));
             assert_eq!(format!("{problem:?}"), expected, "{reason}");
         }
-        assert!(failure("failed to solve: process \"/bin/sh -c exit 401 \" did not complete").is_none());
+        for reason in
+            ["failed to fetch oauth token: unauthorized: nope", "failed to fetch anonymous token: a: 401 Unauthorized"]
+        {
+            let error = failure(&format!("failed to solve: {reason}"), "localhost:5000/app");
+            assert!(matches!(error, Some(Error::Upload { problem: UploadProblem::Denied, .. })), "{error:?}");
+        }
+        for message in [
+            "process \"/bin/sh -c exit 401 \" did not complete",
+            "r/base:1: failed to resolve source metadata for r/base:1: failed to authorize: failed to fetch oauth token: x",
+        ] {
+            assert!(failure(&format!("failed to solve: {message}"), "localhost:5000/app").is_none(), "{message}");
+        }
     }
 
     #[tokio::test]
