@@ -11,7 +11,7 @@ pub(crate) fn one_of<T: Clone + Send + Sync + 'static>(
     let values: Vec<(PossibleValue, T)> = values.into_iter().map(|(name, value)| (name.into(), value)).collect();
     let names: Vec<_> = values.iter().map(|(name, _)| name.clone()).collect();
     PossibleValuesParser::new(names).try_map(move |name| {
-        let found = values.iter().find(|(known, _)| known.get_name() == name);
+        let found = values.iter().find(|(known, _)| known.matches(&name, false));
         found.map(|(_, value)| value.clone()).ok_or("it is none of the possible values")
     })
 }
