@@ -182,6 +182,7 @@ checked! {
     }
     "ocikit-registry" {
         login = any::<registry::DockerConfig>().login(&any(), &any());
+        copy_with = any::<registry::DockerConfig>().copy_with(&any::<PathBuf>(), &any(), &any());
         mentions = any::<registry::DockerConfig>().mentions(&any());
         logout = any::<registry::DockerConfig>().logout(&any());
         head = any::<registry::RemoteRepository>().head(&any());
@@ -208,6 +209,8 @@ checked! {
         check_referrers = any::<ocikit_sign::Policy>().check_referrers(&any(), &any());
         promote = ocikit_sign::promote(&any(), &*any::<Box<dyn ocikit_sign::Signer>>(), &any());
         verify = ocikit_sign::verify(&any(), &any());
+        missing_formats = ocikit_sign::missing_formats(&any(), &any(), &any::<[ocikit_sign::Format; 1]>(), any());
+        earlier_signatures = ocikit_sign::earlier_signatures(&any(), &any(), &any::<[ocikit_sign::Format; 1]>(), any());
         open = ocikit_sign::NotationPlugin::open(&any::<PathBuf>(), "key", any());
         open = ocikit_sign::VerificationPlugin::open(&any::<PathBuf>(), any());
         certify = ocikit_sign::certify(&any(), "url", "token", &*any::<Box<dyn ocikit_sign::Signer>>());

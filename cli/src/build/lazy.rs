@@ -106,7 +106,7 @@ impl LazyBuild<'_> {
             }
             LazyPlacement::Index | LazyPlacement::Referrer => (written.to_vec(), self.outputs.names.clone()),
         };
-        let signatures = self.sign.sign(self.context, self.key.clone(), root, Some(self.session), &places).await?;
+        let signatures = self.sign.sign(self.context, self.key.clone(), root, self.session, &places).await?;
         let root = with_signatures(root.clone(), &signatures).await?;
         let session = self.session();
         let mut targets = session.targets(&places, None).await;
@@ -114,7 +114,7 @@ impl LazyBuild<'_> {
         let copied = targets.publish(&root, &names).await;
         let mut outputs = Vec::new();
         for (place, copied) in places.iter().zip(copied) {
-            match signed(copied, &root, &signatures, place) {
+            match signed(self.context, copied, &root, &signatures, place) {
                 Ok(copied) => outputs.push(TargetOutput::of(place, &copied)),
                 Err(Failure { code, message, .. }) => {
                     failed.push(FailedItem { name: format!("{place} ({})", format.name()), code, message });
@@ -141,8 +141,7 @@ impl LazyBuild<'_> {
     ) -> Result<LazyOutput> {
         let mut signatures = Vec::new();
         for referrer in &image.referrers {
-            signatures
-                .extend(self.sign.sign(self.context, self.key.clone(), referrer, Some(self.session), written).await?);
+            signatures.extend(self.sign.sign(self.context, self.key.clone(), referrer, self.session, written).await?);
         }
         for place in written {
             if let Err(Failure { code, message, .. }) = self.store(place, image, &signatures).await {

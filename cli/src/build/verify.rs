@@ -83,11 +83,6 @@ impl BuildGates {
         }
     }
 
-    /// Returns whether the result has to pass a policy with the signatures of this build.
-    pub(crate) fn checks_result(&self) -> bool {
-        self.result.is_some()
-    }
-
     /// Fails unless the root passes its policy with the signatures beside it, for the repository of each output.
     pub(crate) async fn check_result(&self, root: &Root, images: &[Location]) -> Result {
         let Some(gate) = &self.result else { return Ok(()) };

@@ -122,14 +122,13 @@ impl Build {
         };
         let root = gates.check_bases(context, &root).await?;
         let root = self.annotations.apply(context, &root).await?;
-        let earlier = (!gates.checks_result()).then_some(&session);
-        let signatures = self.sign.sign(context, key.clone(), &root, earlier, &outputs.images).await?;
+        let signatures = self.sign.sign(context, key.clone(), &root, &session, &outputs.images).await?;
         let root = with_signatures(root, &signatures).await?;
         gates.check_result(&root, &outputs.images).await?;
         let mut report = BuildReport::of(&outputs);
         let (mut written, mut failures) = (Vec::new(), Vec::new());
         for (image, copied) in outputs.images.iter().zip(targets.publish(&root, &outputs.names).await) {
-            match signed(copied, &root, &signatures, image) {
+            match signed(context, copied, &root, &signatures, image) {
                 Ok(copied) => {
                     report.targets.push(TargetOutput::of(image, &copied));
                     written.push(image.clone());

@@ -93,7 +93,8 @@ mod tests {
         let command = Sign::augment_args(clap::Command::new("sign"));
         let sign = Sign::from_arg_matches(&command.clone().get_matches_from(["sign", "a.tar"])).unwrap();
         let own = sign.own_flags();
-        let listed: Vec<_> = own.into_iter().chain(sign.signing.flags_of_formats()).map(|(flag, ..)| flag).collect();
+        let listed: Vec<_> =
+            own.into_iter().chain(sign.signing.signers.flags_of_formats()).map(|(flag, ..)| flag).collect();
         // `--rekor-version` has a default, and requires `--rekor-url`.
         for argument in command.get_arguments().filter_map(clap::Arg::get_long).filter(|name| *name != "rekor-version")
         {

@@ -99,4 +99,6 @@ pub use store::Signature;
 pub use subjects::Depth;
 pub use timestamp::{TimestampAuthority, verify_timestamp};
 pub use trust::Trust;
-pub use verify::{Check, Outcome, Proof, Refused, Verified, VerifyOptions, VerifyReport, missing_formats, verify};
+pub use verify::{
+    Check, Outcome, Proof, Refused, Verified, VerifyOptions, VerifyReport, earlier_signatures, missing_formats, verify,
+};

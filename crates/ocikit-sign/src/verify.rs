@@ -1,18 +1,21 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use futures::future::join_all;
 use futures::{StreamExt, TryStreamExt, stream};
-use ocikit_image::Root;
+use ocikit_image::{Name, Naming, Root, Source};
 use ocikit_spec::{Annotations, Descriptor, Digest, Platform, Repository};
 
 use crate::budget::SignatureBudget;
 use crate::cosign::Predicate;
 use crate::error::{Error, Result, expect_digest};
-use crate::format::{Format, SignInput};
+use crate::format::{Format, SignInput, Storage};
 use crate::key::PublicKey;
 use crate::maker::Maker;
 use crate::refusal::Refusal;
-use crate::signatures::{FoundSignature, Signatures};
+use crate::signatures::{FoundSignature, Signatures, tag_of};
+use crate::store::Signature;
 use crate::subjects::{Depth, Subject, SubjectKind, subjects};
 use crate::trust::{Expected, Trust};
 use crate::verification::Verification;
@@ -280,13 +283,32 @@ pub async fn verify(root: &Root, options: &VerifyOptions) -> Result<VerifyReport
 pub async fn missing_formats(root: &Root, key: &PublicKey, formats: &[Format], depth: Depth) -> Vec<Format> {
     let mut missing = Vec::new();
     for format in formats {
-        let trust = Trust::Key { name: String::new(), key: key.clone() };
-        let options = VerifyOptions::new(vec![trust]).formats(vec![*format]).depth(depth);
-        if !verify(root, &options).await.is_ok_and(|report| report.is_complete()) {
+        if checks_by(root, key, *format, depth).await.is_none() {
             missing.push(*format);
         }
     }
     missing
+}
+
+/// Returns the signatures that a key has made of an image before, in the formats in which none is missing. A second run can attach
+/// them in other places instead of new ones. An image whose signatures cannot be read has none.
+pub async fn earlier_signatures(root: &Root, key: &PublicKey, formats: &[Format], depth: Depth) -> Vec<Signature> {
+    let mut signatures = Vec::new();
+    for format in formats {
+        let checks = checks_by(root, key, *format, depth).await.unwrap_or_default();
+        let found = join_all(checks.into_iter().map(|check| check.signature(root.source()))).await;
+        // A signature that was just there and is gone is missing.
+        signatures.extend(found.into_iter().collect::<Option<Vec<_>>>().unwrap_or_default());
+    }
+    signatures
+}
+
+/// Returns the checks of the signatures of a key in a format if none is missing.
+async fn checks_by(root: &Root, key: &PublicKey, format: Format, depth: Depth) -> Option<Vec<Check>> {
+    let trust = Trust::Key { name: String::new(), key: key.clone() };
+    let options = VerifyOptions::new(vec![trust]).formats(vec![format]).depth(depth);
+    let report = verify(root, &options).await.ok()?;
+    report.is_complete().then_some(report.checks)
 }
 
 /// Verifies the signatures of one digest, one after the other, until every check has a valid one.
@@ -319,6 +341,18 @@ async fn verify_subject(
 }
 
 impl Check {
+    /// Returns the signature that was found, as one that can be stored elsewhere.
+    async fn signature(self, source: &Arc<dyn Source>) -> Option<Signature> {
+        let Outcome::Verified(proof) = self.outcome else { return None };
+        let naming = match proof.format.properties().storage {
+            Storage::Tag => Naming::of_tag(tag_of(&self.subject.digest)?),
+            Storage::Referrer { .. } | Storage::ReferrerByConfig { .. } => Naming::default(),
+        };
+        let manifest = source.resolve(&Name::Digest(proof.signature)).await.ok()?;
+        let root = Root::at(source.clone(), manifest).await.ok()?;
+        Some(Signature { subject: self.subject, platform: self.platform, format: proof.format, root, naming })
+    }
+
     /// Returns a check without results.
     pub(crate) fn of(subject: &Subject, trust: &Trust, formats: Vec<Format>) -> Check {
         let outcome = match &subject.kind {

@@ -1,7 +1,7 @@
 //! The signatures of a build, made in the same run, with a real BuildKit.
 
 use ocikit_server::{Action, Fault, Reply};
-use ocikit_tests::{Bench, Peers, Registry};
+use ocikit_tests::{Peers, Registry};
 
 use super::build::{BUILDERS, build, built, shell};
 use crate::bench;
@@ -23,18 +23,47 @@ fn a_build_is_signed_in_the_same_run() {
     for location in [tag.as_str(), "app.tar", "oci-archive:d.tar", "oci-archive:d.tar.gz"] {
         bench.ok(&["verify", "--key", public, location]);
     }
-    // A build with the same result is signed once in a repository; another one gets a signature too.
+    // A build with the same result is signed once: its other outputs get the same signature.
     let bench = bench.with("SOURCE_DATE_EPOCH", "1700000000");
     let push = ["app", "--tag", &tag, "--push", "--key", key];
     built(&bench, &push);
-    let count =
-        |bench: &Bench, name: &str| bench.json(&["referrers", "--json", name]).to_string().matches("sha256:").count();
-    let (signed, first) = (bench.ok(&["digest", &tag]), count(&bench, &tag));
-    let again = built(&bench, &[&push[..], &["--json"]].concat());
-    assert_eq!((bench.ok(&["digest", &tag]), count(&bench, &tag)), (signed, first), "{again}");
+    let signatures = |name: &str| bench.json(&["referrers", "--json", name]).to_string();
+    let first = signatures(&tag);
     let other = format!("{}/acme/other:1", registry.address);
-    built(&bench, &[&push[..], &["--tag", &other]].concat());
-    bench.ok(&["verify", "--key", public, &other]);
+    for more in [&["-o", "app.tar"][..], &["-o", "oci:layout:1"], &["-o", "oci:layout:1"], &["--tag", &other]] {
+        built(&bench, &[&push[..], more].concat());
+        assert_eq!(signatures(&tag), first, "{more:?}");
+    }
+    for place in ["app.tar", "oci:layout:1", &other] {
+        bench.ok(&["verify", "--key", public, place]);
+        assert_eq!(
+            bench.json(&["referrers", "--json", place])["referrers"].as_array().map(Vec::len),
+            Some(1),
+            "{place}"
+        );
+    }
+    built(&bench, &[&push[..], &["--sign-format", "cosign-legacy"]].concat());
+    let legacy = || {
+        bench.ok(&[
+            "digest",
+            &format!("{}/acme/app:{}.sig", registry.address, bench.ok(&["digest", &tag]).replace(':', "-")),
+        ])
+    };
+    let before = legacy();
+    built(&bench, &[&push[..], &["--sign-format", "cosign-legacy", "-o", "legacy.tar"]].concat());
+    assert_eq!(legacy(), before);
+    bench.ok(&["verify", "--key", public, "--format", "cosign-legacy", "legacy.tar"]);
+    // The flags of the Notary Project are those of `sign`, and what is missing is said before the build.
+    let outcome = build(&bench, &[&push[..], &["--sign-format", "notation-jws"]].concat());
+    assert!(
+        outcome.code == 2 && outcome.stderr.contains("--certificate-chain") && !outcome.stderr.contains("DONE"),
+        "{outcome}"
+    );
+    // One image of an index has no signature of the index.
+    let platforms = ["--platform", "linux/amd64,linux/arm64"];
+    shell(&bench, "many", &["!COPY file /file"]);
+    let outcome = built(&bench, &[&["many", "-o", "docker-archive:many.tar", "--key", key][..], &platforms].concat());
+    assert!(outcome.stderr.contains("without the signature of the index"), "{outcome}");
     let outcome = build(&bench, &["app", "--key", "no-such.key"]);
     assert!(outcome.code != 0 && !outcome.stderr.contains("DONE"), "{outcome}");
 }
