@@ -46,7 +46,8 @@ impl UploadFiles {
         if let Some(credential) = &upload.credential {
             // Base images and caches have credentials too.
             let found = docker_config.map(Path::to_owned).or_else(|| default_docker_config(|name| env::var_os(name)));
-            let config = DockerConfig::new(found.unwrap_or_default().join("config.json"));
+            // Without a directory there is no file, and none of the current directory is meant.
+            let config = DockerConfig::new(found.map(|directory| directory.join("config.json")).unwrap_or_default());
             config
                 .copy_with(&files.docker_directory().join("config.json"), upload.repository.registry(), credential)
                 .await?;
@@ -206,6 +207,10 @@ mod tests {
         let files = UploadFiles::create(&upload, Some(&none)).await.unwrap();
         let text = fs::read_to_string(files.docker_directory().join("config.json")).unwrap();
         assert!(text.contains("dTp0MGtlbg==") && !text.contains("credsStore"), "{text}");
+        let (registry, credential) = (upload.repository.registry(), upload.credential.as_ref().unwrap());
+        let alone = place.path().join("alone.json");
+        DockerConfig::new("").copy_with(&alone, registry, credential).await.unwrap();
+        assert_eq!(fs::read_to_string(alone).unwrap(), text);
     }
 
     #[test]

@@ -286,7 +286,7 @@ impl Session {
         }
         let received: Arc<dyn Source> = place.sink.clone();
         place.sink = self.sink(&location).await?;
-        // The documents and the referrers are where the root is, which may have the layers no more.
+        // The documents and referrers are read from the source of the root. The layers may exist in this place only.
         let layers = image.manifest().layers().iter().map(|layer| (layer.digest, received.clone()));
         let memory = Memory::over(root.source().clone()).with_parts(layers);
         Root::at(Arc::new(memory), fitted.descriptor().clone()).await

@@ -122,10 +122,11 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// directory is an opaque directory, whose position among the entries does not matter.
 fn in_place(whiteout: &Whiteout, tree: &Tree) -> Whiteout {
     match whiteout {
-        Whiteout::Path(path) if matches!(tree.get(path), Some(Node::File(file)) if file.is_directory() && file.entry.is_some()) => {
-            Whiteout::Contents(path.clone())
-        }
-        _ => whiteout.clone(),
+        Whiteout::Path(path) => match tree.get(path) {
+            Some(Node::File(file)) if file.is_directory() && file.entry.is_some() => Whiteout::Contents(path.clone()),
+            _ => whiteout.clone(),
+        },
+        Whiteout::Contents(_) => whiteout.clone(),
     }
 }
 
